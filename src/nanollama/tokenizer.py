@@ -1,0 +1,130 @@
+"""Text to token ids: bytes plus named special tokens, and dialogs with the mask of tokens to learn.
+
+A dialog is laid out turn by turn, each turn opened by the special token of its role::
+
+    <user>Where was Ann Bell born?<assistant>Ann Bell was born in Chile.<end>
+
+and, when the assistant calls a tool, the tool's reply stands between two turns of the assistant::
+
+    <user>..?<assistant>FIND birth_place FOR Ann Bell<database>Chile<assistant>Ann Bell was born in Chile.<end>
+
+The assistant writes its own text and the token that ends its turn (the role it hands over to, or ``<end>``). These
+tokens carry loss; all others are given to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+N_BYTES = 256
+
+
+class Message(NamedTuple):
+    """One turn of a dialog: who speaks (a role of the tokenizer) and what is said."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class EncodedDialog:
+    """Token ids of a dialog, shape (T,), and which of them the assistant writes, shape (T,)."""
+
+    ids: np.ndarray
+    loss_mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokenizer(Protocol):
+    """What the library asks of a tokenizer."""
+
+    vocab_size: int
+    special_ids: dict[str, int]
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class ByteTokenizer:
+    """UTF-8 bytes are ids 0..255; special tokens follow, in the order given.
+
+    Args:
+        roles: who may speak; each role is a special token that opens its turn.
+        assistant: the role whose tokens carry loss.
+    """
+
+    def __init__(
+        self, roles: Sequence[str] = ("user", "assistant", "database"), assistant: str = "assistant"
+    ) -> None:
+        names = [*roles, "end"]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Special tokens must differ, got {names}.")
+        if assistant not in roles:
+            raise ValueError(f"The assistant's role '{assistant}' is not among the roles {list(roles)}.")
+        self.special_ids = {name: N_BYTES + index for index, name in enumerate(names)}
+        self.roles = tuple(roles)
+        self.assistant = assistant
+        self.vocab_size = N_BYTES + len(names)
+        self.end_id = self.special_ids["end"]
+        self._names = {index: f"<{name}>" for name, index in self.special_ids.items()}
+
+    def encode(self, text: str) -> list[int]:
+        """UTF-8 bytes of the text; text never becomes a special token."""
+        return list(text.encode("utf-8"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids; special tokens are shown as ``<name>``, bytes that are not UTF-8 as U+FFFD."""
+        pieces, run = [], bytearray()
+        for index in ids:
+            if 0 <= index < N_BYTES:
+                run.append(index)
+                continue
+            pieces += [run.decode("utf-8", errors="replace"), self._names.get(index, f"<{index}?>")]
+            run = bytearray()
+        return "".join([*pieces, run.decode("utf-8", errors="replace")])
+
+    def encode_dialog(self, messages: Sequence[Message]) -> EncodedDialog:
+        """Ids and loss mask of a whole dialog, ended by ``<end>``."""
+        ids: list[int] = []
+        mask: list[bool] = []
+        written = False  # does the assistant hold the pen when the next turn's token is placed?
+        for message in messages:
+            if message.role not in self.roles:
+                raise ValueError(f"Unknown role '{message.role}'; this tokenizer knows {list(self.roles)}.")
+            content = self.encode(message.content)
+            speaks = message.role == self.assistant
+            ids += [self.special_ids[message.role], *content]
+            mask += [written, *[speaks] * len(content)]
+            written = speaks
+        ids.append(self.end_id)
+        mask.append(written)
+        return EncodedDialog(np.array(ids, dtype=np.int64), np.array(mask, dtype=bool))
+
+    def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of the turns so far, followed by the token that gives the assistant the word."""
+        ids: list[int] = []
+        for message in messages:
+            ids += [self.special_ids[message.role], *self.encode(message.content)]
+        return [*ids, self.special_ids[self.assistant]]
+
+    def decode_dialog(self, ids: Sequence[int]) -> list[Message]:
+        """The turns of a sequence of ids; what comes before the first role or after ``<end>`` is left out."""
+        roles = {self.special_ids[role]: role for role in self.roles}
+        messages: list[Message] = []
+        start = None
+        for position, index in enumerate([*ids, self.end_id]):
+            if index not in roles and index != self.end_id:
+                continue
+            if start is not None:
+                messages.append(Message(roles[ids[start]], self.decode(ids[start + 1 : position])))
+            start = position
+            if index == self.end_id:
+                break
+        return messages
