@@ -1,0 +1,228 @@
+"""What a config class expects: its keys, their types in words, and the nearest of them to a wrong one."""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from nanollama.config_source import DISCRIMINATOR, Keys, show
+
+_NOUNS: dict[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+    None: "null",
+    Any: "any value",
+}
+
+
+@dataclass(frozen=True)
+class KeyInfo:
+    """One key of a config class, as help and schema show it."""
+
+    key: str
+    """Dotted, with ``*`` for the entries of a list or mapping."""
+    expected: str
+    default: str | None
+    """As YAML would write it; None when the key is required."""
+    description: str
+    variant: str
+    """The implementation the key belongs to, or nothing."""
+
+
+def describe_keys(config_class: type[BaseModel]) -> list[KeyInfo]:
+    """All keys of a config class, sections before their keys, in the order of the class."""
+    return list(_walk(config_class, "", ""))
+
+
+def describe_type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """What a value must be, in words: ``an integer >= 1``, ``one of 'a', 'b'``."""
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        return describe_type(inner, [*extra, *metadata])
+    if _is_union(annotation):
+        return " or ".join(_describe_members(annotation, metadata))
+    return " ".join([_noun(annotation), *_limits(metadata)])
+
+
+def locate(config_class: type[BaseModel], loc: Keys) -> tuple[Keys, Any, Sequence[Any]]:
+    """The keys a user would write for pydantic's ``loc``, and annotation and metadata of what stands there.
+
+    Pydantic names members of unions in ``loc``; users do not write those.
+    """
+    keys: list[str | int] = []
+    annotation: Any = config_class
+    metadata: Sequence[Any] = ()
+    for part in loc:
+        member = _member(annotation, part)
+        if member is not None:
+            annotation = member
+            continue
+        child = _child_type(annotation, part)
+        if child is None:
+            if part == loc[-1] and isinstance(_strip(annotation), type):  # an unknown key
+                keys.append(part)
+            continue
+        keys.append(part)
+        annotation, metadata = child
+    return tuple(keys), annotation, metadata
+
+
+def choices(annotation: Any) -> list[str]:
+    """The texts a value may be, where the type lists them."""
+    annotation = _strip(annotation)
+    if _is_union(annotation):
+        return [text for member in get_args(annotation) for text in choices(member)]
+    if get_origin(annotation) is Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return [str(member.value) for member in annotation]
+    return []
+
+
+def section_classes(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes a section, or the entries of a list or mapping, may have."""
+    annotation = _strip(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if _is_union(annotation) or _is_container(annotation):
+        return [section for member in get_args(annotation) for section in section_classes(member)]
+    return []
+
+
+def section_class(annotation: Any) -> type[BaseModel] | None:
+    """The config class of a section, also one that may be null; None for values and unions of sections."""
+    classes = section_classes(annotation)
+    return classes[0] if len(classes) == 1 else None
+
+
+def implementation_of(config_class: type[BaseModel]) -> str:
+    """The name that tells a class from the others of its union, or nothing."""
+    field = config_class.model_fields.get(DISCRIMINATOR)
+    names = choices(field.annotation) if field else []
+    return names[0] if len(names) == 1 else ""
+
+
+def _walk(config_class: type[BaseModel], prefix: str, variant: str) -> Iterator[KeyInfo]:
+    for name, field in config_class.model_fields.items():
+        key = prefix + name
+        classes = section_classes(field.annotation)
+        expected = describe_type(field.annotation, field.metadata)
+        yield KeyInfo(key, expected, _default(field), field.description or "", variant)
+        inner = f"{key}.{'*.' if _is_container(_strip(field.annotation)) else ''}"
+        for section in classes:
+            yield from _walk(section, inner, implementation_of(section) if len(classes) > 1 else variant)
+
+
+def _default(field: FieldInfo) -> str | None:
+    if field.is_required():
+        return None
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, BaseModel):
+        return implementation_of(type(value)) or "its keys' defaults"
+    if isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel):
+        return f"{len(value)} entries"
+    return show(
+        value.value if isinstance(value, enum.Enum) else str(value) if isinstance(value, Path) else value
+    )
+
+
+def _describe_members(annotation: Any, metadata: Sequence[Any]) -> list[str]:
+    classes = section_classes(annotation)
+    names = [implementation_of(section) for section in classes]
+    parts = [
+        describe_type(member, metadata if member is not type(None) else ())
+        for member in get_args(annotation)
+        if not section_classes(member) or len(classes) == 1
+    ]
+    if len(classes) > 1:
+        parts.insert(0, f"a section with `implementation` {' or '.join(map(repr, names))}")
+    return parts
+
+
+def _noun(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal or choices(annotation):
+        values = [show(value) for value in choices(annotation) or get_args(annotation)]
+        return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+    if _is_container(annotation):
+        kind = "a mapping" if _is_mapping(annotation) else "a list"
+        items = [item for item in get_args(annotation) if item is not Ellipsis]
+        return f"{kind}, each {describe_type(items[-1])}" if items else kind
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a section"
+    return _NOUNS.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def _limits(metadata: Sequence[Any]) -> list[str]:
+    signs = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "multiple_of": "divisible by {}"}
+    signs |= {"min_length": "with at least {} entries", "max_length": "with at most {} entries"}
+    signs |= {"pattern": "matching {!r}"}
+    limits = [
+        text.format(getattr(item, name))
+        for item in metadata
+        for name, text in signs.items()
+        if getattr(item, name, None) is not None
+    ]
+    return [f"and {limit}" if index and limit[0] in "<>" else limit for index, limit in enumerate(limits)]
+
+
+def _strip(annotation: Any) -> Any:
+    """The annotation without its Annotated and without `| None`."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if _is_union(annotation):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return _strip(members[0]) if len(members) == 1 else annotation
+    return annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _is_container(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    return (
+        isinstance(kind, type) and issubclass(kind, Mapping | Sequence | set | frozenset) and kind is not str
+    )
+
+
+def _is_mapping(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, Mapping)
+
+
+def _member(annotation: Any, part: str | int) -> Any:
+    """The member of a union of sections that pydantic's ``part`` names."""
+    annotation = _strip(annotation)
+    if not _is_union(annotation):
+        return None
+    for section in section_classes(annotation):
+        if part in (implementation_of(section), section.__name__):
+            return section
+    return None
+
+
+def _child_type(annotation: Any, part: str | int) -> tuple[Any, Sequence[Any]] | None:
+    """Annotation and metadata of what stands at a key or index of a section, mapping or list."""
+    annotation = _strip(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(part))
+        return (field.annotation, field.metadata) if field else None
+    items = [item for item in get_args(annotation) if item is not Ellipsis]
+    if _is_mapping(annotation) and len(items) == 2:
+        return items[1], ()
+    if _is_container(annotation) and isinstance(part, int) and items:
+        return items[min(part, len(items) - 1)], ()
+    return None

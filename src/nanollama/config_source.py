@@ -1,0 +1,362 @@
+"""From files and arguments to one tree of values, each of which knows where it was written.
+
+A config is a YAML 1.2 file. It may name another file it builds on with the top-level key ``base`` (relative
+to itself): sections are merged key by key, the nearer file wins, lists are replaced, and a section with
+another ``implementation`` than its base starts anew. Arguments ``key.sub=value`` come last; their values are
+YAML and replace what was there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+from nanollama.errors import ConfigError
+
+Keys = tuple[str | int, ...]
+
+BASE_KEY = "base"
+DISCRIMINATOR = "implementation"
+MAX_FILE_BYTES = 1 << 20
+
+_TAG = "tag:yaml.org,2002:"
+_VARIABLE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written: a line of a file (counted from 1; 0: the whole file) or an argument."""
+
+    file: str = ""
+    line: int = 0
+    argument: str = ""
+
+    def __str__(self) -> str:
+        if self.argument:
+            return f"command line: {shorten(self.argument)}"
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def names(self, key: str) -> bool:
+        """Does the text of this place already name the key?"""
+        return self.argument.partition("=")[0] == key
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and its place. Mappings hold nodes by key, lists hold nodes."""
+
+    value: Any
+    place: Place
+
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    def place_of(self, keys: Keys) -> Place:
+        """The place of a key, or of the nearest section around it that was written."""
+        node = self
+        for key in keys:
+            child = _child(node, key)
+            if child is None:
+                break
+            node = child
+        return node.place
+
+
+def read_source(argv: Sequence[str]) -> Node:
+    """The tree of ``[config=]PATH [key.sub=value ...]``.
+
+    Raises:
+        ConfigError: no path, a file that cannot be read or parsed, an argument that is not ``key=value``.
+    """
+    path, overrides = _split_arguments(argv)
+    root = _read_file(path, ())
+    for argument in overrides:
+        root = _override(root, argument)
+    return root
+
+
+def expand_path(text: str) -> str:
+    """Replace ``~``, ``$VAR`` and ``${VAR}``; ``$$`` is a plain dollar.
+
+    Raises:
+        ValueError: the path is empty, or a variable or home folder is not defined.
+    """
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name is None:
+            return "$"
+        if name not in os.environ:
+            raise ValueError(f"the environment variable '{name}' in '{text}' is not defined")
+        return os.environ[name]
+
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"expected a path, got {show(text)}")
+    home, slash, rest = text.partition("/")
+    if home.startswith("~"):
+        home = os.path.expanduser(home)
+        if home.startswith("~"):
+            raise ValueError(f"the home folder '{home}' in '{text}' does not exist")
+    else:
+        home = _VARIABLE.sub(value_of, home)
+    return home + slash + _VARIABLE.sub(value_of, rest)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
+    nearest = nearest_name(name, known)
+    return f"; did you mean '{nearest}'?" if nearest else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like ``name``, if one does."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return nearest[0] if nearest else None
+
+
+def show(value: Any) -> str:
+    """A value as a message shows it: short, on one line, in YAML's words."""
+    value = str(value) if isinstance(value, Path) else getattr(value, "value", value)
+    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return shorten(text)
+
+
+def shorten(text: str, n_characters: int = 100) -> str:
+    """The text, or its beginning and an ellipsis."""
+    text = text.replace("\n", " ")
+    return text if len(text) <= n_characters else text[: n_characters - 3] + "..."
+
+
+def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
+    paths, overrides = [], []
+    for position, argument in enumerate(argv):
+        if argument.startswith("config="):
+            paths.append(argument.removeprefix("config="))
+        elif position == 0 and ("=" not in argument or os.path.isfile(argument)):
+            paths.append(argument)
+        else:
+            overrides.append(argument)
+    if not paths or not paths[0]:
+        raise ConfigError("command line: no config given; expected `[config=]PATH [key=value ...]`.")
+    if len(paths) > 1:
+        raise ConfigError(f"command line: two configs given, '{paths[0]}' and '{paths[1]}'; expected one.")
+    return paths[0], overrides
+
+
+def _read_file(path: str, chain: tuple[str, ...]) -> Node:
+    """The tree of a file merged over its bases; ``chain`` holds the files that led here."""
+    root = _parse(_read_text(path), Place(file=path))
+    if not isinstance(root.value, dict):
+        kind = "a list" if isinstance(root.value, list) else f"the single value {show(root.plain())}"
+        raise ConfigError(f"{path}: expected keys and values (`key: value`) at the top, got {kind}.")
+    base = root.value.pop(BASE_KEY, None)
+    if base is None:
+        return root
+    if not isinstance(base.value, str):
+        raise ConfigError(f"{base.place}: base: expected the path of one file, got {show(base.plain())}.")
+    try:
+        base_path = os.path.normpath(os.path.join(os.path.dirname(path), expand_path(base.value)))
+    except ValueError as error:
+        raise ConfigError(f"{base.place}: base: {error}.") from None
+    chain = (*chain, os.path.realpath(path))
+    if os.path.realpath(base_path) in chain:
+        raise ConfigError(f"{base.place}: base: '{base.value}' leads back to a file that builds on it.")
+    try:
+        far = _read_file(base_path, chain)
+    except ConfigError as error:
+        if str(error).startswith(f"{base_path}: no such file"):
+            raise ConfigError(f"{base.place}: base: {error}") from None
+        raise
+    return _merge(far, root)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, expected a YAML file{_neighbours(path + '/')}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read: {reason}.") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: is larger than 1 MiB; expected a YAML file with keys and values.")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = content[error.start]
+        raise ConfigError(
+            f"{path}: is not UTF-8 text (byte 0x{byte:02x} at offset {error.start}); expected a YAML file."
+        ) from None
+    if not text.strip():
+        raise ConfigError(f"{path}: is empty; expected keys and values (`key: value`).")
+    return text
+
+
+def _neighbours(path: str) -> str:
+    """End of a message about a missing file: the nearest name in its folder, or what there is."""
+    folder = Path(path).parent if not path.endswith("/") else Path(path)
+    if not folder.is_dir():
+        return f"; the folder '{folder}' does not exist."
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml"))
+    except OSError:
+        return "."
+    nearest = suggest(os.path.basename(path), names)
+    if nearest:
+        return nearest.replace("'", f"'{os.path.join(os.path.dirname(path), '')}", 1)
+    return f" (configs there: {', '.join(names[:10])})." if names else "; its folder holds no YAML file."
+
+
+def _parse(text: str, place: Place) -> Node:
+    """The tree of a YAML text; in a file, each value's place is the line of its key.
+
+    Raises:
+        ConfigError: the text is not YAML, is empty, or uses more of YAML than configs need.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(text)
+        if root is None:
+            raise ConfigError(f"{place}: is empty; expected a value.")
+        return _TreeBuilder(yaml, place).node(root, place)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = str(place)
+        if place.file and mark is not None:
+            where = f"{place.file}:{mark.line + 1}:{mark.column + 1}"
+        raise ConfigError(f"{where}: is not valid YAML: {error.problem or error.context}.") from None
+    except YAMLError as error:
+        raise ConfigError(f"{place}: is not valid YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise ConfigError(f"{place}: is nested too deeply to be a config.") from None
+
+
+class _TreeBuilder:
+    """Turns the nodes of ruamel.yaml into ours; refuses what surprises: duplicate keys, aliases, tags."""
+
+    def __init__(self, yaml: YAML, place: Place) -> None:
+        self._constructor = yaml.constructor
+        self._place = place
+        self._seen: set[int] = set()
+
+    def node(self, source: MappingNode | SequenceNode | ScalarNode, place: Place) -> Node:
+        """Our node of a node of ruamel.yaml."""
+        if id(source) in self._seen:
+            raise ConfigError(f"{place}: YAML aliases (*name) are not supported; write the value out.")
+        self._seen.add(id(source))
+        if isinstance(source, MappingNode):
+            return Node(self._mapping(source), place)
+        if isinstance(source, SequenceNode):
+            return Node([self.node(item, self._at(item)) for item in source.value], place)
+        return Node(self._scalar(source, place), place)
+
+    def _at(self, source: MappingNode | SequenceNode | ScalarNode) -> Place:
+        return Place(self._place.file, source.start_mark.line + 1) if self._place.file else self._place
+
+    def _mapping(self, source: MappingNode) -> dict[str, Node]:
+        nodes: dict[str, Node] = {}
+        for key, value in source.value:
+            place = self._at(key)
+            if not isinstance(key, ScalarNode):
+                raise ConfigError(f"{place}: expected a name as the key, got a list or a mapping.")
+            name = str(key.value)
+            if name == "<<":
+                raise ConfigError(f"{place}: YAML merge keys (<<) are not supported; use `base: FILE`.")
+            if name in nodes:
+                first = f" (first in line {nodes[name].place.line})" if place.line else ""
+                raise ConfigError(f"{place}: {name}: duplicate key{first}; keep one of them.")
+            nodes[name] = self.node(value, place)
+        return nodes
+
+    def _scalar(self, source: ScalarNode, place: Place) -> Any:
+        kind = str(source.tag).removeprefix(_TAG)
+        if kind == "timestamp":  # a type of YAML 1.1; in a config a date is a text
+            return str(source.value)
+        if kind not in ("null", "bool", "int", "float", "str"):
+            raise ConfigError(
+                f"{place}: the YAML tag '{source.tag}' is not supported; expected a plain value."
+            )
+        try:
+            return self._constructor.construct_object(source)
+        except ValueError:
+            raise ConfigError(f"{place}: the value {show(str(source.value))} cannot be read.") from None
+
+
+def _merge(far: Node, near: Node) -> Node:
+    """The nearer tree laid over the farther one."""
+    if not isinstance(far.value, dict) or not isinstance(near.value, dict):
+        return near
+    stated, replaced = near.value.get(DISCRIMINATOR), far.value.get(DISCRIMINATOR)
+    if stated is not None and replaced is not None and stated.value != replaced.value:
+        return near
+    merged = dict(far.value)
+    for key, node in near.value.items():
+        merged[key] = _merge(merged[key], node) if key in merged else node
+    return Node(merged, near.place)
+
+
+def _override(root: Node, argument: str) -> Node:
+    """The tree with one ``key.sub=value`` applied."""
+    place = Place(argument=argument)
+    key, equals, text = argument.partition("=")
+    parts = key.split(".")
+    if argument.startswith("-"):
+        hint = f"; did you mean '{argument.lstrip('-')}'?" if equals else ""
+        raise ConfigError(f"{place}: unknown option, settings are written `key=value`{hint or '.'}")
+    if not equals or not all(part.strip() == part and part for part in parts):
+        raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `model.d_model=32`.")
+    if not text.strip():
+        raise ConfigError(
+            f"{place}: has no value; write `{key}=null` for nothing, `{key}=\"''\"` for an empty text."
+        )
+    return _replace(root, parts, 0, _parse(text, place))
+
+
+def _replace(node: Node, parts: list[str], depth: int, new: Node) -> Node:
+    """``node`` with what stands at ``parts[depth:]`` replaced; sections on the way are made."""
+    if depth == len(parts):
+        return new
+    part, path = parts[depth], ".".join(parts[:depth])
+    if isinstance(node.value, list):
+        if not part.isdecimal() or int(part) >= len(node.value):
+            n_items = len(node.value)
+            allowed = f"an index from 0 to {n_items - 1}" if n_items else "no index: the list is empty"
+            raise ConfigError(f"{new.place}: '{path}' is a list; expected {allowed}, got '{part}'.")
+        items = list(node.value)
+        items[int(part)] = _replace(items[int(part)], parts, depth + 1, new)
+        return Node(items, node.place)
+    if not isinstance(node.value, dict | None):
+        raise ConfigError(
+            f"{new.place}: '{path}' is {show(node.value)} ({node.place}), not a section with a key '{part}'."
+        )
+    children = dict(node.value or {})
+    children[part] = _replace(children.get(part, Node(None, new.place)), parts, depth + 1, new)
+    return Node(children, node.place)
+
+
+def _child(node: Node, key: str | int) -> Node | None:
+    if isinstance(node.value, dict):
+        return node.value.get(str(key))
+    if isinstance(node.value, list) and isinstance(key, int) and key < len(node.value):
+        item = node.value[key]
+        assert isinstance(item, Node)
+        return item
+    return None
