@@ -145,6 +145,12 @@ def shorten(text: str, n_characters: int = 100) -> str:
 def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
     paths, overrides = [], []
     for position, argument in enumerate(argv):
+        if argument.startswith("-"):
+            key, equals, _ = argument.lstrip("-").partition("=")
+            hint = f"; did you mean '{argument.lstrip('-')}'?" if key and equals else "."
+            raise ConfigError(
+                f"command line: {shorten(argument)}: unknown option, keys are set by `key=value`{hint}"
+            )
         if argument.startswith("config="):
             paths.append(argument.removeprefix("config="))
         elif position == 0 and ("=" not in argument or os.path.isfile(argument)):
@@ -318,9 +324,6 @@ def _override(root: Node, argument: str) -> Node:
     place = Place(argument=argument)
     key, equals, text = argument.partition("=")
     parts = key.split(".")
-    if argument.startswith("-"):
-        hint = f"; did you mean '{argument.lstrip('-')}'?" if equals else ""
-        raise ConfigError(f"{place}: unknown option, settings are written `key=value`{hint or '.'}")
     if not equals or not all(part.strip() == part and part for part in parts):
         raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `model.d_model=32`.")
     if not text.strip():

@@ -1,0 +1,152 @@
+"""The one wrapper of every ``python -m apps.<study>.<verb>``: arguments in, exit code out.
+
+A verb is a function of a validated config. ``run_main`` reads the config, prints help or the resolved config
+when asked to, and turns what went wrong into the message and the exit code that users and schedulers rely on.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+
+from nanollama.config import C, Config, dump_config, load_config
+from nanollama.config_keys import KeyInfo, describe_keys
+from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, Preempted, UserError
+
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+EXIT_BROKEN_PIPE = 141
+"""128 + SIGPIPE, as shells report it."""
+
+HELP_FLAGS = frozenset({"--help", "-h"})
+DRY_RUN_FLAG = "--dry-run"
+
+
+def run_main(
+    config_class: type[C],
+    run: Callable[[C], None],
+    argv: Sequence[str] | None = None,
+    description: str = "",
+) -> int:
+    """Run a verb on the config that the arguments name.
+
+    Args:
+        config_class: what the config must be.
+        run: does the work.
+        argv: ``[config=]PATH [key=value ...]``, ``--help``, ``--dry-run``; the command line when None.
+        description: what the verb does, for the help text.
+
+    Returns:
+        The exit code: 0 finished, 2 wrong input, 75 preempted, 130 interrupted, 1 anything else.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    program = _program_name(run)
+
+    def work() -> None:
+        if HELP_FLAGS.intersection(arguments):
+            print(help_text(config_class, program, description), end="")
+            return
+        if not arguments:
+            raise UserError(f"{_usage(program)}\n`{program} --help` lists the keys.")
+        config = load_config(config_class, [item for item in arguments if item != DRY_RUN_FLAG])
+        if DRY_RUN_FLAG in arguments:
+            print(dump_config(config), end="")
+        else:
+            run(config)
+
+    return guard(work)
+
+
+def guard(work: Callable[[], None]) -> int:
+    """Do the work and turn what is raised into a message on stderr and an exit code."""
+    try:
+        work()
+        sys.stdout.flush()
+    except UserError as error:
+        _say(str(error))
+        return EXIT_USER_ERROR
+    except Preempted as error:
+        _say(str(error))
+        return EXIT_PREEMPTED
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if _reader_left():
+            return EXIT_BROKEN_PIPE
+        traceback.print_exc()
+        return EXIT_FAILED
+    except Exception:
+        traceback.print_exc()
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def help_text(config_class: type[Config], program: str, description: str = "") -> str:
+    """Usage and all keys of a config class with what they expect, their defaults and descriptions."""
+    lines = [_usage(program), ""]
+    if description:
+        lines += [*_wrap(description, ""), ""]
+    lines += [
+        "  PATH         YAML file with the config; `base: FILE` in it names a file to build on",
+        "  key=value    sets a key, the value is YAML: model.d_model=32, sources.0.weight=2, 'model={...}'",
+        "  --dry-run    print the resolved config and stop",
+        "  --help       print this and stop",
+        "",
+        "keys:",
+    ]
+    for info in describe_keys(config_class):
+        lines += _key_lines(info)
+    return "\n".join(lines) + "\n"
+
+
+def _key_lines(info: KeyInfo) -> list[str]:
+    default = "required" if info.default is None else f"default {info.default}"
+    variant = f" [{info.variant}]" if info.variant else ""
+    return [f"  {info.key}{variant}: {info.expected} ({default})", *_wrap(info.description, "      ")]
+
+
+def _wrap(text: str, indent: str) -> list[str]:
+    width = min(shutil.get_terminal_size().columns, 110)
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+
+
+def _usage(program: str) -> str:
+    return f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]"
+
+
+def _program_name(run: Callable[..., None]) -> str:
+    """The command that calls ``run``, which is usually defined in the module that is executed."""
+    module = run.__module__
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if module == "__main__" and spec is not None:
+        module = spec.name
+    return f"python -m {module}"
+
+
+def _say(message: str) -> None:
+    """One message a command: of the processes that torchrun starts, the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(message, file=sys.stderr)
+
+
+def _reader_left() -> bool:
+    """Has the reader of our output gone (as in ``... | head``)? Then nothing more is written to it."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file: captured by a test or a notebook
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(events & select.POLLERR for _, events in poll.poll(0)):
+        return False
+    # What is still buffered would be flushed, and fail, once more when the interpreter ends.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, output)
+    os.close(null)
+    return True
