@@ -62,11 +62,11 @@ def run_main(
     return guard(work)
 
 
-def guard(work: Callable[[], None]) -> int:
-    """Do the work and turn what is raised into a message on stderr and an exit code."""
+def guard(work: Callable[[], int | None]) -> int:
+    """Do the work and turn what it raises into a message on stderr and an exit code; else its code, or 0."""
     try:
-        work()
-        sys.stdout.flush()
+        code = work()
+        print(end="", flush=True)
     except UserError as error:
         _say(str(error))
         return EXIT_USER_ERROR
@@ -84,7 +84,7 @@ def guard(work: Callable[[], None]) -> int:
     except Exception:
         traceback.print_exc()
         return EXIT_FAILED
-    return EXIT_OK
+    return code or EXIT_OK
 
 
 def help_text(config_class: type[Config], program: str, description: str = "") -> str:
