@@ -9,7 +9,7 @@ def named_seed(seed: int, name: str) -> int:
     """A seed of 63 bits for the purpose `name`, the same on every machine, in every process and release.
 
     Purposes never share a random stream, so a draw added to one (one more evaluation) leaves the others
-    (the data order, the initial weights) as they were. Join parts with a slash: ``named_seed(7, "data/epoch/3")``.
+    (the data order, the initial weights) as they were. Join parts of a name with a slash: ``"data/epoch/3"``.
 
     Args:
         seed: the seed of the run, any integer.

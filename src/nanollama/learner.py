@@ -1,0 +1,138 @@
+"""One optimizer step: gradients of a global batch, however it is cut into micro-batches and processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from nanollama.data.batch import Batch
+from nanollama.distributed import World
+from nanollama.errors import UserError
+from nanollama.optim import OptimizerConfig, build_optimizer, set_learning_rate
+from nanollama.precision import Precision, gradient_scaler, precision_context
+
+LossFn = Callable[[nn.Module, Batch], Tensor]
+"""Sum of the losses, in nats, of all targets of a batch that are not `IGNORE`: a scalar in float32."""
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What a step has seen, summed over micro-batches and processes."""
+
+    loss_nats: float
+    n_loss_tokens: int
+    n_tokens: int
+    n_examples: int
+
+
+class Learner:
+    """A model, its optimizer, and the three moves of a step: `backward`, `clip`, `update`.
+
+    Args:
+        model: moved to the world's device and changed in place.
+        loss_fn: summed loss of a batch.
+        config: of the optimizer.
+        world: the processes that train together; each is given its share of every batch.
+        precision: of matrix products.
+        n_accumulation: micro-batches of a process's share.
+        compile_model: compile the forward and backward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        config: OptimizerConfig,
+        world: World,
+        *,
+        precision: Precision = "float32",
+        n_accumulation: int = 1,
+        compile_model: bool = False,
+    ) -> None:
+        self.model = model.to(world.device).train()
+        self.optimizer = build_optimizer(config, self.model)
+        self.scaler = gradient_scaler(precision, world.device)
+        self._loss_fn = loss_fn
+        self._clip_grad_norm = config.clip_grad_norm
+        self._world = world
+        self._precision = precision
+        self._n_accumulation = n_accumulation
+        if compile_model:
+            check_compiler(world.device)
+        self._replica = world.wrap(compiled(self.model) if compile_model else self.model)
+
+    def backward(self, batch: Batch) -> StepSums:
+        """Gradients of the loss per token of the global batch, of which ``batch`` is this process's share."""
+        world = self._world
+        counts = world.sum([batch.n_loss_tokens, batch.n_tokens, batch.n_examples])
+        n_loss_tokens, n_tokens, n_examples = (int(count) for count in counts)
+        if n_loss_tokens == 0:
+            raise ValueError("No token of the batch carries loss: there is nothing to learn from it.")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        parts = batch.split(self._n_accumulation)
+        for index, part in enumerate(parts):
+            with self._synchronised(index == len(parts) - 1):
+                with precision_context(self._precision, world.device):
+                    loss = self._loss_fn(self._replica, part.to(world.device))
+                # Replicas average their gradients; times their number, that is the sum over all tokens.
+                self.scaler.scale(loss * (world.world_size / n_loss_tokens)).backward()
+            losses.append(loss.detach().double())
+        (loss_nats,) = world.sum([torch.stack(losses).sum().item()])
+        return StepSums(loss_nats, n_loss_tokens, n_tokens, n_examples)
+
+    def clip(self) -> float:
+        """Norm of the whole gradient, which is then scaled down to the largest norm allowed."""
+        self.scaler.unscale_(self.optimizer)
+        limit = float("inf") if self._clip_grad_norm is None else self._clip_grad_norm
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+
+    def update(self, learning_rate: float) -> None:
+        """Take the optimizer step; with float16, skip it where scaling has made a gradient overflow."""
+        set_learning_rate(self.optimizer, learning_rate)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside weights and optimizer, as JSON."""
+        return self.scaler.state_dict()
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.scaler.load_state_dict(state)
+
+    def _synchronised(self, last: bool) -> Any:
+        """Replicas exchange gradients in the last micro-batch only."""
+        if last or not isinstance(self._replica, DistributedDataParallel):
+            return nullcontext()
+        return self._replica.no_sync()
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """The compiled model, sharing the weights of the plain one."""
+    result = torch.compile(model)
+    assert isinstance(result, nn.Module)
+    return result
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile where there is no C++ compiler, which torch needs for it.
+
+    Raises:
+        UserError: none is found.
+    """
+    candidates = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
+    if sys.platform != "win32" and not any(shutil.which(name) for name in candidates if name):
+        raise UserError(
+            f"compile=true needs a C++ compiler to build kernels for {device.type}, and none of g++, clang++, $CXX was "
+            "found: install one, or set training.compile=false."
+        )

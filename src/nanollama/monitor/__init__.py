@@ -1,0 +1,1 @@
+"""What stands around the training loop: run folder, checkpoints, log, timing, preemption."""

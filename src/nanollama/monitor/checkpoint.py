@@ -1,0 +1,193 @@
+"""Checkpoints: a folder a step, complete or absent, whose content is proved by hashes.
+
+A checkpoint is written under a temporary name, its manifest last, forced to disk, and renamed into place. A folder named
+``step_<8 digits>`` is therefore complete unless it was damaged later, and damage is found when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from nanollama.monitor.files import sync_file, sync_folder, write_atomically
+
+logger = logging.getLogger(__name__)
+
+MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.pt", "state.json", "manifest.json"
+VERSION = 1
+NAME = re.compile(r"step_(\d{8})")
+LEFTOVER = re.compile(r"\.step_\d{8}\.(new|old)")
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint whose files are not those its manifest lists; the message says which and how."""
+
+
+class Checkpointer:
+    """Saves and finds the checkpoints of one run.
+
+    Args:
+        folder: holds the checkpoints; made on the first save.
+        config_hash: of the run they belong to.
+    """
+
+    def __init__(self, folder: Path, config_hash: str) -> None:
+        self.folder = folder
+        self.config_hash = config_hash
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Any],
+        keep: int | None = None,
+    ) -> Path:
+        """Write the checkpoint of a step, then remove the oldest beyond ``keep`` (``None`` keeps all).
+
+        Args:
+            step: optimizer steps done.
+            model: saved with tied tensors once.
+            optimizer: saved with `torch.save`, tensors and plain values only.
+            state: what else the loop needs to go on, as JSON.
+            keep: how many checkpoints to have at most, at least 1.
+        """
+        final = self.path(step)
+        new, old = (self.folder / f".{final.name}.{suffix}" for suffix in ("new", "old"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        save_model(model, str(new / MODEL))
+        torch.save(optimizer.state_dict(), new / OPTIMIZER)
+        (new / STATE).write_text(json.dumps(state), encoding="utf-8")
+        names = (MODEL, OPTIMIZER, STATE)
+        for name in names:
+            sync_file(new / name)
+        manifest = {
+            "version": VERSION,
+            "step": step,
+            "config_hash": self.config_hash,
+            "files": {name: _fingerprint(new / name) for name in names},
+        }
+        write_atomically(new / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        if final.exists():  # a damaged one that was skipped, and whose step has come again
+            _discard(final, old)
+        os.rename(new, final)
+        sync_folder(self.folder)
+        if keep is not None:
+            self._prune(step, keep)
+        return final
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, intact or not, in order."""
+        if not self.folder.is_dir():
+            return []
+        names = (NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in names if match)
+
+    def latest(self) -> int | None:
+        """Step of the newest intact checkpoint; each damaged one on the way to it is named in a warning."""
+        for step in reversed(self.steps()):
+            try:
+                self.verify(self.path(step))
+            except DamagedCheckpoint as damage:
+                logger.warning("Skipped the checkpoint %s: %s", self.path(step), damage)
+            else:
+                return step
+        return None
+
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint of a step."""
+        return self.folder / f"step_{step:08d}"
+
+    def verify(self, path: Path) -> None:
+        """Check that a checkpoint is complete, unchanged and of this run.
+
+        Raises:
+            DamagedCheckpoint: it is not.
+        """
+        manifest = read_manifest(path)
+        if manifest["config_hash"] != self.config_hash:
+            raise DamagedCheckpoint("its manifest names another config.")
+
+    def clean(self) -> None:
+        """Remove what a process that was killed while saving left behind."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if LEFTOVER.fullmatch(path.name):
+                    shutil.rmtree(path)
+
+    def remove_all(self) -> None:
+        """Remove every checkpoint, and nothing else."""
+        self.clean()
+        for step in self.steps():
+            shutil.rmtree(self.path(step))
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _prune(self, step: int, keep: int) -> None:
+        for older in [other for other in self.steps() if other <= step][:-keep]:
+            path = self.path(older)
+            _discard(path, self.folder / f".{path.name}.old")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all as it says.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, truncated or changed, or there is no manifest.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        version, files = manifest["version"], dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpoint(f"its {MANIFEST} cannot be read ({error}).") from error
+    if version != VERSION:
+        raise DamagedCheckpoint(f"it has format version {version}, this program reads {VERSION}.")
+    for name, expected in files.items():
+        if not (path / name).is_file():
+            raise DamagedCheckpoint(f"{name} is missing.")
+        found = _fingerprint(path / name)
+        if found["n_bytes"] != expected["n_bytes"]:
+            raise DamagedCheckpoint(f"{name} has {found['n_bytes']} bytes, expected {expected['n_bytes']}.")
+        if found["sha256"] != expected["sha256"]:
+            raise DamagedCheckpoint(f"the content of {name} has changed (SHA-256 differs).")
+    return manifest
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read a checkpoint's weights into a model of the same shape."""
+    load_model(model, str(path / MODEL))
+
+
+def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Read a checkpoint into model and optimizer; returns the state it was saved with."""
+    load_weights(path, model)
+    optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
+    return json.loads((path / STATE).read_text(encoding="utf-8"))
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"sha256": digest.hexdigest(), "n_bytes": path.stat().st_size}
+
+
+def _discard(path: Path, trash: Path) -> None:
+    """Remove a checkpoint; it stops being one at once, however long the removal takes."""
+    shutil.rmtree(trash, ignore_errors=True)
+    os.rename(path, trash)
+    shutil.rmtree(trash)

@@ -1,0 +1,78 @@
+"""What a run was made with: versions, commit, hardware, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanollama.precision import CPUINFO
+
+PACKAGES = ("nanollama", "torch", "numpy", "safetensors", "pydantic")
+GIT_TIMEOUT_SECONDS = 10
+MAX_DIFF_CHARS = 1_000_000
+
+
+def describe_environment(device: torch.device, world_size: int) -> dict[str, Any]:
+    """Everything that is not in the config and can change a result, as plain JSON values.
+
+    The commit and the diff are those of the repository around the working directory; null without one.
+    """
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "commit": _git("rev-parse", "HEAD"),
+        "diff": _diff(),
+        "hardware": {
+            "platform": platform.platform(),
+            "cpu": _cpu_name(),
+            "n_cores": os.cpu_count(),
+            "n_threads": torch.get_num_threads(),
+            "device": str(device),
+            "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+            "world_size": world_size,
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of a git command, None when there is no git, no repository or no commit."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, timeout=GIT_TIMEOUT_SECONDS, check=True, cwd=Path.cwd()
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", errors="replace").strip("\n")
+
+
+def _diff() -> str | None:
+    diff = _git("diff", "HEAD", "--no-ext-diff")
+    if diff is None or len(diff) <= MAX_DIFF_CHARS:
+        return diff
+    return f"{diff[:MAX_DIFF_CHARS]}\n[cut: the diff has {len(diff)} characters]"
+
+
+def _cpu_name() -> str | None:
+    try:
+        lines = CPUINFO.read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

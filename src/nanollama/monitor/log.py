@@ -1,0 +1,106 @@
+"""What a run says: lines in log.txt, the same lines on the terminal, and a progress bar where there is one.
+
+Anything in the library speaks through `logging`; while a run is open its lines arrive here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LIBRARY = "nanollama"
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class RunLog:
+    """The voice of one run.
+
+    Args:
+        path: of the log file, appended to; ``None`` for a process that stays silent.
+        console: the terminal; standard error by default.
+    """
+
+    def __init__(self, path: Path | None, console: Console | None = None) -> None:
+        self.path = path
+        self.console = console or Console(stderr=True, soft_wrap=True)
+        self._last_line = float("-inf")
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Pass on what the library logs; an error that ends the run is written to the file with its traceback."""
+        library = logging.getLogger(LIBRARY)
+        handler = _Handler(self)
+        level, propagate = library.level, library.propagate
+        library.addHandler(handler)
+        library.setLevel(logging.INFO)
+        try:
+            yield
+        except BaseException:
+            self._to_file(traceback.format_exc().rstrip())
+            raise
+        finally:
+            library.removeHandler(handler)
+            library.setLevel(level)
+            library.propagate = propagate
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        if self.path is not None:
+            self._to_file(line)
+            self.console.print(line, markup=False, highlight=False)
+
+    def say_sometimes(self, line: str) -> None:
+        """Show one line unless the last such line is only seconds old."""
+        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self.say(line)
+
+    @contextmanager
+    def progress(self, n_steps: int) -> Iterator[ProgressBar]:
+        """A bar below the lines on a terminal, nothing elsewhere."""
+        if self.path is None or not self.console.is_terminal:
+            yield ProgressBar(None, n_steps)
+            return
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield ProgressBar(progress, n_steps)
+
+    def _to_file(self, text: str) -> None:
+        if self.path is not None:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+
+
+class ProgressBar:
+    """Steps done and a word about them; without a terminal it does nothing."""
+
+    def __init__(self, progress: Progress | None, n_steps: int) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task("", total=n_steps)
+
+    def update(self, step: int, text: str = "") -> None:
+        """Show that so many steps are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=step, description=text)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, log: RunLog) -> None:
+        super().__init__(logging.INFO)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.capitalize()}: " if record.levelno >= logging.WARNING else ""
+        self._log.say(prefix + record.getMessage())

@@ -1,0 +1,53 @@
+"""Being asked to stop: by a scheduler's signal, by Ctrl-C, by the clock."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+class Preemption:
+    """Turns requests to stop into a question the loop asks after each step; use as a context manager.
+
+    A second Ctrl-C raises `KeyboardInterrupt` at once. Signals are only heard in the main thread of a process;
+    elsewhere the clock alone counts.
+
+    Args:
+        max_minutes: ask to stop after so long in this process; ``None`` sets no limit.
+    """
+
+    def __init__(self, max_minutes: float | None = None) -> None:
+        self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self._signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Preemption:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._previous[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, ``None`` to go on."""
+        if self._signal is not None:
+            return f"received {self._signal.name}"
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return "max_minutes is over"
+        return None
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = signal.Signals(number)

@@ -1,0 +1,104 @@
+"""The optimizer and the schedule of its learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from nanollama.config import Config
+
+
+class OptimizerConfig(Config):
+    """AdamW (arXiv 1711.05101) and its schedule."""
+
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="Peak learning rate, reached at the end of the warm-up."
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.95),
+        description="Decay rates of the running means of gradients and of squared gradients.",
+    )
+    eps: float = Field(default=1e-8, gt=0, description="Added to the root of the mean squared gradient.")
+    weight_decay: float = Field(
+        default=0.1, ge=0, description="Each step shrinks weights by learning rate * weight decay."
+    )
+    decay: Literal["matrices", "all"] = Field(
+        default="matrices",
+        description="What decays: `matrices` spares biases and norm scales, `all` decays every parameter as the "
+        "published in-tool runs did.",
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine",
+        description="How the learning rate falls from its peak to its end after the warm-up.",
+    )
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        description="Steps of linear warm-up: step k of w learns at k / w of the peak, so none is lost.",
+    )
+    min_lr_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Learning rate at the end of `cosine` and `linear`, as a share of the peak.",
+    )
+    clip_grad_norm: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="Largest norm of the gradient of all parameters together; null never clips.",
+    )
+
+
+def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
+    """Learning rate of a step.
+
+    Args:
+        config: peak, warm-up and shape.
+        step: optimizer steps done before this one, 0 .. n_steps - 1.
+        n_steps: steps of the whole run. The end of the schedule is the step after the last, so the last one learns.
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(n_steps - config.warmup_steps, 1)
+    height = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
+    }[config.schedule]
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * height)
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
+    """AdamW over the parameters that require a gradient, each tensor once, also where it is tied.
+
+    The fused kernel is used where the parameters are on a device that has one, so move the model first.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ValueError("The model has no parameter that requires a gradient: there is nothing to train.")
+    decayed = [p for p in parameters if config.decay == "all" or p.dim() >= 2]
+    spared = [p for p in parameters if config.decay == "matrices" and p.dim() < 2]
+    assert sum(p.numel() for p in [*decayed, *spared]) == sum(p.numel() for p in parameters)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        fused=all(parameter.device.type in ("cpu", "cuda") for parameter in parameters),
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give all parameter groups this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
