@@ -137,9 +137,9 @@ def _report(runs: Sequence[str]) -> int:
 
 def _schema(study: str, config: str) -> None:
     from nanollama.config import json_schema
-    from nanollama.config_source import suggest
     from nanollama.errors import UserError
     from nanollama.studies import config_classes
+    from nanollama.wording import suggest
 
     classes = config_classes(study)
     if config not in classes:

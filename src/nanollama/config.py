@@ -24,8 +24,9 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, Val
 from ruamel.yaml import YAML
 
 from nanollama.config_messages import explain
-from nanollama.config_source import BASE_KEY, expand_path, read_source, show
+from nanollama.config_source import BASE_KEY, expand_path, read_source
 from nanollama.errors import ConfigError
+from nanollama.wording import show
 
 N_HASH_DIGITS = 12
 
@@ -89,6 +90,7 @@ def dump_config(config: Config) -> str:
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = True
+    yaml.width = 4096
     stream = io.StringIO()
     yaml.dump(_plain(config), stream)
     return stream.getvalue()
@@ -128,5 +130,8 @@ def _differences(there: Any, here: Any, key: str) -> Iterator[str]:
             else:
                 side, value = ("there", there[name]) if name in there else ("here", here[name])
                 yield f"{inner} is {show(value)} {side} and absent {'here' if name in there else 'there'}"
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for index, pair in enumerate(zip(there, here, strict=True)):
+            yield from _differences(*pair, f"{key}.{index}")
     elif there != here or type(there) is not type(here):
         yield f"{key} is {show(there)} there and {show(here)} here"

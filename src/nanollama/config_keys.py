@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from nanollama.config_source import DISCRIMINATOR, Keys, show
+from nanollama.config_source import DISCRIMINATOR, Keys
+from nanollama.wording import show
 
 _NOUNS: dict[Any, str] = {
     bool: "true or false",
@@ -52,29 +53,31 @@ def describe_type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return describe_type(inner, [*extra, *metadata])
     if _is_union(annotation):
         return " or ".join(_describe_members(annotation, metadata))
-    return " ".join([_noun(annotation), *_limits(metadata)])
+    return _noun(annotation, _limits(annotation, metadata))
 
 
 def locate(config_class: type[BaseModel], loc: Keys) -> tuple[Keys, Any, Sequence[Any]]:
     """The keys a user would write for pydantic's ``loc``, and annotation and metadata of what stands there.
 
-    Pydantic names members of unions in ``loc``; users do not write those.
+    Pydantic also names the members of unions and, as ``[key]``, keys of mappings; users write neither. The
+    annotation for an unknown key is that of the section it stands in.
     """
     keys: list[str | int] = []
+    around: Any = None
     annotation: Any = config_class
     metadata: Sequence[Any] = ()
     for part in loc:
-        member = _member(annotation, part)
+        member, child = _member(annotation, part), _child_type(annotation, part)
         if member is not None:
             annotation = member
-            continue
-        child = _child_type(annotation, part)
-        if child is None:
-            if part == loc[-1] and isinstance(_strip(annotation), type):  # an unknown key
-                keys.append(part)
-            continue
-        keys.append(part)
-        annotation, metadata = child
+        elif child is not None:
+            keys.append(part)
+            around = annotation
+            annotation, metadata = child
+        elif part == "[key]":
+            annotation, metadata = get_args(_strip(around))[0], ()
+        elif section_class(annotation) is not None:
+            keys.append(part)
     return tuple(keys), annotation, metadata
 
 
@@ -150,31 +153,39 @@ def _describe_members(annotation: Any, metadata: Sequence[Any]) -> list[str]:
     return parts
 
 
-def _noun(annotation: Any) -> str:
-    origin = get_origin(annotation)
-    if origin is Literal or choices(annotation):
-        values = [show(value) for value in choices(annotation) or get_args(annotation)]
+def _noun(annotation: Any, limits: str) -> str:
+    if get_origin(annotation) is Literal or choices(annotation):
+        values = [show(value) for value in get_args(annotation) or choices(annotation)]
         return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
     if _is_container(annotation):
         kind = "a mapping" if _is_mapping(annotation) else "a list"
         items = [item for item in get_args(annotation) if item is not Ellipsis]
-        return f"{kind}, each {describe_type(items[-1])}" if items else kind
+        return f"{kind}{limits}" + (f", each {describe_type(items[-1])}" if items else "")
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a section"
-    return _NOUNS.get(annotation) or str(getattr(annotation, "__name__", annotation))
+    return (_NOUNS.get(annotation) or str(getattr(annotation, "__name__", annotation))) + limits
 
 
-def _limits(metadata: Sequence[Any]) -> list[str]:
-    signs = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}", "multiple_of": "divisible by {}"}
-    signs |= {"min_length": "with at least {} entries", "max_length": "with at most {} entries"}
-    signs |= {"pattern": "matching {!r}"}
+def _limits(annotation: Any, metadata: Sequence[Any]) -> str:
+    """`` >= 1 and < 5``, `` with at least 1 entries``; pydantic and annotated_types name them alike."""
+    items = "entries" if _is_container(annotation) else "characters"
+    wordings = {
+        "ge": ">= {}",
+        "gt": "> {}",
+        "le": "<= {}",
+        "lt": "< {}",
+        "multiple_of": "divisible by {}",
+        "min_length": f"with at least {{}} {items}",
+        "max_length": f"with at most {{}} {items}",
+        "pattern": "like {!r}",
+    }
     limits = [
-        text.format(getattr(item, name))
+        wording.format(getattr(item, name))
         for item in metadata
-        for name, text in signs.items()
+        for name, wording in wordings.items()
         if getattr(item, name, None) is not None
     ]
-    return [f"and {limit}" if index and limit[0] in "<>" else limit for index, limit in enumerate(limits)]
+    return f" {' and '.join(limits)}" if limits else ""
 
 
 def _strip(annotation: Any) -> Any:

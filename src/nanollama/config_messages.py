@@ -16,7 +16,8 @@ from nanollama.config_keys import (
     section_class,
     section_classes,
 )
-from nanollama.config_source import DISCRIMINATOR, Keys, Node, nearest_name, show, suggest
+from nanollama.config_source import DISCRIMINATOR, Keys, Node
+from nanollama.wording import nearest_name, show, suggest
 
 
 def explain(error: ValidationError, config_class: type[BaseModel], source: Node) -> str:

@@ -8,11 +8,9 @@ YAML and replace what was there.
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from nanollama.errors import ConfigError
+from nanollama.wording import shorten, show, suggest
 
 Keys = tuple[str | int, ...]
 
 BASE_KEY = "base"
 DISCRIMINATOR = "implementation"
 MAX_FILE_BYTES = 1 << 20
+MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
@@ -84,7 +84,7 @@ def read_source(argv: Sequence[str]) -> Node:
         ConfigError: no path, a file that cannot be read or parsed, an argument that is not ``key=value``.
     """
     path, overrides = _split_arguments(argv)
-    root = _read_file(path, ())
+    root = _read_file(os.path.expanduser(path))
     for argument in overrides:
         root = _override(root, argument)
     return root
@@ -117,31 +117,6 @@ def expand_path(text: str) -> str:
     return home + slash + _VARIABLE.sub(value_of, rest)
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
-    nearest = nearest_name(name, known)
-    return f"; did you mean '{nearest}'?" if nearest else ""
-
-
-def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like ``name``, if one does."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
-    return nearest[0] if nearest else None
-
-
-def show(value: Any) -> str:
-    """A value as a message shows it: short, on one line, in YAML's words."""
-    value = str(value) if isinstance(value, Path) else getattr(value, "value", value)
-    text = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return shorten(text)
-
-
-def shorten(text: str, n_characters: int = 100) -> str:
-    """The text, or its beginning and an ellipsis."""
-    text = text.replace("\n", " ")
-    return text if len(text) <= n_characters else text[: n_characters - 3] + "..."
-
-
 def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
     paths, overrides = [], []
     for position, argument in enumerate(argv):
@@ -164,55 +139,54 @@ def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
     return paths[0], overrides
 
 
-def _read_file(path: str, chain: tuple[str, ...]) -> Node:
-    """The tree of a file merged over its bases; ``chain`` holds the files that led here."""
-    root = _parse(_read_text(path), Place(file=path))
+def _read_file(path: str, chain: tuple[str, ...] = (), named_at: str = "") -> Node:
+    """The tree of a file merged over its bases.
+
+    Args:
+        path: the file.
+        chain: the files that build on this one.
+        named_at: where the file is named as a base, for messages; nothing for the first of the chain.
+    """
+    root = _parse(_read_text(path, named_at), Place(file=path))
     if not isinstance(root.value, dict):
-        kind = "a list" if isinstance(root.value, list) else f"the single value {show(root.plain())}"
+        kind = "a list" if isinstance(root.value, list) else f"the single value {show(root.value)}"
         raise ConfigError(f"{path}: expected keys and values (`key: value`) at the top, got {kind}.")
     base = root.value.pop(BASE_KEY, None)
     if base is None:
         return root
+    where = f"{base.place}: {BASE_KEY}: "
     if not isinstance(base.value, str):
-        raise ConfigError(f"{base.place}: base: expected the path of one file, got {show(base.plain())}.")
+        raise ConfigError(f"{where}expected the path of one file, got {show(base.plain())}.")
     try:
         base_path = os.path.normpath(os.path.join(os.path.dirname(path), expand_path(base.value)))
     except ValueError as error:
-        raise ConfigError(f"{base.place}: base: {error}.") from None
+        raise ConfigError(f"{where}{error}.") from None
     chain = (*chain, os.path.realpath(path))
     if os.path.realpath(base_path) in chain:
-        raise ConfigError(f"{base.place}: base: '{base.value}' leads back to a file that builds on it.")
-    try:
-        far = _read_file(base_path, chain)
-    except ConfigError as error:
-        if str(error).startswith(f"{base_path}: no such file"):
-            raise ConfigError(f"{base.place}: base: {error}") from None
-        raise
-    return _merge(far, root)
+        raise ConfigError(f"{where}'{base.value}' leads back to a file that builds on it.")
+    return _merge(_read_file(base_path, chain, where), root)
 
 
-def _read_text(path: str) -> str:
+def _read_text(path: str, named_at: str) -> str:
+    where = f"{named_at}{path}"
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
+        raise ConfigError(f"{where}: no such file{_neighbours(path)}") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder, expected a YAML file{_neighbours(path + '/')}") from None
+        raise ConfigError(f"{where}: is a folder, expected a YAML file{_neighbours(f'{path}/')}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read: {reason}.") from None
+        raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path}: is larger than 1 MiB; expected a YAML file with keys and values.")
+        raise ConfigError(f"{where}: is larger than 1 MiB; expected a YAML file with keys and values.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        byte = content[error.start]
-        raise ConfigError(
-            f"{path}: is not UTF-8 text (byte 0x{byte:02x} at offset {error.start}); expected a YAML file."
-        ) from None
+        found = f"byte 0x{content[error.start]:02x} at offset {error.start}"
+        raise ConfigError(f"{where}: is not UTF-8 text ({found}); expected a YAML file.") from None
     if not text.strip():
-        raise ConfigError(f"{path}: is empty; expected keys and values (`key: value`).")
+        raise ConfigError(f"{where}: is empty; expected keys and values (`key: value`).")
     return text
 
 
@@ -248,7 +222,8 @@ def _parse(text: str, place: Place) -> Node:
         where = str(place)
         if place.file and mark is not None:
             where = f"{place.file}:{mark.line + 1}:{mark.column + 1}"
-        raise ConfigError(f"{where}: is not valid YAML: {error.problem or error.context}.") from None
+        problem = (error.problem or error.context or "").removeprefix("but ")
+        raise ConfigError(f"{where}: is not valid YAML: {problem}.") from None
     except YAMLError as error:
         raise ConfigError(f"{place}: is not valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
@@ -263,21 +238,23 @@ class _TreeBuilder:
         self._place = place
         self._seen: set[int] = set()
 
-    def node(self, source: MappingNode | SequenceNode | ScalarNode, place: Place) -> Node:
+    def node(self, source: MappingNode | SequenceNode | ScalarNode, place: Place, depth: int = 0) -> Node:
         """Our node of a node of ruamel.yaml."""
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{place}: is nested more than {MAX_DEPTH} levels deep.")
         if id(source) in self._seen:
             raise ConfigError(f"{place}: YAML aliases (*name) are not supported; write the value out.")
         self._seen.add(id(source))
         if isinstance(source, MappingNode):
-            return Node(self._mapping(source), place)
+            return Node(self._mapping(source, depth), place)
         if isinstance(source, SequenceNode):
-            return Node([self.node(item, self._at(item)) for item in source.value], place)
+            return Node([self.node(item, self._at(item), depth + 1) for item in source.value], place)
         return Node(self._scalar(source, place), place)
 
     def _at(self, source: MappingNode | SequenceNode | ScalarNode) -> Place:
         return Place(self._place.file, source.start_mark.line + 1) if self._place.file else self._place
 
-    def _mapping(self, source: MappingNode) -> dict[str, Node]:
+    def _mapping(self, source: MappingNode, depth: int) -> dict[str, Node]:
         nodes: dict[str, Node] = {}
         for key, value in source.value:
             place = self._at(key)
@@ -289,7 +266,7 @@ class _TreeBuilder:
             if name in nodes:
                 first = f" (first in line {nodes[name].place.line})" if place.line else ""
                 raise ConfigError(f"{place}: {name}: duplicate key{first}; keep one of them.")
-            nodes[name] = self.node(value, place)
+            nodes[name] = self.node(value, place, depth + 1)
         return nodes
 
     def _scalar(self, source: ScalarNode, place: Place) -> Any:
@@ -301,7 +278,9 @@ class _TreeBuilder:
                 f"{place}: the YAML tag '{source.tag}' is not supported; expected a plain value."
             )
         try:
-            return self._constructor.construct_object(source)
+            value = self._constructor.construct_object(source)
+            str(value).encode()  # refuses halves of surrogate pairs and integers of thousands of digits
+            return value
         except ValueError:
             raise ConfigError(f"{place}: the value {show(str(source.value))} cannot be read.") from None
 

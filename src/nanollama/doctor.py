@@ -36,11 +36,6 @@ def examine() -> str:
     return "\n".join(lines) + "\n"
 
 
-def missing_packages(extra: str) -> list[str]:
-    """Names of the packages that an extra of ours asks for and that are not installed."""
-    return [name for name in _packages(extra) if _version(name) is None]
-
-
 def _machine() -> Iterator[tuple[str, str]]:
     yield "nanollama", nanollama.__version__
     yield "python", f"{platform.python_version()} ({sys.executable})"
@@ -75,7 +70,7 @@ def _torch() -> Iterator[tuple[str, str]]:
 
 def _extras() -> Iterator[tuple[str, str]]:
     for extra in _extra_names():
-        missing = missing_packages(extra)
+        missing = _missing_packages(extra)
         if missing:
             yield extra, f"{', '.join(missing)} missing: run `pip install 'nanollama[{extra}]'`"
         else:
@@ -113,6 +108,11 @@ def _packages(extra: str) -> list[str]:
         if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", marker):
             names.append(re.split(r"[^\w.-]", package.strip(), maxsplit=1)[0])
     return names
+
+
+def _missing_packages(extra: str) -> list[str]:
+    """Names of the packages that an extra of ours asks for and that are not installed."""
+    return [name for name in _packages(extra) if _version(name) is None]
 
 
 def _version(package: str) -> str | None:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nanollama.errors import UserError
+from nanollama.wording import show, suggest
 
 if TYPE_CHECKING:
     from nanollama.config import Config
@@ -66,7 +67,7 @@ def study_of(argv: Sequence[str]) -> str:
     Raises:
         UserError: the config cannot be read or does not name a study of this checkout.
     """
-    from nanollama.config_source import read_source, show, suggest
+    from nanollama.config_source import read_source
 
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
     known = list_studies()
@@ -104,8 +105,6 @@ def _call(study: str, verb: str, argv: Sequence[str]) -> int:
 def _import(study: str, name: str) -> ModuleType:
     known = list_studies()
     if study not in known:
-        from nanollama.config_source import suggest
-
         raise UserError(f"Unknown study '{study}'{suggest(study, known) or '.'} (known: {', '.join(known)})")
     root = str(Path.cwd())
     if root not in sys.path:  # a console script, unlike `python -m`, does not look in the working directory

@@ -1,0 +1,40 @@
+"""Words that messages to users share: values on one line, and the nearest known name to a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def show(value: Any) -> str:
+    """A value as a message shows it: short, on one line, in YAML's words (``null``, ``true``)."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    text = (
+        repr(str(value))
+        if isinstance(value, str | Path)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
+    return shorten(text)
+
+
+def shorten(text: str, n_characters: int = 100) -> str:
+    """The text on one line, or its beginning and an ellipsis."""
+    text = " ".join(text.split("\n"))
+    return text if len(text) <= n_characters else text[: n_characters - 3] + "..."
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
+    nearest = nearest_name(name, known)
+    return f"; did you mean '{nearest}'?" if nearest else ""
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like ``name``, if one does."""
+    nearest = difflib.get_close_matches(name, list(known), n=1)
+    return nearest[0] if nearest else None
