@@ -1,8 +1,8 @@
 """The people: who person number i is, and the four facts about them, as a pure function of i.
 
 A name is a pair of a first and a last name. Person i has the i-th pair of a fixed random permutation of all
-pairs, so names are unique, and the first n people are the same whatever n is. Facts are hashes of (population,
-attribute, i), spread evenly over the values, so what there is to learn about a person is `bits_per_person()`.
+pairs, so names are unique, and the first n people are the same whatever n is. Facts are hashes of population,
+attribute and i, spread evenly over the values: there are `bits_per_person()` to learn about each person.
 
 Two populations share no first and no last name: ``train``, and ``new`` for people that no model has ever met.
 The word lists (`lists/*.txt`) and `SEED` are fixed for ever: changing one changes every person.

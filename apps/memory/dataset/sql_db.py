@@ -1,0 +1,232 @@
+"""The people as an SQLite database: table `people`, one row a person, both populations.
+
+``python -m apps.memory.dataset.sql_db create|query|delete [--root DIR] ...``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+from apps.memory.dataset.command import Parser, add_num, add_root
+from apps.memory.dataset.files import format_size, replacing
+from apps.memory.dataset.paths import database_path
+from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, POPULATIONS, people
+from nanollama.entrypoint import guard
+from nanollama.errors import UserError
+
+TABLE = "people"
+COLUMNS = ("name", *ATTRIBUTES)
+
+_PROGRAM = "python -m apps.memory.dataset.sql_db"
+_MAX_ROWS_SHOWN = 50
+_READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+
+Row = tuple[str, ...]
+
+
+def create_database(root: Path, n_people: int = N_PEOPLE, overwrite: bool = False) -> str:
+    """Make `database_path` with the first `n_people` of each population, and say so.
+
+    A database that is there already is kept if it holds these people, and replaced if it holds fewer.
+
+    Raises:
+        UserError: the file cannot be written, or holds something else.
+    """
+    path = database_path(root)
+    if path.exists() and not overwrite:
+        n_there = _n_people_there(path)
+        if n_there >= n_people:
+            return f"kept {path}: it holds {2 * n_there:,} people; add --overwrite to make it anew"
+    start = time.perf_counter()
+    with replacing(path) as new_path:
+        try:
+            _write_rows(new_path, _rows(n_people))
+        except sqlite3.Error as error:
+            raise UserError(f"Cannot write {path}: {error}.") from error
+        os.replace(new_path, path)
+    size, seconds = format_size(path.stat().st_size), time.perf_counter() - start
+    return f"wrote {path}: {2 * n_people:,} people, {size}, {seconds:.1f} s"
+
+
+def ensure_database(root: Path, n_people: int = N_PEOPLE) -> Path:
+    """The database with at least the first `n_people` of each population, made or extended if need be.
+
+    Raises:
+        UserError: the file cannot be written, or holds something else.
+    """
+    path = database_path(root)
+    if not path.exists() or not _holds_person(path, n_people - 1):
+        print(create_database(root, n_people), flush=True)
+    return path
+
+
+def query_database(root: Path, statement: str, values: Sequence[str] = ()) -> tuple[Row, list[Row]]:
+    """Column names and at most 51 rows of a SELECT, read-only.
+
+    Raises:
+        UserError: there is no database, or SQLite refuses the statement.
+    """
+    path = _existing(root)
+    try:
+        with closing(_connect_read_only(path)) as connection:
+            connection.set_authorizer(_authorize)
+            cursor = connection.execute(statement, values)
+            rows = [tuple(map(_cell, row)) for row in cursor.fetchmany(_MAX_ROWS_SHOWN + 1)]
+    except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        columns = ", ".join(COLUMNS)
+        raise UserError(
+            f"SQLite refuses the query: {error}; give one SELECT from {TABLE}({columns})."
+        ) from None
+    if cursor.description is None:
+        raise UserError(f"The query asks for nothing; give one SELECT from {TABLE}({', '.join(COLUMNS)}).")
+    return tuple(column[0] for column in cursor.description), rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return guard(lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.verb == "create":
+        print(create_database(arguments.root, arguments.num, arguments.overwrite))
+    elif arguments.verb == "query":
+        _query(arguments.root, arguments.statement, arguments.name)
+    else:
+        _delete(arguments.root, arguments.yes)
+
+
+def _query(root: Path, statement: str | None, name: str | None) -> None:
+    if (statement is None) == (name is None):
+        raise UserError("Give either a SELECT statement or --name with the name of a person.")
+    if statement is not None:
+        header, rows = query_database(root, statement)
+    else:
+        header, rows = query_database(root, f"SELECT * FROM {TABLE} WHERE name = ?", [str(name)])
+        if not rows:
+            raise UserError(f"{database_path(root)} has nobody named '{name}'.")
+    for line in _table(header, rows[:_MAX_ROWS_SHOWN]):
+        print(line)
+    if len(rows) > _MAX_ROWS_SHOWN:
+        print(f"... (the first {_MAX_ROWS_SHOWN} rows)")
+
+
+def _delete(root: Path, yes: bool) -> None:
+    path = _existing(root)
+    if not yes:
+        print(f"Delete {path} ({format_size(path.stat().st_size)})? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print(f"kept {path}")
+            return
+    try:
+        path.unlink()
+    except OSError as error:
+        raise UserError(f"Cannot delete {path}: {error.strerror}.") from error
+    print(f"deleted {path}")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=_PROGRAM, description="The people as an SQLite database.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="create|query|delete")
+    descriptions = {
+        "create": "make the database, with both populations",
+        "query": "show the answer to a SELECT, or all facts of a person",
+        "delete": "remove the database file",
+    }
+    for verb, description in descriptions.items():
+        command = verbs.add_parser(verb, prog=f"{_PROGRAM} {verb}", description=description, help=description)
+        add_root(command)
+    create, query, delete = verbs.choices.values()
+    add_num(create)
+    create.add_argument("--overwrite", action="store_true", help="replace whatever is there")
+    query.add_argument("statement", nargs="?", help="\"SELECT name FROM people WHERE occupation = 'pilot'\"")
+    query.add_argument("--name", help="a person's first and last name")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _rows(n_people: int) -> list[Row]:
+    """Rows of the table, by name: SQLite appends sorted rows twice as fast as it inserts others."""
+    return sorted(person[1:] for population in POPULATIONS for person in people(0, n_people, population))
+
+
+def _write_rows(path: Path, rows: Iterable[Row]) -> None:
+    columns = ", ".join(f"{attribute} TEXT NOT NULL" for attribute in ATTRIBUTES)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # A crash leaves a file of another name, so nothing is lost by not journalling.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.execute(f"CREATE TABLE {TABLE}(name TEXT PRIMARY KEY, {columns}) WITHOUT ROWID")
+        marks = ", ".join("?" for _ in COLUMNS)
+        connection.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", rows)
+        connection.execute("COMMIT")
+
+
+def _n_people_there(path: Path) -> int:
+    """How many people of each population the database holds.
+
+    Raises:
+        UserError: its rows are not those of the first n people of each population, for any n.
+    """
+    statement = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY name"
+    with suppress(sqlite3.Error), closing(_connect_read_only(path)) as connection:
+        rows = connection.execute(statement).fetchall()
+        n_people = len(rows) // len(POPULATIONS)
+        if n_people <= N_PEOPLE and rows == _rows(n_people):
+            return n_people
+    raise UserError(
+        f"{path} holds something else than the people of this study; "
+        f"move the file away to keep it, or run `{_PROGRAM} create --overwrite` to replace it."
+    )
+
+
+def _holds_person(path: Path, index: int) -> bool:
+    """Does the database know person `index` of each population, and so all before them?"""
+    statement = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE name = ?"
+    try:
+        with closing(_connect_read_only(path)) as connection:
+            return all(
+                connection.execute(statement, person[1:2]).fetchone() == person[1:]
+                for population in POPULATIONS
+                for person in people(index, index + 1, population)
+            )
+    except sqlite3.Error:
+        return False
+
+
+def _existing(root: Path) -> Path:
+    path = database_path(root)
+    if not path.is_file():
+        raise UserError(f"There is no database {path}; run `{_PROGRAM} create --root {root}` to make it.")
+    return path
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def _authorize(action: int, *_: str | None) -> int:
+    return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+
+def _cell(value: object) -> str:
+    return "NULL" if value is None else str(value)
+
+
+def _table(header: Row, rows: Sequence[Row]) -> list[str]:
+    """Lines of a table whose columns are as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, tuple("-" * width for width in widths), *rows]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
