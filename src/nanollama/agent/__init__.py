@@ -1,0 +1,27 @@
+"""Tools a model can call, and the sandbox around them."""
+
+from __future__ import annotations
+
+from nanollama.agent.config import DatabaseConfig, Limits
+from nanollama.agent.protocol import Reply, Tool, extract_request
+from nanollama.errors import MissingExtraError
+
+__all__ = ["DatabaseConfig", "Limits", "Reply", "Tool", "build_tool", "extract_request"]
+
+
+def build_tool(config: DatabaseConfig) -> Tool:
+    """Open the database of a config.
+
+    Raises:
+        UserError: it cannot be reached, or has not the table and columns of the config.
+        MissingExtraError: a ``url`` is asked for and SQLAlchemy or its driver is not installed.
+    """
+    if config.url is None:
+        from nanollama.agent.database import DatabaseTool
+
+        return DatabaseTool(config)
+    try:
+        from nanollama.agent.sqlalchemy_database import SqlAlchemyDatabaseTool
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error.name), "sql") from None
+    return SqlAlchemyDatabaseTool(config)
