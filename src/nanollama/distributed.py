@@ -1,8 +1,8 @@
 """Processes that train one model together, and the device each of them uses.
 
-One process is the ordinary case: every function here is then free of effects. ``torchrun`` starts several, each with
-its rank in the environment; they talk over NCCL on GPUs and Gloo on CPUs. A model too large for one device would be
-sharded in `World.wrap`, which is the only place that knows how replicas are kept equal.
+One process is the ordinary case: every function here is then free of effects. ``torchrun`` starts several,
+each with its rank in the environment; they talk over NCCL on GPUs and Gloo on CPUs. A model too large for
+one device would be sharded in `World.wrap`, the only place that knows how replicas are kept equal.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     index = torch.device(wanted).index if wanted.startswith("cuda:") else local_rank
     if index is None or index >= n_gpus:
         raise UserError(
-            f"The device {wanted} needs GPU number {index}, and this machine has {n_gpus} that torch can use: "
-            "set device=cpu, or start fewer processes."
+            f"The device {wanted} needs GPU number {index or 0}, and torch finds {n_gpus} on this machine: "
+            "set training.device=cpu, or start fewer processes."
         )
     return torch.device("cuda", index)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,7 @@ class Learner:
         """Go on from what `state` returned."""
         self.scaler.load_state_dict(state)
 
-    def _synchronised(self, last: bool) -> Any:
+    def _synchronised(self, last: bool) -> AbstractContextManager[None]:
         """Replicas exchange gradients in the last micro-batch only."""
         if last or not isinstance(self._replica, DistributedDataParallel):
             return nullcontext()
@@ -133,6 +133,6 @@ def check_compiler(device: torch.device) -> None:
     candidates = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
     if sys.platform != "win32" and not any(shutil.which(name) for name in candidates if name):
         raise UserError(
-            f"compile=true needs a C++ compiler to build kernels for {device.type}, and none of g++, clang++, $CXX was "
-            "found: install one, or set training.compile=false."
+            f"training.compile=true needs a C++ compiler to build {device.type} kernels, and none of c++, g++, "
+            "clang++, $CXX was found: install one, or set training.compile=false."
         )

@@ -28,8 +28,8 @@ class OptimizerConfig(Config):
     )
     decay: Literal["matrices", "all"] = Field(
         default="matrices",
-        description="What decays: `matrices` spares biases and norm scales, `all` decays every parameter as the "
-        "published in-tool runs did.",
+        description="What decays: `matrices` spares biases and norm scales, `all` decays every parameter, as "
+        "the published in-tool runs did.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine",
@@ -59,7 +59,7 @@ def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
     Args:
         config: peak, warm-up and shape.
         step: optimizer steps done before this one, 0 .. n_steps - 1.
-        n_steps: steps of the whole run. The end of the schedule is the step after the last, so the last one learns.
+        n_steps: steps of the whole run. The schedule ends one step after the last, so the last one learns.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps

@@ -1,4 +1,4 @@
-"""The number format of matrix products. Weights, gradients and optimizer state stay in float32 in every one."""
+"""The number format of matrix products. Weights, gradients and optimizer state are float32 in every one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CPUINFO = Path("/proc/cpuinfo")
 def choose_precision(wanted: Literal["auto"] | Precision, device: torch.device) -> Precision:
     """The format to use: the one asked for or, for ``auto``, what the hardware does well.
 
-    bfloat16 on a GPU of compute capability 8 or later and on a CPU with instructions for it, float16 (with scaled
-    gradients) on one of capability 7, float32 elsewhere.
+    bfloat16 on a GPU of compute capability 8 or later and on a CPU with instructions for it, float16 (with
+    scaled gradients) on a GPU of capability 7, float32 elsewhere.
     """
     if wanted != "auto":
         return wanted

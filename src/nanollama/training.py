@@ -1,18 +1,20 @@
 """The one training loop.
 
-A study brings a model, a stream of batches, a loss and evaluators; the loop brings everything else. Its state is one
-integer, the number of steps done: batches, learning rates and dropout masks are functions of it, so a run that was
-stopped anywhere ends with the same bits as one that was not. Changes of the model or the optimizer at a given step
-belong at the top of the loop's body, and their state beside the optimizer's in the checkpoint.
+A study brings a model, a stream of batches, a loss and evaluators; the loop brings everything else. Beside
+weights and optimizer its state is the number of steps done: batches, learning rates and dropout masks are
+functions of it, so a run that was stopped anywhere ends with the same bits as one that was not. Changes of
+the model or the optimizer at a given step belong at the top of the loop's body, and their state beside the
+optimizer's in the checkpoint.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Literal, Protocol
 
 import torch
@@ -28,7 +30,8 @@ from nanollama.learner import Learner, LossFn, StepSums
 from nanollama.monitor.checkpoint import load_training
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
-from nanollama.monitor.run_folder import Run, TrainResult
+from nanollama.monitor.run_folder import Run, Status, TrainResult
+from nanollama.monitor.track import Mirror, Tracker, numbers_of, open_mirrors
 from nanollama.optim import OptimizerConfig, learning_rate
 from nanollama.precision import Precision, choose_precision
 from nanollama.seeds import named_seed
@@ -46,7 +49,7 @@ class CheckpointConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How a model is trained. The study hands `batch_size` and `seed` on to the stream and the model it builds."""
+    """How a model is trained. The study hands `batch_size` and `seed` on to the parts it builds."""
 
     n_steps: int = Field(ge=1, description="Optimizer steps of the run.")
     batch_size: int = Field(
@@ -83,6 +86,9 @@ class TrainingConfig(Config):
         ge=1,
         description="Steps between two evaluations; null evaluates after the last step only.",
     )
+    track: tuple[Tracker, ...] = Field(
+        default=(), description="Mirrors of the rows, `tensorboard` and `wandb`; they need the extra `track`."
+    )
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="When to save.")
     optimizer: OptimizerConfig = Field(
         default=OptimizerConfig(), description="The optimizer and its schedule."
@@ -92,7 +98,8 @@ class TrainingConfig(Config):
     def _check_sizes(self) -> TrainingConfig:
         if self.optimizer.warmup_steps > self.n_steps:
             raise ValueError(
-                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, expected at most n_steps ({self.n_steps})"
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, "
+                f"expected at most n_steps ({self.n_steps})"
             )
         if self.n_accumulation > self.batch_size:
             raise ValueError(
@@ -174,45 +181,45 @@ def train(
     """
     if run.result is not None:
         return run.result
+    device, world = run.world.device, run.world
     with ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
-        device = run.world.device
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators)
-        loop.resume()
-        state = loop.state
-        batches = stack.enter_context(
-            Prefetcher(
-                stream, state.step, config.n_steps, config.n_prefetch, run.world.rank, run.world.world_size
-            )
+        first = loop.resume()
+        stack.enter_context(loop.open_mirrors())
+        prefetcher = Prefetcher(
+            stream, first, config.n_steps, config.n_prefetch, world.rank, world.world_size
         )
+        batches = stack.enter_context(prefetcher)
         progress = stack.enter_context(run.log.progress(config.n_steps))
         loop.evaluate()
-        while state.step < config.n_steps:
+        for step in range(first + 1, config.n_steps + 1):
             with loop.profiler.phase("data"):
                 batch = batches.next()
-            loop.take_step(batch)
+            try:
+                loop.take_step(batch)
+            except Diverged:
+                loop.finish("diverged")
+                raise
             loop.log()
-            progress.update(state.step)
-            stop = run.world.any(preemption.reason is not None)
-            if stop or state.step % config.checkpoint.every == 0 or state.step == config.n_steps:
+            progress.update(step)
+            stop = world.any(preemption.reason is not None)
+            if stop or step % config.checkpoint.every == 0 or step == config.n_steps:
                 loop.save()
             if stop:
                 loop.finish("preempted")
+                reason = preemption.reason or "another process was asked to stop"
                 raise Preempted(
-                    f"Stopped after step {state.step} of {config.n_steps} "
-                    f"({preemption.reason or 'another process was asked to'}); the state is saved in {run.folder}: "
-                    "run the same command again, without overwrite=true, to go on."
+                    f"Stopped after step {step} of {config.n_steps} ({reason}), "
+                    f"the state is saved in {run.folder}: run the same command again, without overwrite=true."
                 )
             loop.evaluate()
         return loop.finish("finished")
 
 
 class Loop:
-    """The parts of a run and what is done with them at each step; `train` says when.
-
-    Args: those of `train`.
-    """
+    """The parts of a run and what is done with them at a step; `train` says when, and with what."""
 
     def __init__(
         self,
@@ -225,39 +232,52 @@ class Loop:
         self.run = run
         self.config = config
         self.evaluators = evaluators
+        self.precision = choose_precision(config.precision, run.world.device)
         self.learner = Learner(
             model,
             loss_fn,
             config.optimizer,
             run.world,
-            precision=choose_precision(config.precision, run.world.device),
+            precision=self.precision,
             n_accumulation=config.n_accumulation,
             compile_model=config.compile,
         )
-        self.n_params = sum(parameter.numel() for parameter in model.parameters())
         self.state = TrainState()
         self.profiler = Profiler(run.world.device)
         self.learning_rate = self.grad_norm = 0.0
+        self.mirrors: list[Mirror] = []
 
-    def resume(self) -> None:
-        """Go on from the newest intact checkpoint, if there is one; rows written after it are cut."""
+    def resume(self) -> int:
+        """Go on from the newest intact checkpoint, if there is one, and cut the rows written after it.
+
+        Returns:
+            optimizer steps done.
+        """
         run, world = self.run, self.run.world
-        newest = run.checkpoints.latest() if world.is_main else None
-        (found,) = world.sum(
-            [0 if newest is None else newest]
-        )  # every process takes the one that rank 0 has proved
-        if found > 0:
-            saved = load_training(
-                run.checkpoints.path(int(found)), self.learner.model, self.learner.optimizer
-            )
+        newest = (run.checkpoints.latest() or 0) if world.is_main else 0
+        step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
+        if step > 0:
+            saved = load_training(run.checkpoints.path(step), self.learner.model, self.learner.optimizer)
             self.learner.load_state(saved["learner"])
             self.state = TrainState(**saved["state"])
             self.profiler = Profiler(world.device, saved["seconds"])
-        if world.is_main:
-            n_rows = run.metrics.cut(self.state.step) + run.evals.cut(self.state.step)
-            if found > 0:
-                logger.info("Going on from step %d; %d later rows removed.", self.state.step, n_rows)
+            if saved["precision"] != self.precision:
+                logger.warning("The run was in %s and goes on in %s.", saved["precision"], self.precision)
         world.wait()
+        if world.is_main:
+            n_rows = run.metrics.cut(step) + run.evals.cut(step)
+            if step > 0:
+                logger.info("Going on from step %d; rows written after it: %d, removed.", step, n_rows)
+        return step
+
+    @contextmanager
+    def open_mirrors(self) -> Iterator[None]:
+        """Show rows elsewhere too, where the config asks for it."""
+        run = self.run
+        names = self.config.track if run.world.is_main else ()
+        run_id = f"{run.folder.name}-{run.config_hash}"
+        with open_mirrors(names, run.folder, run_id, self.state.step + 1) as self.mirrors:
+            yield
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step.
@@ -266,7 +286,7 @@ class Loop:
             Diverged: before the weights are touched.
         """
         config, learner, step = self.config, self.learner, self.state.step
-        # Dropout masks are a function of the step: there is no generator to save, and no evaluation can shift them.
+        # Dropout masks are a function of the step: no generator to save, no evaluation that could shift them.
         torch.manual_seed(named_seed(config.seed, f"dropout/{step}/{self.run.world.rank}"))
         with self.profiler.phase("forward_backward"):
             sums = learner.backward(batch)
@@ -290,38 +310,43 @@ class Loop:
         step, world = self.state.step, self.run.world
         saved = self.run.checkpoints.steps()
         raise Diverged(
-            f"Step {step + 1} has a loss of {loss_nats} nats and a gradient norm of {grad_norm}: no update was made "
-            f"with it, and the last checkpoint is that of step {saved[-1] if saved else 0}. Its batch is "
-            f"stream.batch({step}, rank={world.rank}, world_size={world.world_size}). A lower learning rate, a longer "
-            "warm-up or precision=float32 may help."
+            f"Step {step + 1} has a loss of {loss_nats} nats and a gradient norm of {grad_norm}: the weights "
+            f"were left as they are, the last checkpoint is that of step {saved[-1] if saved else 0}. The batch "
+            f"was stream.batch({step}, rank={world.rank}, world_size={world.world_size}). A lower learning "
+            "rate, a longer warm-up or precision=float32 may help."
         )
 
     def log(self) -> None:
-        """Write a row of metrics where one is due: its loss is the mean over all loss tokens since the last row."""
-        state, config = self.state, self.config
-        if state.step not in (1, config.n_steps) and state.step % config.log_every != 0:
+        """Write a row of metrics where one is due: the first, the last, and every ``log_every`` steps.
+
+        Its loss is the mean over all loss tokens since the row before, in nats; its gradient norm the last step's.
+        """
+        state, n_steps = self.state, self.config.n_steps
+        at_end = state.step in (1, n_steps)
+        if not (at_end or state.step % self.config.log_every == 0):
             return
+        loss, rates = state.loss_nats / state.n_loss_tokens, self.profiler.row()
+        state.loss_nats, state.n_loss_tokens = 0.0, 0
         row = {
             "step": state.step,
-            "loss": state.loss_nats / state.n_loss_tokens,
+            "loss": loss,
             "lr": self.learning_rate,
             "grad_norm": self.grad_norm,
             "n_tokens_seen": state.n_tokens_seen,
             "n_examples_seen": state.n_examples_seen,
             **({"n_skipped_steps": state.n_skipped_steps} if self.learner.scaler.is_enabled() else {}),
-            **self.profiler.row(),
+            **rates,
         }
-        state.loss_nats, state.n_loss_tokens = 0.0, 0
         if self.run.world.is_main:
             self.run.metrics.append(row)
-        line = (
-            f"step {state.step}/{config.n_steps}  loss {row['loss']:.4f}  lr {row['lr']:.2e}  "
-            f"{row['tokens_per_second']:,.0f} tok/s"
+        for mirror in self.mirrors:
+            mirror.show(state.step, numbers_of(row))
+        seconds_left = self.profiler.elapsed_seconds / state.step * (n_steps - state.step)
+        self.run.log.say_sometimes(
+            f"step {state.step}/{n_steps}  loss {loss:.4f}  lr {self.learning_rate:.2e}  "
+            f"{rates['tokens_per_second']:,.0f} tok/s  {timedelta(seconds=round(seconds_left))} left",
+            always=at_end,
         )
-        if state.step in (1, config.n_steps):
-            self.run.log.say(line)
-        else:
-            self.run.log.say_sometimes(line)
 
     def evaluate(self) -> None:
         """Write a row of evaluations where one is due and not there yet."""
@@ -335,16 +360,15 @@ class Loop:
             for evaluator in self.evaluators:
                 torch.manual_seed(named_seed(self.config.seed, f"evaluate/{step}"))
                 measures = evaluator.evaluate(model, step)
-                if row.keys() & measures.keys():
-                    raise ValueError(
-                        f"Two evaluators report {sorted(row.keys() & measures.keys())}: rename one."
-                    )
+                if twice := sorted(row.keys() & measures.keys()):
+                    raise ValueError(f"Two evaluators report {', '.join(twice)}: each needs its own name.")
                 row |= measures
         model.train()
         run.evals.append(row)
-        run.log.say(
-            "  ".join([f"step {step}", *(f"{name} {value:.4g}" for name, value in list(row.items())[1:])])
-        )
+        for mirror in self.mirrors:
+            mirror.show(step, numbers_of(row))
+        words = (f"{name} {value:.4g}" for name, value in numbers_of(row).items())
+        run.log.say("  ".join([f"step {step}", *words]))
 
     def save(self) -> None:
         """Write a checkpoint; the rows it vouches for are on disk before it."""
@@ -357,12 +381,14 @@ class Loop:
             state = {
                 "state": asdict(self.state),
                 "learner": self.learner.state(),
+                "precision": self.precision,
                 "seconds": self.profiler.elapsed_seconds,
             }
             keep = self.config.checkpoint.keep
             run.checkpoints.save(self.state.step, self.learner.model, self.learner.optimizer, state, keep)
 
-    def finish(self, status: str) -> TrainResult:
+    def finish(self, status: Status) -> TrainResult:
         """Write the result."""
         self.run.world.wait()
-        return self.run.finish(status, self.state.step, self.profiler.elapsed_seconds, self.n_params)
+        n_params = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        return self.run.finish(status, self.state.step, self.profiler.elapsed_seconds, n_params)

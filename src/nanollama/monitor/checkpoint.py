@@ -1,7 +1,8 @@
 """Checkpoints: a folder a step, complete or absent, whose content is proved by hashes.
 
-A checkpoint is written under a temporary name, its manifest last, forced to disk, and renamed into place. A folder named
-``step_<8 digits>`` is therefore complete unless it was damaged later, and damage is found when it is read.
+A checkpoint is written under a temporary name, its manifest last, forced to disk, and renamed into place. A
+folder named ``step_<8 digits>`` is therefore complete unless it was damaged later, and damage is found when
+it is read.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from nanollama.errors import UserError
 from nanollama.monitor.files import sync_file, sync_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.pt", "state.json", "manifest.json"
+FOLDER = "checkpoints"  # inside a run folder
 VERSION = 1
 NAME = re.compile(r"step_(\d{8})")
 LEFTOVER = re.compile(r"\.step_\d{8}\.(new|old)")
@@ -39,10 +42,10 @@ class Checkpointer:
 
     Args:
         folder: holds the checkpoints; made on the first save.
-        config_hash: of the run they belong to.
+        config_hash: of the run they belong to; empty to accept those of any.
     """
 
-    def __init__(self, folder: Path, config_hash: str) -> None:
+    def __init__(self, folder: Path, config_hash: str = "") -> None:
         self.folder = folder
         self.config_hash = config_hash
 
@@ -118,8 +121,8 @@ class Checkpointer:
             DamagedCheckpoint: it is not.
         """
         manifest = read_manifest(path)
-        if manifest["config_hash"] != self.config_hash:
-            raise DamagedCheckpoint("its manifest names another config.")
+        if self.config_hash not in ("", manifest["config_hash"]):
+            raise DamagedCheckpoint("it belongs to another config.")
 
     def clean(self) -> None:
         """Remove what a process that was killed while saving left behind."""
@@ -142,6 +145,27 @@ class Checkpointer:
             _discard(path, self.folder / f".{path.name}.old")
 
 
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint a user means: the folder of one, or the newest intact one of a run folder.
+
+    Raises:
+        UserError: there is none, or the one named is damaged.
+    """
+    if NAME.fullmatch(path.name):
+        try:
+            read_manifest(path)
+        except DamagedCheckpoint as damage:
+            raise UserError(f"The checkpoint {path} is damaged: {damage} Choose another step.") from damage
+        return path
+    checkpoints = Checkpointer(path / FOLDER)
+    newest = checkpoints.latest()
+    if newest is None:
+        raise UserError(
+            f"{path} holds no intact checkpoint: expected a run folder with {FOLDER}/step_<8 digits>/."
+        )
+    return checkpoints.path(newest)
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are all as it says.
 
@@ -150,7 +174,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, files = manifest["version"], dict(manifest["files"])
+        version, files, _ = manifest["version"], dict(manifest["files"]), manifest["config_hash"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpoint(f"its {MANIFEST} cannot be read ({error}).") from error
     if version != VERSION:

@@ -15,6 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nanollama.errors import Preempted, UserError
+
 LIBRARY = "nanollama"
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -34,21 +36,22 @@ class RunLog:
 
     @contextmanager
     def listen(self) -> Iterator[None]:
-        """Pass on what the library logs; an error that ends the run is written to the file with its traceback."""
+        """Pass on what the library logs, and write down what ends the run, as the terminal will show it."""
         library = logging.getLogger(LIBRARY)
-        handler = _Handler(self)
-        level, propagate = library.level, library.propagate
+        handler, level = _Handler(self), library.level
         library.addHandler(handler)
         library.setLevel(logging.INFO)
         try:
             yield
+        except (UserError, Preempted) as message:
+            self._to_file(str(message))
+            raise
         except BaseException:
             self._to_file(traceback.format_exc().rstrip())
             raise
         finally:
             library.removeHandler(handler)
             library.setLevel(level)
-            library.propagate = propagate
 
     def say(self, line: str) -> None:
         """Show one line."""
@@ -56,9 +59,9 @@ class RunLog:
             self._to_file(line)
             self.console.print(line, markup=False, highlight=False)
 
-    def say_sometimes(self, line: str) -> None:
+    def say_sometimes(self, line: str, always: bool = False) -> None:
         """Show one line unless the last such line is only seconds old."""
-        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        if always or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self.say(line)
 

@@ -8,13 +8,16 @@ import time
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+ECHO_SECONDS = (
+    1.0  # one Ctrl-C can arrive twice: from the terminal and from the process that started this one
+)
 
 
 class Preemption:
     """Turns requests to stop into a question the loop asks after each step; use as a context manager.
 
-    A second Ctrl-C raises `KeyboardInterrupt` at once. Signals are only heard in the main thread of a process;
-    elsewhere the clock alone counts.
+    A second Ctrl-C, a second or more after the first, raises `KeyboardInterrupt` at once. Signals are only
+    heard in the main thread of a process; elsewhere the clock alone counts.
 
     Args:
         max_minutes: ask to stop after so long in this process; ``None`` sets no limit.
@@ -23,6 +26,7 @@ class Preemption:
     def __init__(self, max_minutes: float | None = None) -> None:
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._signal: signal.Signals | None = None
+        self._interrupted = float("inf")
         self._previous: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Preemption:
@@ -48,6 +52,9 @@ class Preemption:
         return None
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self._signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._signal = signal.Signals(number)
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if now - self._interrupted >= ECHO_SECONDS:
+                raise KeyboardInterrupt
+            self._interrupted = min(self._interrupted, now)
+        self._signal = self._signal or signal.Signals(number)

@@ -7,21 +7,31 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
 from nanollama.data.batch import Batch
 
 Phase = Literal["data", "forward_backward", "optimizer", "evaluate", "checkpoint"]
-PHASES: tuple[Phase, ...] = ("data", "forward_backward", "optimizer", "evaluate", "checkpoint")
 STEP_PHASES: tuple[Phase, ...] = ("data", "forward_backward", "optimizer")
+PHASES: tuple[Phase, ...] = (*STEP_PHASES, "evaluate", "checkpoint")
+
+
+@runtime_checkable
+class CountsFlops(Protocol):
+    """A model that knows the cost of its forward pass."""
+
+    def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
+        """Floating-point operations for one row of ``seq_len`` tokens, asked at ``n_queries`` positions."""
+        ...
 
 
 class Profiler:
     """Counts work and seconds between two rows of metrics.
 
-    Seconds are those of this process. Work given to a GPU is waited for once a step, in the optimizer phase.
+    Seconds are those of this process. Work given to a GPU is waited for where the loss is read, so it
+    counts to the forward and backward pass.
 
     Args:
         device: whose memory is reported.
@@ -35,7 +45,7 @@ class Profiler:
 
     def _reset(self) -> None:
         self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._n_tokens = self._n_examples = 0.0
+        self._n_tokens = self._n_examples = 0
         self._flops = 0.0
 
     @property
@@ -52,7 +62,7 @@ class Profiler:
         finally:
             self._seconds[name] += time.perf_counter() - began
 
-    def count(self, n_tokens: float, n_examples: float, flops: float) -> None:
+    def count(self, n_tokens: int, n_examples: int, flops: float) -> None:
         """Add the work of a step, summed over all processes."""
         self._n_tokens += n_tokens
         self._n_examples += n_examples
@@ -82,9 +92,11 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def training_flops(model: object, batch: Batch) -> float:
-    """Floating-point operations of a training step: three times the forward pass; 0 when the model cannot count."""
-    count = getattr(model, "forward_flops", None)
-    if count is None:
+    """Floating-point operations of a training step, padding included; 0 for a model that cannot count them.
+
+    The backward pass costs twice the forward pass: one product for the inputs, one for the weights.
+    """
+    if not isinstance(model, CountsFlops):
         return 0.0
     n_rows, seq_len = batch.input_ids.shape
-    return 3.0 * n_rows * count(seq_len, batch.targets.shape[1])
+    return 3.0 * n_rows * model.forward_flops(seq_len, batch.targets.shape[1])

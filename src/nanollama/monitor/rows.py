@@ -24,7 +24,7 @@ class RowFile:
         self.path = path
 
     def append(self, row: Row) -> None:
-        """Write one row; it is in the file when this returns, and a killed process leaves at most half of it."""
+        """Write one row; it is in the file when this returns. A killed process leaves at most half of it."""
         clean = {key: _finite(value) for key, value in row.items()}
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(clean, allow_nan=False) + "\n")
@@ -43,8 +43,8 @@ class RowFile:
             row = _parse(line)
             if row is None:
                 raise UserError(
-                    f"{self.path}:{number} is not a JSON object with an integer `step`: mend or remove this line, "
-                    "or start anew with overwrite=true."
+                    f"{self.path}:{number} is not a JSON object with an integer `step`: mend or remove this "
+                    "line, or start anew with overwrite=true."
                 )
             rows.append(row)
         return rows
@@ -55,7 +55,7 @@ class RowFile:
         return rows[-1] if rows else {}
 
     def cut(self, step: int) -> int:
-        """Remove what was written after a step, and half a row at the end; returns the number of rows removed."""
+        """Remove rows past a step, and half a row at the end; returns how many whole rows were removed."""
         if not self.path.exists():
             return 0
         rows = self.read()

@@ -1,4 +1,4 @@
-"""The folder of a run: made once, safe to run again, owned by one process at a time."""
+"""The folder of a run: made once, safe to run again, owned by one run at a time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from nanollama.config import Config, config_hash, dump_config, first_difference, load_config
 from nanollama.distributed import World, open_world
 from nanollama.errors import ConfigError, UserError
+from nanollama.monitor import checkpoint, track
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import write_atomically
@@ -25,11 +27,12 @@ from nanollama.monitor.rows import RowFile
 logger = logging.getLogger(__name__)
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
-CHECKPOINTS, RESULT, LOG, LOCK = "checkpoints", "result.json", "log.txt", ".lock"
+RESULT, LOG, LOCK = "result.json", "log.txt", ".lock"
 FILES = (CONFIG, ENVIRONMENT, METRICS, EVALS, RESULT, LOG)
 
-# Keys that say where, how long and how fast a run computes. A run may go on with other values: up to rounding (device,
-# compile, n_accumulation) its numbers stay the same.
+# Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
+# stay the same up to rounding (device, compile, n_accumulation) and, with dropout, up to the draw of the
+# masks.
 MAY_DIFFER = frozenset(
     {
         "run_dir",
@@ -43,8 +46,10 @@ MAY_DIFFER = frozenset(
         "training.track",
     }
 )
+RETRY = "choose another run_dir, or start anew with overwrite=true"
 
 C = TypeVar("C", bound=Config)
+Status = Literal["finished", "preempted", "diverged"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class TrainResult:
         config_hash: of the config in ``config.yaml``.
     """
 
-    status: str
+    status: Status
     step: int
     seconds: float
     n_params: int
@@ -70,27 +75,34 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Run:
-    """An open run folder.
+    """An open run folder; see `open_run`.
 
     Args:
         folder: where it is.
         world: the processes of this run; rank 0 is the only one that writes.
         config_hash: of the config in ``config.yaml``.
-        log: says things to the terminal and to ``log.txt``.
+        log: says things on the terminal and in ``log.txt``.
     """
 
     folder: Path
     world: World
     config_hash: str
     log: RunLog
-    metrics: RowFile = field(init=False)
-    evals: RowFile = field(init=False)
-    checkpoints: Checkpointer = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "metrics", RowFile(self.folder / METRICS))
-        object.__setattr__(self, "evals", RowFile(self.folder / EVALS))
-        object.__setattr__(self, "checkpoints", Checkpointer(self.folder / CHECKPOINTS, self.config_hash))
+    @property
+    def metrics(self) -> RowFile:
+        """One row a logged step."""
+        return RowFile(self.folder / METRICS)
+
+    @property
+    def evals(self) -> RowFile:
+        """One row an evaluation."""
+        return RowFile(self.folder / EVALS)
+
+    @property
+    def checkpoints(self) -> Checkpointer:
+        """The checkpoints of this run."""
+        return Checkpointer(self.folder / checkpoint.FOLDER, self.config_hash)
 
     @property
     def result(self) -> TrainResult | None:
@@ -98,18 +110,18 @@ class Run:
         result = read_result(self.folder)
         return result if result is not None and result.status == "finished" else None
 
-    def finish(self, status: str, step: int, seconds: float, n_params: int) -> TrainResult:
+    def finish(self, status: Status, step: int, seconds: float, n_params: int) -> TrainResult:
         """Write ``result.json`` from the last rows."""
-        rows = {**self.metrics.last(), **self.evals.last()}
-        names = ["loss", *(key for key in self.evals.last() if key != "step")]
-        metrics = {name: rows[name] for name in names if name in rows}
+        evaluation = self.evals.last()
+        metrics = {"loss": self.metrics.last().get("loss"), **evaluation}
+        metrics.pop("step", None)
         result = TrainResult(status, step, round(seconds, 3), n_params, metrics, self.config_hash)
         if self.world.is_main:
             write_atomically(self.folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
         return result
 
     def record_data(self, hashes: Mapping[str, str]) -> None:
-        """Note the hashes of the data in ``environment.json``.
+        """Note the hashes of the data, by name, in ``environment.json``.
 
         Raises:
             UserError: the run was started with other data.
@@ -120,15 +132,20 @@ class Run:
         changed = [name for name in sorted({*before, *hashes}) if before.get(name) != hashes.get(name)]
         if changed:
             raise UserError(
-                f"The data {changed[0]} has changed since the run {self.folder} was started: restore it, choose "
-                "another run_dir, or start anew with overwrite=true."
+                f"The data {changed[0]} is not what the run {self.folder} was started with: "
+                f"restore it, {RETRY}."
             )
-        if self.world.is_main and "data" not in environment:
+        self.world.wait()
+        if self.world.is_main:
             write_atomically(path, json.dumps({**environment, "data": dict(hashes)}, indent=2) + "\n")
 
 
 def read_result(folder: Path) -> TrainResult | None:
-    """``result.json`` of a run folder, None when there is none."""
+    """``result.json`` of a run folder, None when there is none.
+
+    Raises:
+        UserError: it is not the result of a run.
+    """
     path = folder / RESULT
     if not path.exists():
         return None
@@ -161,25 +178,25 @@ def open_run(
     """
     with ExitStack() as stack:
         world = stack.enter_context(open_world(device))
-        started = config
         if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
             stack.enter_context(_lock(folder))
             if overwrite:
                 remove_run(folder)
-            started = _claim(folder, config, may_differ)
+            _claim(folder, config, may_differ)
         world.wait()
-        if not world.is_main:
-            started = load_config(type(config), [str(folder / CONFIG)])
+        started = load_config(type(config), [str(folder / CONFIG)])
         log = RunLog(folder / LOG if world.is_main else None)
         stack.enter_context(log.listen())
         run = Run(folder, world, config_hash(started), log)
-        if world.is_main:
+        finished = run.result is not None
+        if finished:
+            logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)
+        elif world.is_main:
+            (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
             _record_environment(run)
         world.wait()
-        if run.result is not None:
-            logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)
         yield run
 
 
@@ -187,21 +204,31 @@ def remove_run(folder: Path) -> None:
     """Remove the files that a run writes into its folder; files of any other name stay."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    Checkpointer(folder / CHECKPOINTS, config_hash="").remove_all()
+        (folder / f".{name}.tmp").unlink(missing_ok=True)
+    Checkpointer(folder / checkpoint.FOLDER).remove_all()
+    shutil.rmtree(folder / track.FOLDER, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"The run folder {folder} cannot be made, a file is in its place: {RETRY}.") from None
+    except PermissionError:
+        raise UserError(f"The run folder {folder} cannot be made, permission is denied: {RETRY}.") from None
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the folder; the system lets go of it when the process ends, however it ends."""
-    path = folder / LOCK
-    with open(path, "a+", encoding="utf-8") as file:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise UserError(
-                f"The run folder {folder} is in use by {owner}: wait for it to end, or choose another run_dir."
+                f"The run folder {folder} is in use by {owner}: wait for its end, or choose another run_dir."
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -209,66 +236,53 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _claim(folder: Path, config: C, may_differ: Collection[str]) -> C:
-    """The config the folder's run was started with: the one given, when the folder is new."""
+def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
+    """Write the config into a new folder; refuse a folder whose run has another one."""
     path = folder / CONFIG
     if not path.exists():
-        stray = [name for name in (METRICS, EVALS, CHECKPOINTS, RESULT) if (folder / name).exists()]
-        if stray:
-            raise UserError(
-                f"{folder} holds {stray[0]} of a run but no {CONFIG}: choose another run_dir, or start anew with "
-                "overwrite=true."
-            )
-        # Running the written config again must go on, not start anew.
-        stored = config.model_copy(
-            update={"overwrite": False} if "overwrite" in type(config).model_fields else {}
+        stray = next(
+            (name for name in (METRICS, EVALS, RESULT, checkpoint.FOLDER) if (folder / name).exists()), None
         )
-        write_atomically(path, dump_config(stored))
-        return stored
+        if stray is not None:
+            raise UserError(f"The run folder {folder} holds {stray} but no {CONFIG}: {RETRY}.")
+        # The written config goes on with this run when it is run again; it must not remove it.
+        anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
+        write_atomically(path, dump_config(config.model_copy(update=anew)))
+        return
     try:
-        stored = load_config(type(config), [str(path)])
+        started = load_config(type(config), [str(path)])
     except ConfigError as error:
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"{folder} belongs to a run of another kind or version: choose another run_dir, or start anew with "
-            f"overwrite=true. Its config does not fit: {error}"
+            f"The run folder {folder} belongs to a run of another kind or version ({reason}): {RETRY}."
         ) from error
-    difference = first_difference(_with_keys_of(stored, config, may_differ), config)
+    difference = first_difference(_adopt(started, config, may_differ), config)
     if difference is not None:
-        raise UserError(
-            f"{folder} belongs to another config: {difference}. Choose another run_dir, or start anew with "
-            "overwrite=true."
-        )
-    return stored
+        raise UserError(f"The run folder {folder} belongs to another config, {difference}: {RETRY}.")
 
 
-def _with_keys_of(config: C, other: C, keys: Collection[str]) -> C:
-    """The config with the other's values at dotted keys; keys it does not have are passed over."""
+def _adopt(config: C, other: Config, keys: Collection[str]) -> C:
+    """The config with the other's values at some dotted keys; keys it does not have are passed over."""
     update: dict[str, Any] = {}
     for name in type(config).model_fields:
-        value, inner = (
-            getattr(config, name),
-            [key.partition(".")[2] for key in keys if key.startswith(f"{name}.")],
-        )
+        mine, theirs = getattr(config, name), getattr(other, name)
+        inner = [key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")]
         if name in keys:
-            update[name] = getattr(other, name)
-        elif inner and isinstance(value, Config) and type(value) is type(getattr(other, name)):
-            update[name] = _with_keys_of(value, getattr(other, name), inner)
+            update[name] = theirs
+        elif inner and isinstance(mine, Config) and type(mine) is type(theirs):
+            update[name] = _adopt(mine, theirs, inner)
     return config.model_copy(update=update)
 
 
 def _record_environment(run: Run) -> None:
-    """Write ``environment.json``; of a run that goes on, add what it goes on with."""
-    if run.result is not None:
-        return
+    """Write ``environment.json``; to that of a run that goes on, add what it goes on with."""
     path = run.folder / ENVIRONMENT
-    now = describe_environment(run.world.device, run.world.world_size)
+    now = environment = describe_environment(run.world.device, run.world.world_size)
     if path.exists():
         environment = json.loads(path.read_text(encoding="utf-8"))
+        environment["resumed"] = [*environment.get("resumed", []), now]
         if environment["commit"] != now["commit"]:
             logger.warning(
                 "The run was started at commit %s and goes on at %s.", environment["commit"], now["commit"]
             )
-        environment["resumed"] = [*environment.get("resumed", []), now]
-    else:
-        environment = now
     write_atomically(path, json.dumps(environment, indent=2) + "\n")

@@ -1,0 +1,103 @@
+"""Optional mirrors of the rows of a run. The JSON lines are the truth; a mirror is only for looking."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+from nanollama.errors import MissingExtraError
+
+Tracker = Literal["tensorboard", "wandb"]
+FOLDER = "track"  # inside the run folder
+
+
+class Mirror(Protocol):
+    """Shows numbers by step."""
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Take the numbers of a step."""
+        ...
+
+    def close(self) -> None:
+        """Finish writing."""
+        ...
+
+
+class TensorBoardMirror:
+    """Event files under ``track/`` of the run folder."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        _need("tensorboard", "tensorboard")
+        module = importlib.import_module("torch.utils.tensorboard")
+        # What an interrupted process wrote after its last checkpoint is hidden, like the rows that are cut.
+        self._writer = module.SummaryWriter(str(folder / FOLDER), purge_step=first_step)
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbMirror:
+    """A run of Weights & Biases, named after the run folder; its settings come from its own environment."""
+
+    def __init__(self, folder: Path, run_id: str) -> None:
+        wandb = _need("wandb", "wandb")
+        (folder / FOLDER).mkdir(exist_ok=True)
+        self._run = wandb.init(name=folder.name, id=run_id, resume="allow", dir=str(folder / FOLDER))
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._run.log(dict(numbers), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+@contextmanager
+def open_mirrors(
+    names: Sequence[Tracker], folder: Path, run_id: str, first_step: int
+) -> Iterator[list[Mirror]]:
+    """The mirrors asked for, closed at the end.
+
+    Args:
+        names: which.
+        folder: of the run.
+        run_id: the same each time the run goes on.
+        first_step: first step that will be shown.
+
+    Raises:
+        MissingExtraError: a mirror's package is not installed.
+    """
+    with ExitStack() as stack:
+        mirrors: list[Mirror] = []
+        for name in names:
+            mirror: Mirror = (
+                TensorBoardMirror(folder, first_step)
+                if name == "tensorboard"
+                else WandbMirror(folder, run_id)
+            )
+            stack.callback(mirror.close)
+            mirrors.append(mirror)
+        yield mirrors
+
+
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The columns of a row that a mirror can draw: numbers, without the step."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _need(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(package, "track") from error
