@@ -1,0 +1,1 @@
+"""Batches, and streams that make them as pure functions of (seed, step, rank)."""

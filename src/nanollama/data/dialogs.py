@@ -1,0 +1,76 @@
+"""Dialogs from a JSON-lines file, held as flat arrays of tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nanollama.errors import UserError
+from nanollama.tokenizer import ByteTokenizer, Message
+
+
+class DialogSource:
+    """Encoded dialogs: one flat array of ids, one of loss marks, and where each dialog starts.
+
+    Memory is three bytes a token, so a million dialogs fit a laptop.
+    """
+
+    def __init__(self, dialogs: Iterable[Sequence[Message]], tokenizer: ByteTokenizer) -> None:
+        encoded = [tokenizer.encode_dialog(messages) for messages in dialogs]
+        if not encoded:
+            raise UserError("There are no dialogs to learn from: expected at least one.")
+        self._lengths = np.array([len(dialog) for dialog in encoded])
+        self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
+        self._ids = np.concatenate([dialog.ids.astype(np.uint16) for dialog in encoded])
+        self._mask = np.concatenate([dialog.loss_mask for dialog in encoded])
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of each dialog, shape (n,)."""
+        return self._lengths
+
+    def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and loss mask of a dialog."""
+        span = slice(self._starts[index], self._starts[index + 1])
+        return self._ids[span].astype(np.int64), self._mask[span]
+
+
+def read_dialogs(path: Path, n_dialogs: int | None = None) -> list[list[Message]]:
+    """The first dialogs of a file, all of them when ``n_dialogs`` is ``None``.
+
+    Raises:
+        UserError: the file is missing, too short or a line is not a dialog.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of dialogs; generate it first.")
+    dialogs: list[list[Message]] = []
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if len(dialogs) == n_dialogs:
+                break
+            dialogs.append(_parse_line(line, f"{path}:{number}"))
+    if n_dialogs is not None and len(dialogs) < n_dialogs:
+        raise UserError(f"{path}: holds {len(dialogs)} dialogs, but {n_dialogs} were asked for.")
+    if not dialogs:
+        raise UserError(f"{path}: the file is empty; expected one dialog a line.")
+    return dialogs
+
+
+def _parse_line(line: bytes, place: str) -> list[Message]:
+    expected = 'expected {"messages": [{"role": ..., "content": ...}, ...]}'
+    try:
+        record = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{place}: not a line of JSON ({error}); {expected}.") from None
+    try:
+        messages = [Message(str(turn["role"]), str(turn["content"])) for turn in record["messages"]]
+    except (TypeError, KeyError):
+        raise UserError(f"{place}: not a dialog; {expected}.") from None
+    if not messages:
+        raise UserError(f"{place}: a dialog without messages; {expected}.")
+    return messages
