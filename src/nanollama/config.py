@@ -22,6 +22,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from nanollama.config_messages import explain
 from nanollama.config_source import BASE_KEY, expand_path, read_source
@@ -87,9 +89,9 @@ def load_config(config_class: type[C], argv: Sequence[str]) -> C:
 def dump_config(config: Config) -> str:
     """The resolved config as YAML, which ``load_config`` reads back to an equal config."""
     yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
+    yaml.Representer = _Representer
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.allow_unicode = True
+    yaml.default_flow_style = False
     yaml.width = 4096
     stream = io.StringIO()
     yaml.dump(_plain(config), stream)
@@ -115,6 +117,17 @@ def json_schema(config_class: type[Config]) -> dict[str, Any]:
     schema["properties"] = {BASE_KEY: {"type": "string", "description": description}, **schema["properties"]}
     schema["anyOf"] = [{"required": [BASE_KEY]}, {"required": required}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+class _Representer(SafeRepresenter):
+    """Quotes unprintable texts, some of whose characters YAML would otherwise write as line breaks."""
+
+    def represent_text(self, text: str) -> ScalarNode:
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_text)
 
 
 def _plain(config: Config) -> dict[str, Any]:

@@ -130,33 +130,38 @@ def _walk(config_class: type[BaseModel], prefix: str, variant: str) -> Iterator[
 def _default(field: FieldInfo) -> str | None:
     if field.is_required():
         return None
-    value = field.get_default(call_default_factory=True, validated_data={})
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return implementation_of(type(value)) or "its keys' defaults"
     if isinstance(value, list | tuple) and value and isinstance(value[0], BaseModel):
         return f"{len(value)} entries"
-    return show(
-        value.value if isinstance(value, enum.Enum) else str(value) if isinstance(value, Path) else value
-    )
+    return show(value)
 
 
 def _describe_members(annotation: Any, metadata: Sequence[Any]) -> list[str]:
-    classes = section_classes(annotation)
-    names = [implementation_of(section) for section in classes]
-    parts = [
-        describe_type(member, metadata if member is not type(None) else ())
-        for member in get_args(annotation)
-        if not section_classes(member) or len(classes) == 1
-    ]
-    if len(classes) > 1:
-        parts.insert(0, f"a section with `implementation` {' or '.join(map(repr, names))}")
+    members = get_args(annotation)
+    sections, literals = section_classes(annotation), choices(annotation)
+    parts = []
+    if len(sections) > 1:
+        parts.append(
+            f"a section with `implementation` {' or '.join(repr(implementation_of(c)) for c in sections)}"
+        )
+    if literals:
+        parts.append(_one_of(literals))
+    for member in members:
+        if not choices(member) and not (len(sections) > 1 and section_classes(member)):
+            parts.append(describe_type(member, () if member is type(None) else metadata))
     return parts
+
+
+def _one_of(values: Sequence[Any]) -> str:
+    texts = [show(value) for value in values]
+    return texts[0] if len(texts) == 1 else f"one of {', '.join(texts)}"
 
 
 def _noun(annotation: Any, limits: str) -> str:
     if get_origin(annotation) is Literal or choices(annotation):
-        values = [show(value) for value in get_args(annotation) or choices(annotation)]
-        return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+        return _one_of(get_args(annotation) or choices(annotation))
     if _is_container(annotation):
         kind = "a mapping" if _is_mapping(annotation) else "a list"
         items = [item for item in get_args(annotation) if item is not Ellipsis]
@@ -177,7 +182,7 @@ def _limits(annotation: Any, metadata: Sequence[Any]) -> str:
         "multiple_of": "divisible by {}",
         "min_length": f"with at least {{}} {items}",
         "max_length": f"with at most {{}} {items}",
-        "pattern": "like {!r}",
+        "pattern": "matching {!r}",
     }
     limits = [
         wording.format(getattr(item, name))

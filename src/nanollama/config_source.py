@@ -105,7 +105,7 @@ def expand_path(text: str) -> str:
             raise ValueError(f"the environment variable '{name}' in '{text}' is not defined")
         return os.environ[name]
 
-    if not text.strip() or "\0" in text:
+    if not text or "\0" in text:
         raise ValueError(f"expected a path, got {show(text)}")
     home, slash, rest = text.partition("/")
     if home.startswith("~"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import enum
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 
 
 def show(value: Any) -> str:
@@ -23,8 +26,8 @@ def show(value: Any) -> str:
 
 
 def shorten(text: str, n_characters: int = 100) -> str:
-    """The text on one line, or its beginning and an ellipsis."""
-    text = " ".join(text.split("\n"))
+    """The text on one line, or its beginning and an ellipsis; a password in a URL is not shown."""
+    text = _PASSWORD.sub(r"\1***@", " ".join(text.split("\n")))
     return text if len(text) <= n_characters else text[: n_characters - 3] + "..."
 
 
