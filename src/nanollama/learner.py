@@ -133,6 +133,6 @@ def check_compiler(device: torch.device) -> None:
     candidates = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
     if sys.platform != "win32" and not any(shutil.which(name) for name in candidates if name):
         raise UserError(
-            f"training.compile=true needs a C++ compiler to build {device.type} kernels, and none of c++, g++, "
-            "clang++, $CXX was found: install one, or set training.compile=false."
+            f"training.compile=true needs a C++ compiler to build {device.type} kernels, and none of c++, "
+            "g++, clang++, $CXX was found: install one, or set training.compile=false."
         )

@@ -15,13 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 
-from nanollama.config import Config
 from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
@@ -31,81 +29,13 @@ from nanollama.monitor.checkpoint import load_training
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
 from nanollama.monitor.run_folder import Run, Status, TrainResult
-from nanollama.monitor.track import Mirror, Tracker, numbers_of, open_mirrors
-from nanollama.optim import OptimizerConfig, learning_rate
-from nanollama.precision import Precision, choose_precision
+from nanollama.monitor.track import Mirror, numbers_of, open_mirrors
+from nanollama.optim import learning_rate
+from nanollama.precision import choose_precision
 from nanollama.seeds import named_seed
+from nanollama.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
-
-
-class CheckpointConfig(Config):
-    """When to save."""
-
-    every: int = Field(
-        default=1000, ge=1, description="Steps between two checkpoints; the last step is always saved."
-    )
-    keep: int | None = Field(default=2, ge=1, description="Newest checkpoints to keep; null keeps all.")
-
-
-class TrainingConfig(Config):
-    """How a model is trained. The study hands `batch_size` and `seed` on to the parts it builds."""
-
-    n_steps: int = Field(ge=1, description="Optimizer steps of the run.")
-    batch_size: int = Field(
-        default=128, ge=1, description="Examples of a step, over all processes and micro-batches."
-    )
-    n_accumulation: int = Field(
-        default=1,
-        ge=1,
-        description="Micro-batches a process cuts its share of a step into: less memory, same gradient.",
-    )
-    seed: int = Field(
-        default=0, ge=0, description="Of all that is random in the run: initial weights, data order, dropout."
-    )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.",
-    )
-    precision: Literal["auto"] | Precision = Field(
-        default="auto", description="Format of matrix products; `auto` is what the hardware does well."
-    )
-    compile: bool = Field(
-        default=False, description="Compile the model: tens of seconds once, then faster steps."
-    )
-    n_prefetch: int = Field(default=2, ge=1, description="Batches prepared ahead of time.")
-    max_minutes: float | None = Field(
-        default=None,
-        gt=0,
-        description="Stop and save after so long in one process (exit code 75); null sets no limit.",
-    )
-    log_every: int = Field(default=10, ge=1, description="Steps between two rows of metrics.jsonl.")
-    eval_every: int | None = Field(
-        default=None,
-        ge=1,
-        description="Steps between two evaluations; null evaluates after the last step only.",
-    )
-    track: tuple[Tracker, ...] = Field(
-        default=(), description="Mirrors of the rows, `tensorboard` and `wandb`; they need the extra `track`."
-    )
-    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="When to save.")
-    optimizer: OptimizerConfig = Field(
-        default=OptimizerConfig(), description="The optimizer and its schedule."
-    )
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> TrainingConfig:
-        if self.optimizer.warmup_steps > self.n_steps:
-            raise ValueError(
-                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, "
-                f"expected at most n_steps ({self.n_steps})"
-            )
-        if self.n_accumulation > self.batch_size:
-            raise ValueError(
-                f"n_accumulation is {self.n_accumulation}, expected at most batch_size ({self.batch_size})"
-            )
-        return self
 
 
 class Evaluator(Protocol):
@@ -311,15 +241,15 @@ class Loop:
         saved = self.run.checkpoints.steps()
         raise Diverged(
             f"Step {step + 1} has a loss of {loss_nats} nats and a gradient norm of {grad_norm}: the weights "
-            f"were left as they are, the last checkpoint is that of step {saved[-1] if saved else 0}. The batch "
-            f"was stream.batch({step}, rank={world.rank}, world_size={world.world_size}). A lower learning "
-            "rate, a longer warm-up or precision=float32 may help."
+            f"were left as they are, and the last checkpoint is of step {saved[-1] if saved else 0}. "
+            f"The batch was stream.batch({step}, rank={world.rank}, world_size={world.world_size}). "
+            "A lower learning rate, a longer warm-up or precision=float32 may help."
         )
 
     def log(self) -> None:
         """Write a row of metrics where one is due: the first, the last, and every ``log_every`` steps.
 
-        Its loss is the mean over all loss tokens since the row before, in nats; its gradient norm the last step's.
+        Its loss, in nats, is the mean over all loss tokens since the last row; the gradient norm is this step's.
         """
         state, n_steps = self.state, self.config.n_steps
         at_end = state.step in (1, n_steps)
