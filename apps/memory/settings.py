@@ -1,0 +1,118 @@
+"""What the configs of the memory study may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from apps.memory.dataset.dialogs import Language
+from apps.memory.dataset.paths import database_path
+from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
+from nanollama.agent import DatabaseConfig, Limits
+from nanollama.config import Config, ConfigPath
+from nanollama.data.stream import Batching
+from nanollama.model import ModelConfig
+from nanollama.training_config import TrainingConfig
+
+SourceKind = Literal["qa", "qatool", "biographies"]
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class SourceConfig(Config):
+    """One kind of text to learn from."""
+
+    kind: SourceKind = Field(
+        description="`qa` answers by heart, `qatool` asks the database, `biographies` tells all four facts."
+    )
+    weight: float = Field(default=1.0, gt=0, description="Share of the rows of a batch, on any scale.")
+
+
+class DataConfig(Config):
+    """What is learned, about how many people."""
+
+    n_people: int = Field(ge=1, le=N_PEOPLE, description="People to learn about: the first so many.")
+    sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Kinds of text, with their weights.")
+    language: Language = Field(default="find", description="Language of requests: `find` or a real SELECT.")
+    batching: Batching = Field(
+        default="trimmed",
+        description="`trimmed` pads to the longest of a batch, `bucketed` groups like lengths, `packed` puts "
+        "several dialogs into a row.",
+    )
+    row_len: int | None = Field(
+        default=None, ge=1, description="Tokens a row when packed; default: the longest dialog."
+    )
+
+    @property
+    def uses_tool(self) -> bool:
+        """Does any source show how to ask the database?"""
+        return any(source.kind == "qatool" for source in self.sources)
+
+
+class DatabaseSettings(Config):
+    """The database that is asked while a model is evaluated."""
+
+    url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL (postgresql+psycopg://...); default: SQLite file under data_root.",
+    )
+    limits: Limits = Field(default=Limits(), description="What one request may cost.")
+
+    def tool_config(self, data_root: Path, language: Language) -> DatabaseConfig:
+        """The tool's own config."""
+        path = None if self.url else database_path(data_root)
+        return DatabaseConfig(
+            path=path, url=self.url, language=language, attributes=ATTRIBUTES, limits=self.limits
+        )
+
+
+class RecallConfig(Config):
+    """Whom to ask about, and how many of them."""
+
+    n_people: int = Field(
+        default=100, ge=1, description="People of each set to ask about, four questions each."
+    )
+    sets: tuple[Literal["trained", "unseen", "new_names"], ...] = Field(
+        default=("trained", "unseen", "new_names"),
+        min_length=1,
+        description="`trained`: people learned about; `unseen`: same name lists, never shown; `new_names`: new "
+        "first and last names.",
+    )
+    seed: int = Field(default=0, ge=0, description="Of the choice of people.")
+    batch_size: int = Field(default=256, ge=1, description="Dialogs generated at once.")
+    max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
+
+
+class MemoryConfig(Config):
+    """A training run of the memory study."""
+
+    study: Literal["memory"] = Field(description="Which study this config belongs to.")
+    name: RunName = Field(description="Name of the run.")
+    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
+    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
+    data_root: ConfigPath = Field(default=Path("data"), description="Folder of people, dialogs and database.")
+    data: DataConfig = Field(description="What is learned.")
+    model: ModelConfig = Field(description="Which model learns.")
+    training: TrainingConfig = Field(description="How it is trained.")
+    recall: RecallConfig = Field(default=RecallConfig(), description="How it is examined.")
+    database: DatabaseSettings = Field(
+        default=DatabaseSettings(), description="What the model may ask when it is examined."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> MemoryConfig:
+        if "unseen" in self.recall.sets and self.data.n_people + self.recall.n_people > N_PEOPLE:
+            raise ValueError(
+                f"recall.n_people = {self.recall.n_people} people of the set 'unseen' are asked about, but "
+                f"data.n_people = {self.data.n_people} leaves {N_PEOPLE - self.data.n_people} never shown"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run_dir or Path("runs") / self.name
+
+
+CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig}

@@ -1,0 +1,91 @@
+"""What a model of this study reads: dialogs and biographies from files, as one stream of batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from apps.memory.dataset.generate import ensure_dialogs, write_biographies
+from apps.memory.dataset.paths import biographies_path
+from apps.memory.dataset.people import ATTRIBUTES
+from apps.memory.settings import MemoryConfig, SourceKind
+from nanollama.data.dialogs import DialogSource, read_dialogs
+from nanollama.data.stream import DocumentStream
+from nanollama.errors import UserError
+from nanollama.seeds import named_seed
+from nanollama.tokenizer import ByteTokenizer, Message
+
+
+def build_tokenizer() -> ByteTokenizer:
+    """Bytes and the four special tokens of the study: 260 ids."""
+    return ByteTokenizer(roles=("user", "assistant", "database"))
+
+
+def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
+    """The stream of a run, and the hash of what it reads, by name. Missing files are written.
+
+    Raises:
+        UserError: a file is damaged or too short, or a text is longer than the model can read.
+    """
+    tokenizer = build_tokenizer()
+    if config.model.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.model.vocab_size} is too small: the study's tokenizer has "
+            f"{tokenizer.vocab_size} ids (256 bytes, user, assistant, database, end)."
+        )
+    sources, hashes = [], {}
+    for source in config.data.sources:
+        texts = read_texts(config, source.kind)
+        sources.append(DialogSource(texts, tokenizer))
+        hashes[source.kind] = _hash(texts)
+        longest = int(sources[-1].lengths().max()) - 1
+        if longest > config.model.max_seq_len:
+            raise UserError(
+                f"model.max_seq_len = {config.model.max_seq_len} is too small: the longest text of "
+                f"'{source.kind}' has {longest} tokens."
+            )
+    stream = DocumentStream(
+        sources,
+        config.training.batch_size,
+        named_seed(config.training.seed, "data"),
+        weights=[source.weight for source in config.data.sources],
+        batching=config.data.batching,
+        row_len=config.data.row_len,
+    )
+    return stream, hashes
+
+
+def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
+    """All texts of one kind about the people of a run; biographies are turns of the assistant alone."""
+    root, n_people = config.data_root, config.data.n_people
+    if kind == "biographies":
+        path = biographies_path(root)
+        if not path.exists():
+            print(write_biographies(root, n_people), flush=True)
+        return list(_read_biographies(path, n_people))
+    path = ensure_dialogs(root, kind, config.data.language, "train", n_people)
+    return read_dialogs(path, n_people * len(ATTRIBUTES))
+
+
+def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:
+    with path.open("rb") as lines:
+        for number, line in zip(range(1, n_people + 1), lines, strict=False):
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(f"{path}:{number}: not a biography; expected a key 'text'.") from None
+            yield [Message("assistant", text)]
+    if number < n_people:
+        raise UserError(
+            f"{path} holds {number:,} people, {n_people:,} are needed; run "
+            f"`python -m apps.memory.dataset.generate biographies --num {n_people}` to extend it."
+        )
+
+
+def _hash(texts: Sequence[Sequence[Message]]) -> str:
+    digest = hashlib.sha256()
+    for messages in texts:
+        digest.update(repr(messages).encode())
+    return digest.hexdigest()[:16]
