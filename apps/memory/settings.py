@@ -76,8 +76,8 @@ class RecallConfig(Config):
     sets: tuple[Literal["trained", "unseen", "new_names"], ...] = Field(
         default=("trained", "unseen", "new_names"),
         min_length=1,
-        description="`trained`: people learned about; `unseen`: same name lists, never shown; `new_names`: new "
-        "first and last names.",
+        description="`trained`: people learned about; `unseen`: same name lists, never shown; `new_names`: "
+        "new first and last names.",
     )
     seed: int = Field(default=0, ge=0, description="Of the choice of people.")
     batch_size: int = Field(default=256, ge=1, description="Dialogs generated at once.")

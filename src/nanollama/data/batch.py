@@ -58,9 +58,9 @@ class Batch:
     def split(self, n_parts: int) -> list[Batch]:
         """Micro-batches of consecutive rows, as even as can be, each trimmed to what its queries need.
 
-        Their summed losses add up to the batch's. `collate` orders rows by length, so parts lose most of the
-        padding. Counts of input tokens and examples are shared out by rows (they are for reports); loss tokens
-        are exact.
+        Their summed losses add up to the batch's. `collate` orders rows by length, so parts lose most
+        of the padding. Counts of input tokens and examples are shared out by rows (they are for reports);
+        loss tokens are exact.
         """
         if n_parts == 1:
             return [self]

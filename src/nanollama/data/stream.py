@@ -1,7 +1,8 @@
 """Streams: batches as pure functions of (seed, step, rank). There is no iterator state to save or to lose.
 
-The examples of a source are visited in epochs; each epoch is a permutation keyed by (seed, epoch). Row ``g`` of a
-run (``g = step * batch_size + row``) is a fixed example, so any number of ranks sees the same global batches.
+The examples of a source are visited in epochs; each epoch is a permutation keyed by (seed, epoch). Row ``g``
+of a run (``g = step * batch_size + row``) is a fixed example, so any number of ranks sees the same global
+batches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Decoder-only transformer: pre-norm blocks of causal attention and an MLP.
 
-With RMSNorm, SwiGLU, rotary positions and no biases it is the Llama architecture (arXiv 2302.13971); LayerNorm,
-GELU and learned positions make it a GPT-2. Published runs are reproduced by settings, never by another class.
+With RMSNorm, SwiGLU, rotary positions and no biases it is the Llama architecture (arXiv 2302.13971);
+LayerNorm, GELU and learned positions make it a GPT-2. Published runs are reproduced by settings, never by
+another class.
 
 Shapes: B rows, T tokens, M queries (positions whose next token is asked for), D d_model, H heads, K head_dim,
 V vocabulary.
@@ -360,9 +361,9 @@ class Transformer(nn.Module):
     def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
         """Floating-point operations of the matrix products of one row's forward pass, a multiply-add as two.
 
-        Attention counts every query-key pair, also those a causal mask hides, as dense kernels compute them. A
-        training step costs three times as much. ``n_queries`` as in ``forward``: the last block and the head
-        serve only them.
+        Attention counts every query-key pair, also those a causal mask hides, as dense kernels compute them.
+        A training step costs three times as much. ``n_queries`` as in ``forward``: the last block and the
+        head serve only them.
         """
         config = self.config
         queries = seq_len if n_queries is None else n_queries
