@@ -1,0 +1,41 @@
+"""How long it takes to write all data of the memory study: people, biographies, both kinds of dialogs, SQLite.
+
+Runs the command users run, in a temporary folder that is removed: ``python benchmarks/data_speed.py [N]``.
+Aim: at most 15 s and 1 GiB for all 169,556 people on two cores.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "apps/memory/scripts/generate_data.sh"
+N_PEOPLE = 169_556
+
+
+def measure(n_people: int = N_PEOPLE) -> dict[str, float]:
+    """Seconds, peak resident memory of the largest process in MiB and bytes on disk, for `n_people`."""
+    with tempfile.TemporaryDirectory() as root:
+        start = time.perf_counter()
+        subprocess.run(["bash", SCRIPT, str(n_people), "--yes", "--root", root], check=True)
+        seconds = time.perf_counter() - start
+        n_bytes = sum(path.stat().st_size for path in Path(root).rglob("*") if path.is_file())
+    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # Linux counts in KiB
+    return {"n_people": n_people, "seconds": seconds, "peak_rss_mib": peak_mib, "disk_bytes": n_bytes}
+
+
+def main() -> None:
+    """Measure and print."""
+    row = measure(*map(int, sys.argv[1:2]))
+    print(
+        f"{row['n_people']:,} people: {row['seconds']:.1f} s, peak {row['peak_rss_mib']:.0f} MiB, "
+        f"{row['disk_bytes'] / 1e6:.0f} MB on disk"
+    )
+
+
+if __name__ == "__main__":
+    main()
