@@ -209,9 +209,8 @@ def _is_union(annotation: Any) -> bool:
 
 def _is_container(annotation: Any) -> bool:
     kind = get_origin(annotation) or annotation
-    return (
-        isinstance(kind, type) and issubclass(kind, Mapping | Sequence | set | frozenset) and kind is not str
-    )
+    containers = (Mapping, Sequence, set, frozenset)
+    return isinstance(kind, type) and kind not in (str, bytes) and issubclass(kind, containers)
 
 
 def _is_mapping(annotation: Any) -> bool:

@@ -16,7 +16,7 @@ from nanollama.config_keys import (
     section_class,
     section_classes,
 )
-from nanollama.config_source import DISCRIMINATOR, Keys, Node
+from nanollama.config_source import DISCRIMINATOR, Node
 from nanollama.wording import nearest_name, show, suggest
 
 
@@ -28,7 +28,7 @@ def explain(error: ValidationError, config_class: type[BaseModel], source: Node)
     lines = [
         f"{detail.prefix()}: {detail.text()}"
         for detail in details
-        if not (detail.kind == "missing" and detail.keys in meant)  # the line about the misspelt key says it
+        if not (detail.kind == "missing" and detail.key in meant)  # the line about the misspelt key says it
     ]
     return "\n".join(dict.fromkeys(lines))
 
@@ -44,16 +44,13 @@ class _Detail:
         self.keys, self._annotation, self._metadata = locate(config_class, item["loc"])
         if self.kind in ("union_tag_invalid", "union_tag_not_found"):
             self.keys = (*self.keys, DISCRIMINATOR)
+        self.key = ".".join(map(str, self.keys))
         self.place = source.place_of(self.keys)
-        self.meant: Keys | None = None
-        if self.kind == "extra_forbidden":
-            nearest = nearest_name(str(self.keys[-1]), self._known())
-            self.meant = (*self.keys[:-1], nearest) if nearest else None
+        self.meant = self._find_meant() if self.kind == "extra_forbidden" else None
 
     def prefix(self) -> str:
         """Place and dotted key, the key only once."""
-        key = ".".join(map(str, self.keys))
-        return str(self.place) if not key or self.place.names(key) else f"{self.place}: {key}"
+        return str(self.place) if not self.key or self.place.names(self.key) else f"{self.place}: {self.key}"
 
     def text(self) -> str:
         """What is wrong and what was expected."""
@@ -66,8 +63,8 @@ class _Detail:
         if self.kind == "union_tag_not_found":
             return f"required key is missing; expected {self._implementations()}."
         if self.kind == "union_tag_invalid":
-            tag = self._context["tag"]
-            return f"expected {self._implementations()}, got {show(tag)}{suggest(tag, self._names()) or '.'}"
+            hint = suggest(self._context["tag"], self._names()) or "."
+            return f"expected {self._implementations()}, got {show(self._input[DISCRIMINATOR])}{hint}"
         expected = describe_type(self._annotation, self._metadata)
         hint = suggest(self._input, choices(self._annotation)) if isinstance(self._input, str) else ""
         return f"expected {expected}, got {show(self._input)}{hint or '.'}"
@@ -82,10 +79,31 @@ class _Detail:
     def _implementations(self) -> str:
         return f"one of {', '.join(map(repr, self._names()))}"
 
+    def _find_meant(self) -> str | None:
+        """The key that was probably meant: one of this name elsewhere, else the nearest in this section."""
+        *section, name = map(str, self.keys)
+        elsewhere = [
+            key for key in self._everywhere() if key.split(".")[-1] == name and key != self._pattern()
+        ]
+        nearest = nearest_name(name, self._known())
+        return elsewhere[0] if elsewhere else ".".join([*section, nearest]) if nearest else None
+
     def _unknown_key(self) -> str:
-        """The line about a key nobody reads: the nearest name here, else the same name elsewhere."""
-        everywhere = [info.key for info in describe_keys(self._config_class)]
-        elsewhere = [key for key in everywhere if key.split(".")[-1] == self.keys[-1]]
-        meant = str(self.meant[-1]) if self.meant else elsewhere[0] if elsewhere else ""
-        hint = f"; did you mean '{meant}'?" if meant else ""
+        hint = ""
+        owners = self._everywhere().get(self._pattern())
+        if owners:
+            hint = f"; it belongs to implementation {' or '.join(map(repr, owners))}"
+        elif self.meant:
+            section = self.key.rpartition(".")[0]
+            hint = f"; did you mean '{self.meant.removeprefix(f'{section}.')}'?"
         return f"unknown key{hint} (known: {', '.join(self._known())})"
+
+    def _everywhere(self) -> dict[str, list[str]]:
+        """All keys of the config and the implementations that have them."""
+        owners: dict[str, list[str]] = {}
+        for info in describe_keys(self._config_class):
+            owners.setdefault(info.key, []).append(info.variant)
+        return owners
+
+    def _pattern(self) -> str:
+        return ".".join("*" if isinstance(key, int) else key for key in self.keys)

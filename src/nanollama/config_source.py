@@ -261,7 +261,7 @@ class _TreeBuilder:
             if not isinstance(key, ScalarNode):
                 raise ConfigError(f"{place}: expected a name as the key, got a list or a mapping.")
             name = str(key.value)
-            if name == "<<":
+            if str(key.tag) == f"{_TAG}merge":
                 raise ConfigError(f"{place}: YAML merge keys (<<) are not supported; use `base: FILE`.")
             if name in nodes:
                 first = f" (first in line {nodes[name].place.line})" if place.line else ""
@@ -306,9 +306,7 @@ def _override(root: Node, argument: str) -> Node:
     if not equals or not all(part.strip() == part and part for part in parts):
         raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `model.d_model=32`.")
     if not text.strip():
-        raise ConfigError(
-            f"{place}: has no value; write `{key}=null` for nothing, `{key}=\"''\"` for an empty text."
-        )
+        raise ConfigError(f"{place}: has no value; write `{key}=null` if nothing is meant.")
     return _replace(root, parts, 0, _parse(text, place))
 
 
