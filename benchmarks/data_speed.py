@@ -1,4 +1,4 @@
-"""How long it takes to write all data of the memory study: people, biographies, both kinds of dialogs, SQLite.
+"""How long it takes to write all data of the memory study: people, biographies, both kinds of dialogs, SQL.
 
 Runs the command users run, in a temporary folder that is removed: ``python benchmarks/data_speed.py [N]``.
 Aim: at most 15 s and 1 GiB for all 169,556 people on two cores.
