@@ -249,7 +249,7 @@ class Loop:
     def log(self) -> None:
         """Write a row of metrics where one is due: the first, the last, and every ``log_every`` steps.
 
-        Its loss, in nats, is the mean over all loss tokens since the last row; the gradient norm is this step's.
+        The loss, in nats, is the mean over loss tokens since the last row; the gradient norm is of one step.
         """
         state, n_steps = self.state, self.config.n_steps
         at_end = state.step in (1, n_steps)

@@ -1,0 +1,169 @@
+"""Checkpoints: exact, complete or absent, and never trusted without their hashes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.toy_training import ToyModel, ToyStream, same_values, toy_loss
+
+from nanollama.distributed import World
+from nanollama.errors import UserError
+from nanollama.learner import Learner
+from nanollama.monitor.checkpoint import (
+    Checkpointer,
+    DamagedCheckpoint,
+    find_checkpoint,
+    load_training,
+    load_weights,
+)
+from nanollama.optim import OptimizerConfig
+
+
+def trained(seed: int = 0) -> Learner:
+    learner = Learner(ToyModel(seed), toy_loss, OptimizerConfig(), World(torch.device("cpu")))
+    learner.backward(ToyStream(4).batch(0))
+    learner.clip()
+    learner.update(0.1)
+    return learner
+
+
+def save(checkpoints: Checkpointer, step: int, keep: int | None = None) -> Path:
+    learner = trained(step)
+    return checkpoints.save(step, learner.model, learner.optimizer, {"step": step, "half": 1 / 3}, keep)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpointer:
+    return Checkpointer(tmp_path / "run" / "checkpoints", "abc")
+
+
+def test_what_is_saved_is_loaded_bit_for_bit(checkpoints: Checkpointer) -> None:
+    path = save(checkpoints, 3)
+    assert path.name == "step_00000003"
+    assert sorted(file.name for file in path.iterdir()) == [
+        "manifest.json",
+        "model.safetensors",
+        "optimizer.pt",
+        "state.json",
+    ]
+    original, copy = trained(3), trained(9)
+    assert load_training(path, copy.model, copy.optimizer) == {"step": 3, "half": 1 / 3}
+    assert same_values(original.model.state_dict(), copy.model.state_dict())
+    assert same_values(original.optimizer.state_dict(), copy.optimizer.state_dict())
+    assert copy.model.head.weight is copy.model.embedding.weight, "a tied matrix stays one"
+
+
+def test_weights_load_alone(checkpoints: Checkpointer) -> None:
+    model = ToyModel(9)
+    load_weights(save(checkpoints, 3), model)
+    assert same_values(model.state_dict(), trained(3).model.state_dict())
+
+
+def test_the_newest_are_kept(checkpoints: Checkpointer) -> None:
+    for step in (1, 2, 3, 4):
+        save(checkpoints, step, keep=2)
+    assert checkpoints.steps() == [3, 4] and checkpoints.latest() == 4
+    save(checkpoints, 5, keep=None)
+    assert checkpoints.steps() == [3, 4, 5]
+    assert not list(checkpoints.folder.glob(".*"))
+
+
+def test_no_checkpoints(checkpoints: Checkpointer) -> None:
+    assert checkpoints.steps() == [] and checkpoints.latest() is None
+    checkpoints.clean()
+    checkpoints.remove_all()
+
+
+def cut_weights(path: Path) -> None:
+    file = path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip_a_bit(path: Path) -> None:
+    file = path / "optimizer.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def edit_manifest(**changes: object) -> Callable[[Path], None]:
+    def edit(path: Path) -> None:
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+    return edit
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (cut_weights, r"model\.safetensors has \d+ bytes, expected \d+"),
+    "flipped bit": (flip_a_bit, r"the content of optimizer\.pt has changed"),
+    "missing file": (lambda path: (path / "state.json").unlink(), r"state\.json is missing"),
+    "no manifest": (lambda path: (path / "manifest.json").unlink(), r"its manifest\.json cannot be read"),
+    "torn manifest": (lambda path: (path / "manifest.json").write_text("{"), r"cannot be read"),
+    "other manifest": (lambda path: (path / "manifest.json").write_text("[]"), r"cannot be read"),
+    "other version": (edit_manifest(version=9), r"format version 9, this program reads 1"),
+    "other config": (edit_manifest(config_hash="xyz"), r"belongs to another config"),
+    "empty folder": (lambda path: [file.unlink() for file in path.iterdir()], r"cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(
+    checkpoints: Checkpointer, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    save(checkpoints, 1)
+    newest = save(checkpoints, 2)
+    spoil, message = DAMAGES[damage]
+    spoil(newest)
+    with pytest.raises(DamagedCheckpoint, match=message):
+        checkpoints.verify(newest)
+    with caplog.at_level(logging.WARNING, "nanollama"):
+        assert checkpoints.latest() == 1
+    assert "Skipped the checkpoint" in caplog.text and "step_00000002" in caplog.text
+    assert newest.is_dir(), "it is left for whoever wants to look at it"
+    save(checkpoints, 2, keep=2)  # the run comes to its step again
+    assert checkpoints.latest() == 2 and checkpoints.steps() == [1, 2]
+
+
+def test_when_all_are_damaged_none_is_found(checkpoints: Checkpointer) -> None:
+    cut_weights(save(checkpoints, 1))
+    assert checkpoints.latest() is None
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(checkpoints: Checkpointer) -> None:
+    save(checkpoints, 1)
+    for name in (".step_00000002.new", ".step_00000001.old", "notes", "step_7"):
+        (checkpoints.folder / name).mkdir()
+    checkpoints.clean()
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["notes", "step_00000001", "step_7"]
+    checkpoints.remove_all()
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["notes", "step_7"]
+
+
+def test_remove_all_removes_an_empty_folder(checkpoints: Checkpointer) -> None:
+    save(checkpoints, 1)
+    checkpoints.remove_all()
+    assert not checkpoints.folder.exists()
+
+
+def test_a_checkpoint_is_found_by_its_run_or_by_itself(checkpoints: Checkpointer) -> None:
+    run = checkpoints.folder.parent
+    save(checkpoints, 1)
+    newest = save(checkpoints, 2)
+    assert find_checkpoint(run) == newest
+    assert find_checkpoint(checkpoints.path(1)) == checkpoints.path(1)
+    cut_weights(newest)
+    assert find_checkpoint(run) == checkpoints.path(1)
+    with pytest.raises(
+        UserError, match=r"step_00000002 is damaged: model\.safetensors has .* Choose another step"
+    ):
+        find_checkpoint(newest)
+    shutil.rmtree(checkpoints.folder)
+    with pytest.raises(UserError, match="holds no intact checkpoint: expected a run folder"):
+        find_checkpoint(run)
