@@ -1,0 +1,186 @@
+"""The wrapper of every verb: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy import TOY, ToyConfig
+
+import nanollama.entrypoint
+from nanollama.config import load_config
+from nanollama.entrypoint import guard, help_text, run_main
+from nanollama.errors import Preempted, UserError
+
+PROGRAM = """\
+import sys
+from toy import ToyConfig
+from nanollama.entrypoint import run_main
+
+def run(config):
+    print(config)
+
+if __name__ == "__main__":
+    sys.exit(run_main(ToyConfig, run))
+"""
+
+
+@pytest.fixture(autouse=True)
+def toy_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    Path("toy.yaml").write_text(TOY)
+
+
+def never(config: ToyConfig) -> None:
+    raise AssertionError("must not run")
+
+
+def raising(error: BaseException) -> Callable[[ToyConfig], None]:
+    def run(config: ToyConfig) -> None:
+        raise error
+
+    return run
+
+
+def test_the_verb_gets_the_config() -> None:
+    seen: list[ToyConfig] = []
+    assert run_main(ToyConfig, seen.append, ["toy.yaml", "seed=5"]) == 0
+    assert seen == [load_config(ToyConfig, ["toy.yaml", "seed=5"])]
+
+
+def test_the_command_line_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[ToyConfig] = []
+    monkeypatch.setattr(sys, "argv", ["train", "toy.yaml"])
+    assert run_main(ToyConfig, seen.append) == 0
+    assert seen[0].seed == 3
+
+
+def test_a_dry_run_prints_a_config_that_loads(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(ToyConfig, never, ["toy.yaml", "seed=5", "--dry-run"]) == 0
+    Path("resolved.yaml").write_text(capsys.readouterr().out)
+    assert load_config(ToyConfig, ["resolved.yaml"]) == load_config(ToyConfig, ["toy.yaml", "seed=5"])
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_tells_every_key(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(ToyConfig, never, ["toy.yaml", flag], "Does a toy thing.") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m test_entrypoint [config=]PATH [key=value ...]")
+    assert "Does a toy thing." in out
+    assert "  model.d_model [wide]: an integer >= 1 (required)\n      Width of the model.\n" in out
+    assert "  max_minutes: a number > 0 or null (default null)\n" in out
+
+
+def test_help_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = help_text(ToyConfig, "toy", "words " * 40).splitlines()
+    assert [line for line in lines if line.startswith("words")] == ["words " * 9 + "words"] * 4
+
+
+def test_no_argument_is_told_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(ToyConfig, never, []) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "usage: python -m test_entrypoint [config=]PATH [key=value ...] [--dry-run] [--help]\n"
+        "`python -m test_entrypoint --help` lists the keys.\n"
+    )
+
+
+def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(ToyConfig, never, ["toy.yaml", "seed=x", "name=3"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "command line: seed=x: expected an integer >= 0, got 'x'.",
+        "command line: name=3: expected a text with at least 1 characters and matching '^[^/]*$', got 3.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("The file is short."), 2, "The file is short.\n"),
+        (Preempted("Saved step 7."), 75, "Saved step 7.\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_what_a_verb_raises_is_told(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(ToyConfig, raising(error), ["toy.yaml"]) == code
+    assert capsys.readouterr() == ("", message)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), MemoryError("a bug"), BrokenPipeError("a bug")])
+def test_a_bug_shows_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(ToyConfig, raising(error), ["toy.yaml"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith(f"{type(error).__name__}: a bug\n")
+
+
+@pytest.mark.parametrize(("rank", "message"), [("0", "No.\n"), ("1", "")])
+def test_of_several_processes_the_first_speaks(
+    rank: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    assert guard(lambda: raising(UserError("No."))(None)) == 2  # type: ignore[arg-type, func-returns-value]
+    assert capsys.readouterr().err == message
+
+
+def test_work_may_have_its_own_exit_code() -> None:
+    assert [guard(lambda: None), guard(lambda: 0), guard(lambda: 75)] == [0, 0, 75]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> list[str]:
+    """A command that runs the wrapper as users do, in a process of its own."""
+    Path("toy_verb.py").write_text(PROGRAM)
+    return [sys.executable, "-m", "toy_verb"]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.usefixtures("environment")
+def test_a_reader_that_leaves_is_no_error(
+    program: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with subprocess.Popen(
+        [*program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_module_that_runs_is_named(program: list[str]) -> None:
+    finished = subprocess.run(program, capture_output=True, text=True)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("usage: python -m toy_verb [config=]PATH")
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_closed_output_is_no_error(program: list[str]) -> None:
+    command = " ".join([*program, "toy.yaml", ">&-"])
+    finished = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_a_captured_output_is_not_taken_for_a_reader_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert not nanollama.entrypoint._reader_left()
