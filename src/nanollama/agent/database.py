@@ -28,7 +28,7 @@ class DatabaseTool(Tool):
     Replies are the value asked for, ``unknown name`` (or ``no rows``, to a SELECT), or ``error: ...`` with a
     short sentence a model can learn from. ``ok`` of a reply says that a value was found.
 
-    The file is opened read-only and as immutable: nothing is written, no lock is taken, no file appears beside
+    The file is opened read-only and as immutable: nothing is written, nothing locked, no file appears beside
     it. It may be replaced or removed meanwhile (the tool goes on with the old one), but not written to. Any
     thread may use the tool, one at a time; a forked process must open its own.
 

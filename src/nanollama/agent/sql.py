@@ -5,12 +5,12 @@ Three fences, one behind the other:
 1. :func:`check_select` reads the words of a request and lets through one SELECT, the names of the table and
    its columns, literals, comparisons and a handful of keywords. So there is no function, no second statement,
    no WITH and no nested SELECT. The latter two are more than taste: SQLite copies a WITH for each mention of
-   it, and an expression for each mention of its alias, so that 600 characters cost half a second and 140 MB
-   before the first step was run, at a time when neither authorizer nor progress handler can stop them.
+   it, and an expression for each mention of its alias. 600 characters cost half a second and 140 MB before
+   the first step was run, at a time when neither authorizer nor progress handler stops them.
 2. :func:`fence_in` sets an authorizer on the connection, which allows to read these columns of this table and
    nothing else, and SQLite's own limits.
-3. :class:`Meter` stops a statement after a number of steps. Steps, unlike seconds, do not depend on how busy the
-   machine is: a reply depends on request and database only. Seconds are limited too, in case the machine hangs.
+3. :class:`Meter` stops a statement after a number of steps. Steps, unlike seconds, do not depend on how busy
+   the machine is: a reply depends on request and database only. Seconds are limited too, should it hang.
 """
 
 from __future__ import annotations
