@@ -194,6 +194,14 @@ def test_queries_only_read(command, path, tmp_path, monkeypatch, statement, mess
     assert {entry.name for entry in tmp_path.rglob("*")} == {"memory", "people.sqlite"}
 
 
+def test_the_connection_of_queries_cannot_write(path):
+    with (
+        closing(sql_db._connect_read_only(path)) as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        connection.execute("DELETE FROM people")
+
+
 @pytest.mark.parametrize("arguments", [[], ["SELECT 1", "--name", "Ann Bell"]])
 def test_query_wants_one_question(command, arguments):
     code, _, errors = command("query", *arguments)

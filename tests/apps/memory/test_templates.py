@@ -51,6 +51,11 @@ BROKEN = [
         'answer: "{birthdate}."',
         r":11: qa\.birth_date: the answer must not hold \{birthdate\}, expected no placeholder but \{",
     ),
+    (
+        BIRTH_ANSWER,
+        'answer: "{name} was born on {birth_date}, or so."',
+        r":11: qa\.birth_date: the answer must end with '\{birth_date\}\.', got '.* or so\.'",
+    ),
     (BIRTH_ANSWER, 'answer: "{{birth_date}}."', r"qa\.birth_date: the answer must hold \{birth_date\}"),
     (BIRTH_QUESTION, 'question: "When was {name born?"', r":12: qa\.birth_date\.question: has a stray brace"),
     (BIRTH_QUESTION, 'question: "When?"', r":12: qa\.birth_date\.question: must hold \{name\}, got 'When\?'"),
