@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from tests.toy_training import ToyModel
 from torch import Tensor, nn
 
 from nanollama.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
+from tests.toy_training import ToyModel
 
 
 def adamw_by_hand(

@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import Tensor, nn
+
+from nanollama.data.batch import IGNORE, Batch
+from nanollama.distributed import World
+from nanollama.errors import Preempted
+from nanollama.learner import Learner
+from nanollama.optim import OptimizerConfig, learning_rate
+from nanollama.training import Diverged
+from nanollama.training_config import TrainingConfig
 from tests.toy_training import (
     ToyEvaluator,
     ToyModel,
@@ -21,15 +30,6 @@ from tests.toy_training import (
     toy_config,
     toy_loss,
 )
-from torch import Tensor, nn
-
-from nanollama.data.batch import IGNORE, Batch
-from nanollama.distributed import World
-from nanollama.errors import Preempted
-from nanollama.learner import Learner
-from nanollama.optim import OptimizerConfig, learning_rate
-from nanollama.training import Diverged
-from nanollama.training_config import TrainingConfig
 
 CPU = World(torch.device("cpu"))
 

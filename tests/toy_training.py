@@ -1,6 +1,6 @@
 """A small run for tests of training: a model, a stream, a loss and an evaluator, and a main that runs them.
 
-``python -m tests.toy_training FOLDER [key=value ...]`` trains as a study does, with the exit codes of a study.
+``python -m tests.toy_training FOLDER [key=JSON ...]`` trains as a study does, with its exit codes.
 """
 
 from __future__ import annotations

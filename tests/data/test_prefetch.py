@@ -6,10 +6,10 @@ import threading
 import time
 
 import pytest
-from tests.toy_training import ToyStream
 
 from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
+from tests.toy_training import ToyStream
 
 
 def prefetch_threads() -> list[threading.Thread]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.toy_training import ToyModel, ToyStream, same_values, toy_loss
 
 from nanollama.distributed import World
 from nanollama.errors import UserError
@@ -23,6 +22,7 @@ from nanollama.monitor.checkpoint import (
     load_weights,
 )
 from nanollama.optim import OptimizerConfig
+from tests.toy_training import ToyModel, ToyStream, same_values, toy_loss
 
 
 def trained(seed: int = 0) -> Learner:

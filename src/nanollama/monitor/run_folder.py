@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
 RESULT, LOG, LOCK = "result.json", "log.txt", ".lock"
-FILES = (CONFIG, ENVIRONMENT, METRICS, EVALS, RESULT, LOG)
 
 # Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
 # stay the same up to rounding (device, compile, n_accumulation) and, with dropout, up to the draw of the
@@ -201,12 +200,15 @@ def open_run(
 
 
 def remove_run(folder: Path) -> None:
-    """Remove the files that a run writes into its folder; files of any other name stay."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-        (folder / f".{name}.tmp").unlink(missing_ok=True)
+    """Remove the files that a run writes into its folder; files of any other name stay.
+
+    In an order that leaves, whenever it is cut short, a run that can go on.
+    """
+    (folder / RESULT).unlink(missing_ok=True)
     Checkpointer(folder / checkpoint.FOLDER).remove_all()
     shutil.rmtree(folder / track.FOLDER, ignore_errors=True)
+    for name in (METRICS, EVALS, LOG, ENVIRONMENT, CONFIG):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _make(folder: Path) -> None:
@@ -240,11 +242,10 @@ def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
     """Write the config into a new folder; refuse a folder whose run has another one."""
     path = folder / CONFIG
     if not path.exists():
-        stray = next(
-            (name for name in (METRICS, EVALS, RESULT, checkpoint.FOLDER) if (folder / name).exists()), None
-        )
-        if stray is not None:
-            raise UserError(f"The run folder {folder} holds {stray} but no {CONFIG}: {RETRY}.")
+        stray = [name for name in (METRICS, EVALS, RESULT) if (folder / name).exists()]
+        stray += [checkpoint.FOLDER] if Checkpointer(folder / checkpoint.FOLDER).steps() else []
+        if stray:
+            raise UserError(f"The run folder {folder} holds {stray[0]} but no {CONFIG}: {RETRY}.")
         # The written config goes on with this run when it is run again; it must not remove it.
         anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
         write_atomically(path, dump_config(config.model_copy(update=anew)))

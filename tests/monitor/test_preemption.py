@@ -1,0 +1,65 @@
+"""Requests to stop: signals, Ctrl-C, the clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from nanollama.monitor import preemption as module
+from nanollama.monitor.preemption import SIGNALS, Preemption
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_a_reason_to_stop(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Preemption() as preemption:
+        assert preemption.reason is None
+        os.kill(os.getpid(), number)
+        assert preemption.reason == f"received {number.name}"
+    assert signal.getsignal(number) is before
+
+
+def test_the_first_signal_is_the_reason() -> None:
+    with Preemption() as preemption:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption.reason == "received SIGUSR1"
+
+
+def test_a_second_ctrl_c_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with Preemption() as preemption:
+        os.kill(os.getpid(), signal.SIGINT)
+        now = 10.9
+        os.kill(os.getpid(), signal.SIGINT)  # the echo of the first
+        assert preemption.reason == "received SIGINT"
+        now = 11.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    with Preemption(max_minutes=0.5) as preemption:
+        now = 39.9
+        assert preemption.reason is None
+        now = 40.0
+        assert preemption.reason == "max_minutes is over"
+
+
+def test_outside_of_the_main_thread_the_clock_alone_counts() -> None:
+    reasons: list[str | None] = []
+
+    def work() -> None:
+        with Preemption(max_minutes=1e-9) as preemption:
+            reasons.append(preemption.reason)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert reasons == ["max_minutes is over"]

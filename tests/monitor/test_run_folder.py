@@ -1,0 +1,207 @@
+"""Run folders: claimed once, refused to others, removed with care."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from nanollama.config import Config, config_hash, load_config
+from nanollama.errors import UserError
+from nanollama.monitor.run_folder import Run, open_run, read_result, remove_run
+from tests.toy_training import newest, rows, run_toy, same_end, toy_config
+
+
+def opened(folder: Path, config: Config | None = None, **options: bool) -> Run:
+    with open_run(config or toy_config(folder), folder, device="cpu", **options) as run:
+        return run
+
+
+def test_the_written_config_gives_the_same_run(tmp_path: Path) -> None:
+    config = toy_config(tmp_path / "run", overwrite=True)
+    run_toy(config)
+    written = load_config(type(config), [str(tmp_path / "run" / "config.yaml")])
+    assert written == config.model_copy(update={"overwrite": False}), (
+        "it must go on with the run, not remove it"
+    )
+    run_toy(written.model_copy(update={"run_dir": str(tmp_path / "again")}))
+    assert same_end(tmp_path / "run", tmp_path / "again")
+    assert read_result(tmp_path / "run").config_hash == config_hash(written)
+
+
+def test_another_config_is_refused_naming_the_first_difference(tmp_path: Path) -> None:
+    run_toy(toy_config(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        UserError,
+        match=r"belongs to another config, training\.n_steps is 12 there and 13 here: "
+        r"choose another run_dir, or start anew with overwrite=true\.$",
+    ):
+        run_toy(toy_config(tmp_path, n_steps=13))
+    changed = {path for path, content in before.items() if path.read_bytes() != content}
+    assert {path.name for path in changed} <= {".lock"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_minutes": 100.0},
+        {"n_prefetch": 5},
+        {"n_accumulation": 2},
+        {"checkpoint": {"every": 5, "keep": 1}},
+        {"device": "auto"},
+        {"overwrite": False, "compile": False},
+    ],
+)
+def test_keys_that_do_not_change_the_numbers_may_differ(tmp_path: Path, settings: dict[str, object]) -> None:
+    first = opened(tmp_path)
+    assert opened(tmp_path, toy_config(tmp_path, **settings)).config_hash == first.config_hash
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 1},
+        {"log_every": 3},
+        {"eval_every": 3},
+        {"precision": "auto"},
+        {"batch_size": 7},
+        {"dropout": 0.1},
+    ],
+)
+def test_keys_that_change_the_rows_may_not(tmp_path: Path, settings: dict[str, object]) -> None:
+    opened(tmp_path)
+    with pytest.raises(UserError, match=f"another config, (training\\.)?{next(iter(settings))} is "):
+        opened(tmp_path, toy_config(tmp_path, **settings))
+
+
+def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
+    class OtherConfig(Config):
+        size: int = Field(default=1, description="Of the other study.")
+
+    opened(tmp_path)
+    with pytest.raises(UserError, match="belongs to a run of another kind or version"):
+        opened(tmp_path, OtherConfig())
+
+
+def test_rows_without_a_config_are_not_taken_over(tmp_path: Path) -> None:
+    run_toy(toy_config(tmp_path))
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(UserError, match=r"holds metrics\.jsonl but no config\.yaml"):
+        opened(tmp_path)
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    config = toy_config(tmp_path)
+    run_toy(config)
+    strange = [tmp_path / "notes.txt", tmp_path / "checkpoints" / "mine.txt", tmp_path / "figures" / "a.svg"]
+    for path in strange:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("keep me")
+    run_toy(toy_config(tmp_path, overwrite=True, n_steps=5))
+    assert all(path.read_text() == "keep me" for path in strange)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 4, 5]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "mine.txt",
+        "step_00000004",
+        "step_00000005",
+    ]
+
+
+def test_an_overwrite_that_was_cut_short_leaves_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_toy(toy_config(tmp_path / "whole"))
+    folder = tmp_path / "cut"
+    run_toy(toy_config(folder))
+    unlink = Path.unlink
+    for stop_at in ("metrics.jsonl", "evals.jsonl", "log.txt", "environment.json", "config.yaml"):
+
+        def cut_short(path: Path, missing_ok: bool = False, stop_at: str = stop_at) -> None:
+            if path.name == stop_at:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            remove_run(folder)
+        monkeypatch.undo()
+        run_toy(toy_config(folder))
+        assert same_end(tmp_path / "whole", folder)
+
+
+def test_overwrite_of_a_new_folder_is_no_error(tmp_path: Path) -> None:
+    assert run_toy(toy_config(tmp_path / "new", overwrite=True)).status == "finished"
+
+
+def test_the_folder_is_locked_against_other_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.toy_training", str(tmp_path)]
+    with open_run(toy_config(tmp_path), tmp_path, device="cpu"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is in use by process" in done.stderr and "Traceback" not in done.stderr
+    assert opened(tmp_path).result is None  # the lock goes with its owner
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
+        with pytest.raises(UserError, match="cannot be made, a file is in its place"):
+            opened(folder)
+
+
+def test_a_result_that_is_not_one(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    with pytest.raises(UserError, match=r"result\.json is not the result of a run"):
+        read_result(tmp_path)
+    assert read_result(tmp_path / "missing") is None
+
+
+def test_data_hashes_are_noted_and_compared(tmp_path: Path) -> None:
+    opened(tmp_path).record_data({"people.jsonl": "aa", "qa.jsonl": "bb"})
+    run = opened(tmp_path)
+    run.record_data({"people.jsonl": "aa", "qa.jsonl": "bb"})
+    assert json.loads((tmp_path / "environment.json").read_text())["data"] == {
+        "people.jsonl": "aa",
+        "qa.jsonl": "bb",
+    }
+    for hashes in ({"people.jsonl": "aa", "qa.jsonl": "cc"}, {"people.jsonl": "aa"}):
+        with pytest.raises(UserError, match=r"The data qa\.jsonl is not what the run .* was started with"):
+            run.record_data(hashes)
+
+
+def test_the_environment_is_noted_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(tmp_path)
+    path = tmp_path / "environment.json"
+    first = json.loads(path.read_text())
+    assert {"started", "command", "versions", "commit", "diff", "hardware"} == first.keys()
+    assert first["versions"]["torch"] and first["hardware"]["device"] == "cpu"
+    path.write_text(json.dumps({**first, "commit": "0123abc"}))
+    with caplog.at_level(logging.WARNING, "nanollama"):
+        opened(tmp_path)
+    assert "was started at commit 0123abc and goes on at" in caplog.text
+    second = json.loads(path.read_text())
+    assert second["commit"] == "0123abc" and len(second["resumed"]) == 1
+    assert second["resumed"][0]["hardware"] == first["hardware"]
+
+
+def test_a_run_that_stopped_with_an_error_says_so_in_its_log(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), open_run(toy_config(tmp_path), tmp_path, device="cpu"):
+        1 / 0
+    assert "ZeroDivisionError: division by zero" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(UserError), open_run(toy_config(tmp_path), tmp_path, device="cpu"):
+        raise UserError("The data is missing.")
+    assert (tmp_path / "log.txt").read_text().endswith("\nThe data is missing.\n")
+
+
+def test_half_written_files_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.tmp").write_text("half")
+    (tmp_path / ".result.json.tmp").write_text("half")
+    run_toy(toy_config(tmp_path))
+    assert newest(tmp_path).name == "step_00000012"
+    assert not list(tmp_path.glob(".*.tmp"))
