@@ -47,8 +47,8 @@ class Outcome:
 def write_lines(path: Path, chunks: Iterable[bytes], overwrite: bool = False) -> Outcome:
     """Write chunks of whole lines, at once visible and complete under `path`.
 
-    A file that is there already is compared: one that begins with them is kept, one that they
-    continue is replaced.
+    A file that is there already is compared: one that begins with this content is kept, one that this
+    content begins with is replaced.
 
     Args:
         path: its folder is made if missing.
@@ -109,7 +109,7 @@ def _open_old(path: Path, overwrite: bool) -> BinaryIO:
 
 
 def _differs(path: Path, there: bytes, chunk: bytes, n_lines_before: int) -> UserError:
-    pairs = zip(there.splitlines(), chunk.splitlines(), strict=False)
+    pairs = zip(there.split(b"\n"), chunk.split(b"\n"), strict=False)
     n_same = next(number for number, (old, new) in enumerate(pairs) if old != new)
     return UserError(
         f"{path}:{n_lines_before + n_same + 1}: differs from what would be written, so it was edited or made "

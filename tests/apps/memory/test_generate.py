@@ -120,6 +120,15 @@ def test_an_edited_file_is_refused(command, tmp_path):
     assert "dwell" not in path.read_text()
 
 
+def test_other_line_ends_are_an_edit(command, tmp_path):
+    command("people", "--num", "1")
+    path = people_path(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    code, _, errors = command("people", "--num", "1")
+    assert code == 2
+    assert "people.jsonl:1: differs" in errors
+
+
 def test_a_file_cut_within_a_line_is_completed(command, tmp_path):
     command("people", "--num", "3")
     path = people_path(tmp_path)
