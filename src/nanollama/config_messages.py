@@ -26,7 +26,7 @@ def explain(error: ValidationError, config_class: type[BaseModel], source: Node)
     meant = {detail.meant for detail in details}
     details.sort(key=lambda detail: (bool(detail.place.argument), detail.place.file, detail.place.line))
     lines = [
-        f"{detail.prefix()}: {detail.text()}"
+        f"{detail.place.of(detail.key)}: {detail.text()}"
         for detail in details
         if not (detail.kind == "missing" and detail.key in meant)  # the line about the misspelt key says it
     ]
@@ -47,10 +47,6 @@ class _Detail:
         self.key = ".".join(map(str, self.keys))
         self.place = source.place_of(self.keys)
         self.meant = self._find_meant() if self.kind == "extra_forbidden" else None
-
-    def prefix(self) -> str:
-        """Place and dotted key, the key only once."""
-        return str(self.place) if not self.key or self.place.names(self.key) else f"{self.place}: {self.key}"
 
     def text(self) -> str:
         """What is wrong and what was expected."""

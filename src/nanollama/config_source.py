@@ -46,9 +46,9 @@ class Place:
             return f"command line: {shorten(self.argument)}"
         return f"{self.file}:{self.line}" if self.line else self.file
 
-    def names(self, key: str) -> bool:
-        """Does the text of this place already name the key?"""
-        return self.argument.partition("=")[0] == key
+    def of(self, key: str) -> str:
+        """How a message about a dotted key begins: the place and, unless the place says it, the key."""
+        return str(self) if key in ("", self.argument.partition("=")[0]) else f"{self}: {key}"
 
 
 @dataclass(frozen=True)

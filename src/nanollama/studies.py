@@ -71,13 +71,13 @@ def study_of(argv: Sequence[str]) -> str:
 
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
     known = list_studies()
-    place, name = source.place_of((STUDY_KEY,)), source.plain().get(STUDY_KEY)
+    where, name = source.place_of((STUDY_KEY,)).of(STUDY_KEY), source.plain().get(STUDY_KEY)
     expected = f"expected one of {', '.join(map(repr, known))}"
     if name is None:
-        raise UserError(f"{place}: {STUDY_KEY}: required key is missing; {expected}.")
+        raise UserError(f"{where}: required key is missing; {expected}.")
     if name not in known:
         hint = suggest(str(name), known) or "."
-        raise UserError(f"{place}: {STUDY_KEY}: {expected}, got {show(name)}{hint}")
+        raise UserError(f"{where}: {expected}, got {show(name)}{hint}")
     return str(name)
 
 
