@@ -21,6 +21,11 @@ def fenced(request: str) -> str:
     return f"I'll look it up.\n```\n{request}\n```"
 
 
+def find(name: str, attribute: str = "birth_place") -> str:
+    """An assistant's message that asks for an attribute in the language `find`."""
+    return fenced(f"FIND {attribute} FOR {name}")
+
+
 def write_people(path: Path, rows: list[tuple[Any, ...]]) -> Path:
     """An SQLite file with these people, and a table that is nobody's business."""
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from agent_people import ATTRIBUTES, PEOPLE, fenced, write_people
+from agent_people import ATTRIBUTES, PEOPLE, fenced, find, write_people
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,10 +19,6 @@ from nanollama.errors import UserError
 from nanollama.tokenizer import ByteTokenizer
 
 OpenTool = Callable[..., Tool]
-
-
-def find(name: str, attribute: str = "birth_place") -> str:
-    return fenced(f"FIND {attribute} FOR {name}")
 
 
 def test_every_value_of_every_person_is_found(open_tool: OpenTool) -> None:

@@ -75,13 +75,13 @@ class SqlAlchemyDatabaseTool(Tool):
         try:
             with self._engine.connect() as connection:
                 return self._select(connection, names)
-        except exc.DataError:  # the database's encoding cannot express a name, so it does not hold it
+        except (exc.DataError, UnicodeError):  # the database's encoding cannot express a name: it has no such
             return [row for name in names for row in self._fetch([name])] if len(names) > 1 else []
         except (exc.SQLAlchemyError, UserError) as error:  # the latter: an SQLite file was taken away
             if getattr(getattr(error, "orig", None), "sqlstate", None) == _QUERY_CANCELED:
                 raise RequestError(TOO_SLOW) from None
-            _logger.warning("The database does not answer: %s", _reason(error, self._engine.url))
-            raise RequestError("the database does not answer") from None
+            _logger.warning("The database failed: %s", _reason(error, self._engine.url))
+            raise RequestError("the database failed") from None
 
     def _select(self, connection: Connection, names: Sequence[str]) -> list[Row]:
         if connection.dialect.name == "postgresql":
