@@ -239,5 +239,5 @@ def test_keys_are_described() -> None:
     assert expected["sources.*.kind"] == ("one of 'qa', 'qatool'", None)
     assert expected["device"] == ("one of 'auto', 'cpu' or an integer", "'auto'")
     assert expected["max_minutes"] == ("a number > 0 or null", "null")
-    assert expected["name"] == ("a text with at least 1 characters and matching '^[^/]*$'", "'toy'")
+    assert expected["name"] == ("a text with at least 1 character and matching `^[^/]*$`", "'toy'")
     assert expected["limits"] == ("a mapping, each a number", "{}")

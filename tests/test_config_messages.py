@@ -50,8 +50,8 @@ def problems(argv: list[str], config_class: type[Config] = ToyConfig) -> list[st
         ("seed", "null", "expected an integer >= 0, got null."),
         ("compile", "1", "expected true or false, got 1."),
         ("compile", "yes", "expected true or false, got 'yes'."),
-        ("name", "3", "expected a text with at least 1 characters and matching '^[^/]*$', got 3."),
-        ("name", "''", "expected a text with at least 1 characters and matching '^[^/]*$', got ''."),
+        ("name", "3", "expected a text with at least 1 character and matching `^[^/]*$`, got 3."),
+        ("name", "''", "expected a text with at least 1 character and matching `^[^/]*$`, got ''."),
         ("max_minutes", "0", "expected a number > 0 or null, got 0."),
         ("max_minutes", ".inf", "expected a number > 0 or null, got Infinity."),
         ("max_minutes", ".nan", "expected a number > 0 or null, got NaN."),
@@ -91,6 +91,7 @@ def test_a_wrong_value(key: str, value: str, message: str) -> None:
         ("model.colour=3", f"unknown key {HEADED}"),
         ("d_model=3", f"unknown key; did you mean 'model.d_model'? {KNOWN}"),
         ("optimizer.seed=3", f"unknown key; did you mean 'seed'? {MOVED}"),
+        ("model.learning_rate=3", f"unknown key; did you mean 'optimizer.learning_rate'? {HEADED}"),
         ("sources.0.wieght=3", "unknown key; did you mean 'weight'? (known: kind, weight)"),
         ("sources.1.kind=q", "expected one of 'qa', 'qatool', got 'q'; did you mean 'qa'?"),
         (
@@ -297,7 +298,7 @@ class Steps(Config):
 
     at: dict[int, float] = Field({}, description="Values by step.")
     pair: tuple[int, int] = Field((0, 0), description="Two numbers.")
-    paths: tuple[ConfigPath, ...] = Field((), description="Paths.")
+    paths: tuple[ConfigPath, ...] = Field((Path("x"),), min_length=1, description="Paths.")
 
 
 def test_keys_of_mappings_and_fixed_lists() -> None:
@@ -306,6 +307,9 @@ def test_keys_of_mappings_and_fixed_lists() -> None:
     assert problems([path, "at.x=1"], Steps) == ["command line: at.x=1: expected an integer, got 'x'."]
     assert problems([path, "pair=[1, x]"], Steps) == [
         "command line: pair=[1, x]: pair.1: expected an integer, got 'x'."
+    ]
+    assert problems([path, "pair=[1]"], Steps) == [
+        "command line: pair=[1]: pair.1: entry is missing; expected an integer."
     ]
     assert problems([path, "paths=[a, 3]"], Steps) == [
         "command line: paths=[a, 3]: paths.1: expected a path, got 3."

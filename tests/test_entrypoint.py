@@ -98,7 +98,7 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
     assert out == ""
     assert err.splitlines() == [
         "command line: seed=x: expected an integer >= 0, got 'x'.",
-        "command line: name=3: expected a text with at least 1 characters and matching '^[^/]*$', got 3.",
+        "command line: name=3: expected a text with at least 1 character and matching `^[^/]*$`, got 3.",
     ]
 
 

@@ -172,25 +172,29 @@ def _noun(annotation: Any, limits: str) -> str:
 
 
 def _limits(annotation: Any, metadata: Sequence[Any]) -> str:
-    """`` >= 1 and < 5``, `` with at least 1 entries``; pydantic and annotated_types name them alike."""
-    items = "entries" if _is_container(annotation) else "characters"
+    """`` >= 1 and < 5``, `` with at least 1 entry``; pydantic and annotated_types name the limits alike."""
     wordings = {
         "ge": ">= {}",
         "gt": "> {}",
         "le": "<= {}",
         "lt": "< {}",
         "multiple_of": "divisible by {}",
-        "min_length": f"with at least {{}} {items}",
-        "max_length": f"with at most {{}} {items}",
-        "pattern": "matching {!r}",
+        "min_length": "with at least {} {items}",
+        "max_length": "with at most {} {items}",
+        "pattern": "matching `{}`",
     }
     limits = [
-        wording.format(getattr(item, name))
+        wording.format(value, items=_items(annotation, value))
         for item in metadata
         for name, wording in wordings.items()
-        if getattr(item, name, None) is not None
+        if (value := getattr(item, name, None)) is not None
     ]
     return f" {' and '.join(limits)}" if limits else ""
+
+
+def _items(annotation: Any, n_items: Any) -> str:
+    one, many = ("entry", "entries") if _is_container(annotation) else ("character", "characters")
+    return one if n_items == 1 else many
 
 
 def _strip(annotation: Any) -> Any:

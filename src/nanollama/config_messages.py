@@ -24,11 +24,14 @@ def explain(error: ValidationError, config_class: type[BaseModel], source: Node)
     """All problems of a config, one line each, in the order in which they were written."""
     details = [_Detail(item, config_class, source) for item in error.errors(include_url=False)]
     meant = {detail.meant for detail in details}
+    around = {detail.keys[:n_keys] for detail in details for n_keys in range(len(detail.keys))}
     details.sort(key=lambda detail: (bool(detail.place.argument), detail.place.file, detail.place.line))
     lines = [
         f"{detail.place.of(detail.key)}: {detail.text()}"
         for detail in details
-        if not (detail.kind == "missing" and detail.key in meant)  # the line about the misspelt key says it
+        # The line about the misspelt key says it; a list with wrong entries only seems too short.
+        if not (detail.kind == "missing" and detail.key in meant)
+        and not (detail.kind == "too_short" and detail.keys in around)
     ]
     return "\n".join(dict.fromkeys(lines))
 
@@ -51,7 +54,8 @@ class _Detail:
     def text(self) -> str:
         """What is wrong and what was expected."""
         if self.kind == "missing":
-            return f"required key is missing; expected {describe_type(self._annotation, self._metadata)}."
+            what = "entry" if isinstance(self.keys[-1], int) else "required key"
+            return f"{what} is missing; expected {describe_type(self._annotation, self._metadata)}."
         if self.kind == "extra_forbidden":
             return self._unknown_key()
         if self.kind in ("value_error", "assertion_error"):
@@ -90,8 +94,8 @@ class _Detail:
         if owners:
             hint = f"; it belongs to implementation {' or '.join(map(repr, owners))}"
         elif self.meant:
-            section = self.key.rpartition(".")[0]
-            hint = f"; did you mean '{self.meant.removeprefix(f'{section}.')}'?"
+            section, _, name = self.meant.rpartition(".")
+            hint = f"; did you mean '{name if section == self.key.rpartition('.')[0] else self.meant}'?"
         return f"unknown key{hint} (known: {', '.join(self._known())})"
 
     def _everywhere(self) -> dict[str, list[str]]:
