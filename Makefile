@@ -1,0 +1,50 @@
+# Everything a newcomer types: `make help` lists it. Needs make and Python >= 3.10, nothing else.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# What the demo and the tests need; the extras `track` (loggers) and `ssm` (CUDA kernels) are left to the user.
+EXTRAS := dev,visu,hf,sql,slurm
+# Further arguments: `make test ARGS="-m 'not slow'"`, `make demo ARGS=name=mine`, `make bench ARGS=--quick`.
+ARGS ?=
+# The interpreter that makes the environment: `make venv PYTHON=python3.12`. Left empty, the first that will do.
+PYTHON ?=
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
+
+.PHONY: help venv demo test check bench
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+venv: $(STAMP) ## make .venv and install what demo and test need
+
+demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
+	$(RUN) -m apps.memory.demo $(ARGS)
+
+test: $(STAMP) ## the whole test suite, with branch coverage
+	$(RUN) -m pytest --cov --cov-branch --cov-report=term --cov-fail-under=85 $(ARGS)
+
+check: $(STAMP) ## format, lint, types
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
+	$(RUN) -m benchmarks $(ARGS)
+
+# Made anew where it is missing or its interpreter has gone; installed into when what is needed has changed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(RUN) -c "import pip" 2>/dev/null || { \
+	  for python in $(or $(PYTHON),$(CANDIDATES)); do \
+	    "$$python" -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null && found=$$python && break; \
+	  done; \
+	  [ -n "$$found" ] || { echo "No Python >= 3.10 found (tried: $(or $(PYTHON),$(CANDIDATES))):" \
+	    "install one, or name it: make venv PYTHON=/path/to/python3" >&2; exit 2; }; \
+	  "$$found" -c "import ensurepip, venv" 2>/dev/null || { echo "$$found cannot make environments:" \
+	    "install its venv module (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 2; }; \
+	  echo "making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv --clear $(VENV); }
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
