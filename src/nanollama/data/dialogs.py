@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nanollama.errors import UserError
-from nanollama.tokenizer import ByteTokenizer, Message
+from nanollama.tokenizer import ByteTokenizer, EncodedDialog, Message
 
 
 class DialogSource:
@@ -19,7 +19,7 @@ class DialogSource:
     """
 
     def __init__(self, dialogs: Iterable[Sequence[Message]], tokenizer: ByteTokenizer) -> None:
-        encoded = [tokenizer.encode_dialog(messages) for messages in dialogs]
+        encoded = [_encode(number, messages, tokenizer) for number, messages in enumerate(dialogs, start=1)]
         if not encoded:
             raise UserError("There are no dialogs to learn from: expected at least one.")
         self._lengths = np.array([len(dialog) for dialog in encoded])
@@ -38,6 +38,13 @@ class DialogSource:
         """Ids and loss mask of a dialog."""
         span = slice(self._starts[index], self._starts[index + 1])
         return self._ids[span].astype(np.int64), self._mask[span]
+
+
+def _encode(number: int, messages: Sequence[Message], tokenizer: ByteTokenizer) -> EncodedDialog:
+    try:
+        return tokenizer.encode_dialog(messages)
+    except ValueError as error:
+        raise UserError(f"dialog {number}: {error}") from None
 
 
 def read_dialogs(path: Path, n_dialogs: int | None = None) -> list[list[Message]]:
