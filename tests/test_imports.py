@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; what is not named here is one of the parts, such as data, model or monitor.
 LAYERS = [
-    {"errors", "wording", "tokenizer", "seeds", "config", "entrypoint"},
+    {"errors", "wording", "tokenizer", "seeds", "config", "entrypoint", "studies"},
     {"part"},
     {"training", "training_config", "learner"},
     {"launcher", "report"},
-    {"cli", "studies", "doctor", "__main__"},
+    {"cli", "doctor", "__main__"},
 ]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "sqlalchemy", "scipy", "h5py"}
 NOT_FOR_HELP = HEAVY | {"rich", "pydantic", "ruamel", "jinja2", "safetensors"}

@@ -26,7 +26,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from nanollama.config_messages import explain
-from nanollama.config_source import BASE_KEY, expand_path, read_source
+from nanollama.config_source import BASE_KEY, Node, expand_path, read_source
 from nanollama.errors import ConfigError
 from nanollama.wording import show
 
@@ -78,7 +78,11 @@ def load_config(config_class: type[C], argv: Sequence[str]) -> C:
     Raises:
         ConfigError: one line a problem, all problems of the config at once.
     """
-    source = read_source(argv)
+    return build_config(config_class, read_source(argv))
+
+
+def build_config(config_class: type[C], source: Node) -> C:
+    """The config that a tree of values says; see `load_config`."""
     try:
         # JSON mode: strict about numbers and texts, yet lists become tuples and texts paths.
         return config_class.model_validate_json(json.dumps(source.plain()), strict=True)

@@ -90,6 +90,15 @@ def read_source(argv: Sequence[str]) -> Node:
     return root
 
 
+def set_node(root: Node, key: str, node: Node) -> Node:
+    """The tree with another node at a dotted key; sections on the way are made.
+
+    Raises:
+        ConfigError: the key leads through a value that has no keys, or past the end of a list.
+    """
+    return _replace(root, key.split("."), 0, node)
+
+
 def expand_path(text: str) -> str:
     """Replace ``~``, ``$VAR`` and ``${VAR}``; ``$$`` is a plain dollar.
 
