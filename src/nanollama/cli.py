@@ -91,9 +91,15 @@ def chat(run: RunArgument, keys: KeyArguments = None) -> None:
 @app.command()
 def report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)],
+    output: Annotated[str | None, typer.Option(metavar="FILE", help="Where the page goes.")] = None,
+    figures: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where figures and tables go as files of their own.")
+    ] = None,
 ) -> None:
     """Make tables, figures and one HTML page of runs."""
-    _finish(lambda: _report(runs))
+    options = [f"--output={output}"] if output is not None else []
+    options += [f"--figures={figures}"] if figures is not None else []
+    _finish(lambda: _report([*options, "--", *runs]))
 
 
 @app.command()
@@ -128,9 +134,9 @@ def _finish(work: Callable[[], int | None]) -> NoReturn:
     raise typer.Exit(guard(work))
 
 
-def _report(runs: Sequence[str]) -> int:
+def _report(argv: Sequence[str]) -> int:
     module = importlib.import_module("nanollama.report")
-    code = module.main(list(runs))
+    code = module.main(list(argv))
     assert isinstance(code, int)
     return code
 

@@ -1,0 +1,129 @@
+"""What several runs say together: runs that differ in their seed alone, their mean and its interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from nanollama.report.runs import RunRecord
+
+LOW, HIGH = "_low", "_high"
+CONFIDENCE = 0.95
+
+# Keys that name a run or set its dice; runs that agree on all others are repetitions of one experiment.
+_NOT_COMPARED = ("name", "run_dir", "overwrite", "seed", "training.seed")
+
+
+class Interval(NamedTuple):
+    """A mean and the ends of its 95 % confidence interval; NaN ends where one value allows none."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone."""
+
+    name: str
+    runs: tuple[RunRecord, ...]
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of independent values with Student's interval.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("The mean of no values is not defined.")
+    mean, n_values = fmean(values), len(values)
+    if n_values == 1:
+        return Interval(mean, math.nan, math.nan)
+    reach = student_quantile(n_values - 1) * stdev(values) / math.sqrt(n_values)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def student_quantile(n_freedom: int) -> float:
+    """The t that a Student variable with `n_freedom` degrees exceeds in size with probability 5 %.
+
+    Bisection of the distribution function, whose closed form for whole degrees of freedom is equations
+    26.7.3 and 26.7.4 of Abramowitz and Stegun, "Handbook of Mathematical Functions".
+    """
+    low, high = 0.0, 16.0  # the largest, for one degree, is 12.7
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_inside(middle, n_freedom) < CONFIDENCE else (low, middle)
+    return (low + high) / 2
+
+
+def _student_inside(t: float, n_freedom: int) -> float:
+    """Probability that a Student variable lies between -t and t."""
+    angle = math.atan(t / math.sqrt(n_freedom))
+    cosine, is_odd = math.cos(angle), n_freedom % 2
+    total, term = 0.0, (cosine if is_odd else 1.0)
+    for number in range(1 if is_odd else 0, n_freedom - 1, 2):
+        total += term
+        term *= cosine**2 * (number + 1) / (number + 2)
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if is_odd else total
+
+
+def final_measures(run: RunRecord) -> dict[str, float]:
+    """The numbers of the last evaluation; without one, none."""
+    row = run.evals[-1] if run.evals else {}
+    return {name: value for name, value in row.items() if name != "step" and _is_number(value)}
+
+
+def headlines(runs: Sequence[RunRecord]) -> list[str]:
+    """Names of the measures to compare runs by, in the order they first appear.
+
+    Those reported with an interval, without their refinements: beside ``recall``, ``recall_birth_date`` is
+    one. Where nothing has an interval, all of them.
+    """
+    names = list(dict.fromkeys(name for run in runs for name in final_measures(run)))
+    known = set(names)
+    measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
+    return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
+
+
+def group_by_seed(runs: Sequence[RunRecord]) -> list[Group]:
+    """Repetitions together, named by the keys on which the groups differ."""
+    groups: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        config = flatten(run.config)
+        compared = {key: value for key, value in config.items() if key not in _NOT_COMPARED}
+        groups.setdefault(json.dumps(compared, sort_keys=True, default=str), []).append(run)
+    differing = _differing_keys([flatten(members[0].config) for members in groups.values()])
+    return [Group(_name(members, differing), tuple(members)) for members in groups.values()]
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys; lists count as values."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for config in configs for key in config if key not in _NOT_COMPARED)
+    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+
+
+def _name(members: Sequence[RunRecord], differing: Sequence[str]) -> str:
+    if len(members) == 1:
+        return members[0].name
+    config = flatten(members[0].config)
+    words = [f"{key}={config[key]}" for key in differing if key in config]
+    return ", ".join(words) or str(config.get("name", members[0].name))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

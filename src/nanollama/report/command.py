@@ -1,0 +1,105 @@
+"""The command ``nanollama report``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import nanollama
+from nanollama.errors import UserError
+from nanollama.monitor.files import write_atomically
+from nanollama.report import default_output
+from nanollama.report.page import Folded, Picture, Section, render_page
+from nanollama.report.runs import read_runs
+from nanollama.report.sections import report_sections
+from nanollama.report.style import save_figure
+from nanollama.report.tables import Table
+
+FORMATS = (".svg", ".pdf", ".png")
+_PROGRAM = "nanollama report"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{_PROGRAM}: {message}; `{_PROGRAM} --help` lists what can be given.")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Write the page of some runs, and say where it is.
+
+    Raises:
+        UserError: wrong arguments, a folder that is not a run, or a place that cannot be written to.
+        MissingExtraError: matplotlib is not installed.
+    """
+    arguments = _parse(argv)
+    runs = read_runs(arguments.runs)
+    sections = report_sections(runs)
+    n_runs = "One run" if len(runs) == 1 else f"{len(runs)} runs"
+    lead = f"{n_runs}: {', '.join(run.name for run in runs)}."
+    title = runs[0].name if len(runs) == 1 else "Comparison of runs"
+    output = arguments.output or default_output(arguments.runs)
+    write_page(output, title, lead, sections)
+    print(f"wrote {output}")
+    if arguments.figures is not None:
+        for path in save_parts(arguments.figures, sections):
+            print(f"wrote {path}")
+
+
+def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
+    """Render a page and write it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    footer = (
+        f"Made by nanollama {nanollama.__version__} from the rows in the run folders. "
+        "This file is complete in itself: it loads nothing."
+    )
+    text = render_page(title, lead, sections, footer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}; name another file with --output.") from None
+
+
+def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
+    """Save each picture as SVG, PDF and PNG, and each table as CSV; returns their paths.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for section in sections:
+            tables = 0
+            for block in section.blocks:
+                if isinstance(block, Picture):
+                    for suffix in FORMATS:
+                        paths.append(folder / f"{block.name}{suffix}")
+                        save_figure(block.figure, paths[-1])
+                elif isinstance(block, Table | Folded):
+                    tables += 1
+                    table = block if isinstance(block, Table) else block.table
+                    paths.append(folder / f"{section.anchor}_{tables}.csv")
+                    write_atomically(paths[-1], table.to_csv())
+    except OSError as error:
+        raise UserError(f"Cannot write into {folder}: {error.strerror}; name another folder.") from None
+    return paths
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=_PROGRAM, description="Make tables, figures and one HTML page of runs.", allow_abbrev=False
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: report.html in or beside the runs)"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="also save figures (SVG, PDF, PNG) and tables (CSV) here"
+    )
+    return parser.parse_args(argv)

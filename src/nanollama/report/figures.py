@@ -1,0 +1,141 @@
+"""Figures drawn from tables: rows go in, a figure comes out, nothing is read and nothing is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nanollama.report.style import COLOURS, LINE_STYLES, figure_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, Any]]
+
+MAX_MARKED_POINTS = 30
+
+
+def plot_curves(
+    rows: Rows,
+    x: str,
+    y: str,
+    *,
+    series: str = "run",
+    low: str | None = None,
+    high: str | None = None,
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+    y_range: tuple[float, float] | None = None,
+) -> Figure:
+    """One line a series.
+
+    Args:
+        rows: of any number of series; a row without `x` or `y` is left out.
+        x: column along the horizontal axis.
+        y: column along the vertical axis.
+        series: column that says which line a row belongs to.
+        low: column with the lower end of an interval, drawn as a band.
+        high: column with the upper end.
+        x_label: with the unit.
+        y_label: with the unit.
+        log_y: a logarithmic vertical axis; values that are not positive are left out.
+        y_range: ends of the vertical axis; by default, those of the data.
+    """
+    with figure_style():
+        figure, axes = _new()
+        for number, (name, points) in enumerate(_by_series(rows, series).items()):
+            kept = [row for row in points if _drawable(row, x, y, log_y)]
+            xs = [row[x] for row in kept]
+            colour, line_style = _look(number)
+            marker = "o" if len(kept) <= MAX_MARKED_POINTS else ""
+            axes.plot(
+                xs,
+                [row[y] for row in kept],
+                color=colour,
+                linestyle=line_style,
+                marker=marker,
+                markersize=3.5,
+                label=name,
+            )
+            if low and high and kept and all(low in row and high in row for row in kept):
+                ends = [row[low] for row in kept], [row[high] for row in kept]
+                axes.fill_between(xs, *ends, color=colour, alpha=0.2, linewidth=0)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if log_y:
+            axes.set_yscale("log")
+        if y_range is not None:
+            axes.set_ylim(*y_range)
+        _legend(axes)
+    return figure
+
+
+def plot_bars(
+    rows: Rows,
+    category: str,
+    y: str,
+    *,
+    series: str = "run",
+    low: str,
+    high: str,
+    y_label: str,
+    y_range: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """Groups of bars with their intervals and values, one group a category, one colour a series."""
+    with figure_style():
+        figure, axes = _new()
+        categories = list(dict.fromkeys(str(row[category]) for row in rows))
+        names = _by_series(rows, series)
+        width = 0.8 / max(1, len(names))
+        for number, (name, points) in enumerate(names.items()):
+            offset = (number - (len(names) - 1) / 2) * width
+            places = [categories.index(str(row[category])) + offset for row in points]
+            heights = [row[y] for row in points]
+            reach = [
+                [max(0.0, row[y] - row[low]) for row in points],
+                [max(0.0, row[high] - row[y]) for row in points],
+            ]
+            bars = axes.bar(
+                places, heights, width * 0.9, yerr=reach, capsize=3, color=_look(number)[0], label=name
+            )
+            axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=9)
+        axes.set_xticks(range(len(categories)), categories)
+        axes.set_ylabel(y_label)
+        axes.set_ylim(y_range[0], y_range[1] + 0.12 * (y_range[1] - y_range[0]))  # room for the values
+        axes.grid(visible=False, axis="x")
+        _legend(axes)
+    return figure
+
+
+def _new() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure()  # not pyplot's: no window, no global list of figures
+    return figure, figure.subplots()
+
+
+def _by_series(rows: Rows, series: str) -> dict[str, list[Mapping[str, Any]]]:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(str(row[series]), []).append(row)
+    return groups
+
+
+def _drawable(row: Mapping[str, Any], x: str, y: str, log_y: bool) -> bool:
+    values = row.get(x), row.get(y)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        return False
+    return row[y] > 0 or not log_y
+
+
+def _look(number: int) -> tuple[str, str]:
+    """Colour and line style, told apart also without colour."""
+    return COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
+
+
+def _legend(axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.figure.legend(handles, names, loc="outside upper left", ncols=3)

@@ -1,0 +1,122 @@
+"""One HTML page in one file: no script, no network, no font but the reader's own.
+
+Everything in it is escaped by the template: names, configs and above all what a model has written are not to
+be trusted. As a second lock, the page's own policy forbids the browser to run or load anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Literal
+
+from nanollama.report.runs import SampleDialog
+from nanollama.report.style import to_inline_svg
+from nanollama.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph."""
+
+    text: str
+    kind: Literal["words"] = "words"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with what it shows, in words, for those who do not see it.
+
+    Args:
+        name: of the files it is saved as.
+        figure: drawn.
+        caption: one sentence below it.
+        alt: what it shows, with figures.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+    alt: str
+    kind: Literal["picture"] = "picture"
+
+
+@dataclass(frozen=True)
+class Dialogs:
+    """Sample dialogs of one run."""
+
+    name: str
+    dialogs: tuple[SampleDialog, ...]
+    kind: Literal["dialogs"] = "dialogs"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A text to be unfolded, such as a config, as it stands in its file."""
+
+    title: str
+    text: str
+    kind: Literal["listing"] = "listing"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A table to be unfolded."""
+
+    title: str
+    table: Table
+    kind: Literal["folded"] = "folded"
+
+
+Block = Words | Table | Picture | Dialogs | Listing | Folded
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under its own heading."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+    @property
+    def anchor(self) -> str:
+        """What links to this section name."""
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+
+def render_page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+    """The page as HTML.
+
+    Args:
+        title: of the page.
+        lead: a sentence or two below it: what was asked, what was found.
+        sections: in order; those without blocks are left out.
+        footer: where it comes from.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    files = resources.files("nanollama.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((files / "page.html").read_text(encoding="utf-8"))
+    shown = [section for section in sections if section.blocks]
+    pictures = [block for section in shown for block in section.blocks if isinstance(block, Picture)]
+    # Drawn by matplotlib, which escapes the texts it is given.
+    svgs = {
+        id(picture): Markup(to_inline_svg(picture.figure, f"f{number}"))
+        for number, picture in enumerate(pictures)
+    }
+    return template.render(
+        title=title,
+        lead=lead,
+        sections=shown,
+        footer=footer,
+        css=Markup((files / "page.css").read_text(encoding="utf-8")),
+        svg_of=lambda picture: svgs[id(picture)],
+    )

@@ -1,0 +1,168 @@
+"""What a run folder holds, read for a report: config, environment, rows, result, sample dialogs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nanollama.errors import UserError
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import CONFIG, ENVIRONMENT, EVALS, METRICS, RESULT
+from nanollama.tokenizer import Message
+
+DIALOGS = "dialogs.jsonl"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SampleDialog:
+    """A dialog that a model has written, to be looked at.
+
+    Args:
+        title: what it is an example of, such as ``unseen, birth_place``.
+        expected: what a right answer ends with.
+        is_right: whether it does.
+        messages: who said what, tools included.
+    """
+
+    title: str
+    expected: str
+    is_right: bool
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run has left.
+
+    Args:
+        name: distinguishes it from the other runs of a report.
+        folder: where it was read.
+        config_text: ``config.yaml`` as it stands there.
+        config: the same, parsed.
+        environment: ``environment.json``, empty when there is none.
+        metrics: rows of training, by step.
+        evals: rows of evaluation, by step.
+        result: ``result.json``, empty while a run goes on.
+        dialogs: from ``dialogs.jsonl``.
+    """
+
+    name: str
+    folder: Path
+    config_text: str
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: Sequence[Row]
+    evals: Sequence[Row]
+    result: Mapping[str, Any]
+    dialogs: Sequence[SampleDialog]
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
+    """The runs in these folders. A run is named after its folder, or its path where two folders agree.
+
+    Raises:
+        UserError: a folder is not a run, a file in it is damaged, or a folder is given twice.
+    """
+    resolved = [folder.resolve() for folder in folders]
+    for number, folder in enumerate(resolved):
+        if folder in resolved[:number]:
+            raise UserError(f"{folders[number]}: this run is given twice; name each run once.")
+    names = [folder.name for folder in resolved]
+    unique = [
+        name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)
+    ]
+    return [read_run(folder, name) for folder, name in zip(folders, unique, strict=True)]
+
+
+def read_run(folder: Path, name: str | None = None) -> RunRecord:
+    """One run.
+
+    Raises:
+        UserError: the folder is not that of a run, or a file in it is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        problem = f"holds no {CONFIG}" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {problem}; expected the folder of a run, such as runs/debug.")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return RunRecord(
+        name=name or folder.resolve().name,
+        folder=folder,
+        config_text=text,
+        config=_parse_config(path, text),
+        environment=_read_json(folder / ENVIRONMENT),
+        metrics=RowFile(folder / METRICS).read(),
+        evals=RowFile(folder / EVALS).read(),
+        result=_read_json(folder / RESULT),
+        dialogs=read_dialogs(folder / DIALOGS),
+    )
+
+
+def write_dialogs(path: Path, dialogs: Sequence[SampleDialog]) -> None:
+    """Write sample dialogs as JSON lines, for `read_dialogs`."""
+    rows = (
+        {
+            "title": dialog.title,
+            "expected": dialog.expected,
+            "is_right": dialog.is_right,
+            "messages": [{"role": role, "content": content} for role, content in dialog.messages],
+        }
+        for dialog in dialogs
+    )
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_dialogs(path: Path) -> list[SampleDialog]:
+    """Sample dialogs of a run, none when the file is missing.
+
+    Raises:
+        UserError: a line is not a dialog.
+    """
+    if not path.exists():
+        return []
+    dialogs = []
+    # Only "\n" ends a line: a model may write other separators, which JSON leaves as they are.
+    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            messages = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
+            dialog = SampleDialog(str(row["title"]), str(row["expected"]), bool(row["is_right"]), messages)
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{path}:{number} is not a dialog with title, expected, is_right and messages: "
+                "remove the file to leave out dialogs."
+            ) from None
+        dialogs.append(dialog)
+    return dialogs
+
+
+def _parse_config(path: Path, text: str) -> Mapping[str, Any]:
+    try:
+        config = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: expected keys and values, as a run writes them.")
+    return config
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object: the file is damaged, remove it to report without it.")
+    return value

@@ -1,0 +1,145 @@
+"""What a report says about any runs: results, dialogs, curves, speed, configs, environments."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nanollama.report.aggregate import HIGH, LOW, headlines
+from nanollama.report.figures import plot_curves
+from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section
+from nanollama.report.runs import RunRecord
+from nanollama.report.tables import (
+    measures_table,
+    results_table,
+    seeds_table,
+    show_number,
+    speed_table,
+    spell,
+)
+
+_STEPS, _SECONDS = "optimizer steps", "time since the start (seconds)"
+
+
+def report_sections(runs: Sequence[RunRecord]) -> list[Section]:
+    """All sections of the general report."""
+    return [
+        Section("Results", results_blocks(runs)),
+        Section("Dialogs", dialog_blocks(runs)),
+        Section("Learning curves", (*loss_pictures(runs), *measure_pictures(runs))),
+        Section("Speed", speed_blocks(runs)),
+        Section("Configs and environments", origin_blocks(runs)),
+    ]
+
+
+def results_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
+    """Tables of the last evaluation; the table of all measures is folded."""
+    seeds, measures = seeds_table(runs), measures_table(runs)
+    blocks: list[Block] = [results_table(runs)]
+    blocks += [seeds] if seeds else []
+    blocks += [Folded("All measures", measures)] if measures else []
+    return tuple(blocks)
+
+
+def dialog_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
+    """The sample dialogs of each run that has some."""
+    return tuple(Dialogs(run.name, tuple(run.dialogs)) for run in runs if run.dialogs)
+
+
+def loss_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
+    """The loss of training, by step and by second."""
+    rows = _rows(runs, "metrics")
+    if not any("loss" in row for row in rows):
+        return ()
+    alt = _describe("Training loss in nats a token", rows, "loss")
+    figures = {
+        "loss_by_step": ("step", _STEPS, "Training loss by step."),
+        "loss_by_seconds": ("elapsed_seconds", _SECONDS, "Training loss by time."),
+    }
+    return tuple(
+        Picture(
+            name,
+            plot_curves(rows, x, "loss", x_label=x_label, y_label="loss (nats a token)", log_y=True),
+            f"{caption} Means over the steps between two rows; logarithmic axis.",
+            alt,
+        )
+        for name, (x, x_label, caption) in figures.items()
+    )
+
+
+def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
+    """Each headline measure of the evaluations, by step; and by second, for runs evaluated more than once."""
+    rows = _rows(runs, "evals")
+    pictures = []
+    for name in headlines(runs):
+        if sum(name in row for row in rows) < 2:
+            continue
+        for x, x_label, by in (("step", _STEPS, "step"), ("elapsed_seconds", _SECONDS, "seconds")):
+            figure = plot_curves(
+                rows, x, name, low=name + LOW, high=name + HIGH, x_label=x_label, y_label=spell(name)
+            )
+            caption = f"{spell(name).capitalize()} by {'step' if by == 'step' else 'time'}."
+            caption += (
+                " Bands are 95 % confidence intervals." if any(name + LOW in row for row in rows) else ""
+            )
+            pictures.append(Picture(f"{name}_by_{by}", figure, caption, _describe(spell(name), rows, name)))
+    return tuple(pictures)
+
+
+def speed_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
+    """Throughput as a table and by step."""
+    table = speed_table(runs)
+    if table is None:
+        return ()
+    rows = _rows(runs, "metrics")
+    figure = plot_curves(
+        rows,
+        "step",
+        "tokens_per_second",
+        x_label=_STEPS,
+        y_label="tokens per second",
+    )
+    alt = _describe("Tokens per second", rows, "tokens_per_second")
+    return (
+        table,
+        Picture("speed_by_step", figure, "Tokens of training per second, padding not counted.", alt),
+    )
+
+
+def origin_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
+    """Config and environment of each run, exactly as they are in its folder."""
+    blocks: list[Block] = []
+    for run in runs:
+        blocks.append(Listing(f"{run.name}: config.yaml", run.config_text))
+        if run.environment:
+            text = json.dumps(run.environment, indent=2, ensure_ascii=False)
+            blocks.append(Listing(f"{run.name}: environment.json", text))
+    return tuple(blocks)
+
+
+def _rows(runs: Sequence[RunRecord], kind: str) -> list[dict[str, Any]]:
+    """Rows of all runs with their run's name and the time at which their step was done."""
+    return [
+        {"elapsed_seconds": _seconds_at(run, row["step"]), **row, "run": run.name}
+        for run in runs
+        for row in getattr(run, kind)
+    ]
+
+
+def _seconds_at(run: RunRecord, step: int) -> float | None:
+    """When a step was done: that of the first row of metrics at or after it; None when there is none."""
+    rows = [row for row in run.metrics if isinstance(row.get("elapsed_seconds"), int | float)]
+    place = bisect_left([row["step"] for row in rows], step)
+    return float(rows[place]["elapsed_seconds"]) if place < len(rows) else None
+
+
+def _describe(what: str, rows: Sequence[Mapping[str, Any]], column: str) -> str:
+    """Alternative text: where each line begins and ends."""
+    words = []
+    for name in dict.fromkeys(str(row["run"]) for row in rows):
+        values = [row[column] for row in rows if row["run"] == name and row.get(column) is not None]
+        if values:
+            words.append(f"{name} from {show_number(values[0])} to {show_number(values[-1])}")
+    return f"{what}: {'; '.join(words)}."

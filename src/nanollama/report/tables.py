@@ -1,0 +1,190 @@
+"""Tables of texts: on the terminal, as Markdown, as CSV and, through the page, as HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, mean_interval
+from nanollama.report.runs import RunRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as texts; the first column names the rows.
+
+    Args:
+        caption: what it shows, one sentence.
+        columns: names of the columns.
+        rows: as many cells a row as there are columns.
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    kind: Literal["table"] = "table"
+
+    def to_markdown(self) -> str:
+        """A GitHub table, aligned so that it reads well as plain text too."""
+        lines = [tuple(map(_escape_markdown, row)) for row in (self.columns, *self.rows)]
+        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+        rule = ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:]))
+        padded = [_pad(row, widths) for row in (lines[0], rule, *lines[1:])]
+        return "".join(f"| {' | '.join(row)} |\n" for row in padded)
+
+    def to_csv(self) -> str:
+        """Comma-separated values with a header."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        return text.getvalue()
+
+    def to_rich(self) -> RichTable:
+        """For the terminal."""
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=Text(self.caption), box=box.SIMPLE_HEAD, title_justify="left")
+        for number, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if number == 0 else "right")
+        for row in self.rows:
+            table.add_row(*map(Text, row))  # as text: brackets are not markup
+        return table
+
+
+def results_table(runs: Sequence[RunRecord]) -> Table:
+    """One row a run: how far it came, its size, its cost and the measures that matter."""
+    names = headlines(runs)
+    rows = []
+    for run in runs:
+        measures = final_measures(run)
+        last = run.metrics[-1] if run.metrics else {}
+        rows.append(
+            (
+                run.name,
+                str(run.result.get("status", "unfinished")),
+                show_number(run.result.get("step", last.get("step"))),
+                show_number(run.result.get("n_params")),
+                show_number(run.result.get("seconds", last.get("elapsed_seconds"))),
+                show_number(last.get("loss")),
+                *(show_measure(measures, name) for name in names),
+            )
+        )
+    columns = ("run", "status", "steps", "parameters", "seconds", "training loss (nats)", *map(spell, names))
+    return Table(f"Results at the last evaluation{_brackets(runs)}.", columns, tuple(rows))
+
+
+def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
+    """Means over runs that differ in their seed alone; None when there are none."""
+    groups = group_by_seed(runs)
+    if all(len(group.runs) == 1 for group in groups):
+        return None
+    names = headlines(runs)
+    rows = []
+    for group in groups:
+        cells = [group.name, str(len(group.runs))]
+        for name in names:
+            values = [measures[name] for measures in map(final_measures, group.runs) if name in measures]
+            cells.append(show_interval(*mean_interval(values)) if values else ABSENT)
+        rows.append(tuple(cells))
+    caption = "Means over seeds, in brackets 95 % confidence intervals of the mean (Student)."
+    return Table(caption, ("runs", "seeds", *map(spell, names)), tuple(rows))
+
+
+def measures_table(runs: Sequence[RunRecord]) -> Table | None:
+    """Every measure of the last evaluation, one row each, one column a run; None when there are none."""
+    measures = [final_measures(run) for run in runs]
+    names = list(dict.fromkeys(name for row in measures for name in row))
+    bounds = {name + end for name in names for end in (LOW, HIGH)}
+    rows = tuple(
+        (spell(name), *(show_measure(row, name) for row in measures)) for name in names if name not in bounds
+    )
+    if not rows:
+        return None
+    caption = f"All measures of the last evaluation{_brackets(runs)}."
+    return Table(caption, ("measure", *(run.name for run in runs)), rows)
+
+
+def speed_table(runs: Sequence[RunRecord]) -> Table | None:
+    """Throughput, memory and where the seconds went; None when no run has metrics."""
+    runs = [run for run in runs if run.metrics]
+    if not runs:
+        return None
+    phases = [name for name in dict.fromkeys(k for run in runs for row in run.metrics for k in row)]
+    phases = [name for name in phases if name.endswith("_seconds") and name != "elapsed_seconds"]
+    rates = {
+        "tokens_per_second": "tokens/s",
+        "examples_per_second": "examples/s",
+        "flops_per_second": "FLOP/s",
+        "peak_memory_mib": "peak memory (MiB)",
+    }
+    rows = []
+    for run in runs:
+        spent = {name: sum(row.get(name) or 0.0 for row in run.metrics) for name in phases}
+        total = sum(spent.values())
+        shares = [f"{spent[name] / total:.0%}" if total else ABSENT for name in phases]
+        rows.append((run.name, *(show_number(_median(run, name)) for name in rates), *shares))
+    spoken = [spell(name.removesuffix("_seconds")) for name in phases]
+    caption = "Speed: medians over the rows of training, and shares of its seconds."
+    return Table(caption, ("run", *rates.values(), *spoken), tuple(rows))
+
+
+def show_number(value: Any) -> str:
+    """A number for a table: whole ones with commas, others to four digits; absent ones as a dash."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return ABSENT
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def show_interval(value: float, low: float, high: float) -> str:
+    """A value with its interval in brackets, if it has one."""
+    ends = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}{ends}"
+
+
+def show_measure(measures: dict[str, float], name: str) -> str:
+    """A measure with its interval, where it has one."""
+    if name not in measures:
+        return ABSENT
+    if name + LOW in measures and name + HIGH in measures:
+        return show_interval(measures[name], measures[name + LOW], measures[name + HIGH])
+    return show_number(measures[name])
+
+
+def spell(name: str) -> str:
+    """A key as words; units at the end of a key go into brackets."""
+    for unit in ("nats", "bits", "seconds"):
+        if name.endswith(f"_{unit}"):
+            return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"
+    return name.replace("_", " ")
+
+
+def _brackets(runs: Sequence[RunRecord]) -> str:
+    """How a caption goes on when cells hold intervals."""
+    has_intervals = any(name.endswith(LOW) for run in runs for name in final_measures(run))
+    return ", in brackets 95 % confidence intervals" if has_intervals else ""
+
+
+def _median(run: RunRecord, name: str) -> float | None:
+    values = sorted(row[name] for row in run.metrics if isinstance(row.get(name), int | float))
+    return values[len(values) // 2] if values else None
+
+
+def _escape_markdown(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _pad(row: Sequence[str], widths: Sequence[int]) -> tuple[str, ...]:
+    first, *others = zip(row, widths, strict=True)
+    return (first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others))
