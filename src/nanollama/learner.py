@@ -66,9 +66,14 @@ class Learner:
         self._world = world
         self._precision = precision
         self._n_accumulation = n_accumulation
+        self._compile_model = compile_model
         if compile_model:
             check_compiler(world.device)
-        self._replica = world.wrap(compiled(self.model) if compile_model else self.model)
+        self.wrap()
+
+    def wrap(self) -> None:
+        """Compile and replicate the model, again where a change decided which parameters learn."""
+        self._replica = self._world.wrap(compiled(self.model) if self._compile_model else self.model)
 
     def backward(self, batch: Batch) -> StepSums:
         """Gradients of the loss per token of the global batch, of which ``batch`` is this process's share."""

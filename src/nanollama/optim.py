@@ -6,21 +6,27 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from nanollama.config import Config
 
 
 class OptimizerConfig(Config):
-    """AdamW (arXiv 1711.05101) and its schedule."""
+    """AdamW (arXiv 1711.05101; Adam, without weight decay) or SGD, and its schedule."""
 
+    implementation: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="`adamw`, or `sgd`: plain gradient descent, with momentum if wanted."
+    )
     learning_rate: float = Field(
         default=1e-3, gt=0, description="Peak learning rate, reached at the end of the warm-up."
     )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.95),
-        description="Decay rates of the running means of gradients and of squared gradients.",
+        description="Decay rates of the running means of gradients and of squared gradients, for `adamw`.",
+    )
+    momentum: float = Field(
+        default=0.0, ge=0, lt=1, description="Decay rate of the running sum of gradients, for `sgd`."
     )
     eps: float = Field(default=1e-8, gt=0, description="Added to the root of the mean squared gradient.")
     weight_decay: float = Field(
@@ -52,6 +58,13 @@ class OptimizerConfig(Config):
         description="Largest norm of the gradient of all parameters together; null never clips.",
     )
 
+    @model_validator(mode="after")
+    def _check_kind(self) -> OptimizerConfig:
+        for key, kind in (("betas", "adamw"), ("eps", "adamw"), ("momentum", "sgd")):
+            if self.implementation != kind and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} belongs to implementation = {kind}, not to {self.implementation}")
+        return self
+
 
 def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
     """Learning rate of a step.
@@ -74,8 +87,8 @@ def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
     return config.learning_rate * (config.min_lr_ratio + (1.0 - config.min_lr_ratio) * height)
 
 
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over the parameters that require a gradient, each tensor once, also where it is tied.
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer over the parameters that require a gradient, each tensor once, also where it is tied.
 
     The fused kernel is used where the parameters are on a device that has one, so move the model first.
     """
@@ -89,13 +102,11 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        fused=all(parameter.device.type in ("cpu", "cuda") for parameter in parameters),
-    )
+    used = [group for group in groups if group["params"]]
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    if config.implementation == "sgd":
+        return torch.optim.SGD(used, lr=config.learning_rate, momentum=config.momentum, fused=fused)
+    return torch.optim.AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -3,8 +3,7 @@
 A study brings a model, a stream of batches, a loss and evaluators; the loop brings everything else. Beside
 weights and optimizer its state is the number of steps done: batches, learning rates and dropout masks are
 functions of it, so a run that was stopped anywhere ends with the same bits as one that was not. Changes of
-the model or the optimizer at a given step belong at the top of the loop's body, and their state beside the
-optimizer's in the checkpoint.
+the model or the optimizer at a given step are `nanollama.interventions`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
 from nanollama.errors import Preempted
+from nanollama.interventions import Intervention
 from nanollama.learner import Learner, LossFn, StepSums
 from nanollama.monitor.checkpoint import load_training
 from nanollama.monitor.preemption import Preemption
@@ -36,6 +36,8 @@ from nanollama.seeds import named_seed
 from nanollama.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
+
+N_MEASURES_SAID = 16  # of an evaluation, on the terminal; evals.jsonl has them all
 
 
 class Evaluator(Protocol):
@@ -91,6 +93,7 @@ def train(
     stream: Stream,
     loss_fn: LossFn,
     evaluators: Sequence[Evaluator] = (),
+    interventions: Sequence[Intervention] = (),
 ) -> TrainResult:
     """Train a model to its last step, going on from the newest intact checkpoint of the run.
 
@@ -101,6 +104,7 @@ def train(
         stream: batches by step, counted from 0.
         loss_fn: summed loss of a batch.
         evaluators: asked every ``eval_every`` steps and after the last; their measures share one row.
+        interventions: what to do to the model at which step.
 
     Returns:
         the result, also written to ``result.json``.
@@ -115,7 +119,7 @@ def train(
     with ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        loop = Loop(run, config, model, loss_fn, evaluators)
+        loop = Loop(run, config, model, loss_fn, evaluators, interventions)
         first = loop.resume()
         stack.enter_context(loop.open_mirrors())
         prefetcher = Prefetcher(
@@ -125,6 +129,7 @@ def train(
         progress = stack.enter_context(run.log.progress(config.n_steps))
         loop.evaluate()
         for step in range(first + 1, config.n_steps + 1):
+            loop.intervene()
             with loop.profiler.phase("data"):
                 batch = batches.next()
             try:
@@ -158,10 +163,14 @@ class Loop:
         model: nn.Module,
         loss_fn: LossFn,
         evaluators: Sequence[Evaluator],
+        interventions: Sequence[Intervention] = (),
     ) -> None:
         self.run = run
         self.config = config
         self.evaluators = evaluators
+        self.interventions = interventions
+        for intervention in interventions:
+            intervention.check(model)
         self.precision = choose_precision(config.precision, run.world.device)
         self.learner = Learner(
             model,
@@ -187,6 +196,10 @@ class Loop:
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
         if step > 0:
+            for intervention in self.interventions:
+                if intervention.at_step < step:
+                    intervention.change_training(self.learner.model, self.learner.optimizer)
+            self.learner.wrap()
             saved = load_training(run.checkpoints.path(step), self.learner.model, self.learner.optimizer)
             self.learner.load_state(saved["learner"])
             self.state = TrainState(**saved["state"])
@@ -208,6 +221,15 @@ class Loop:
         run_id = f"{run.folder.name}-{run.config_hash}"
         with open_mirrors(names, run.folder, run_id, self.state.step + 1) as self.mirrors:
             yield
+
+    def intervene(self) -> None:
+        """Do what is to be done between this step and the next."""
+        due = [intervention for intervention in self.interventions if intervention.at_step == self.state.step]
+        for intervention in due:
+            intervention.change_weights(self.learner.model, self.learner.optimizer)
+            intervention.change_training(self.learner.model, self.learner.optimizer)
+        if due:
+            self.learner.wrap()
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step.
@@ -297,7 +319,7 @@ class Loop:
         run.evals.append(row)
         for mirror in self.mirrors:
             mirror.show(step, numbers_of(row))
-        words = (f"{name} {value:.4g}" for name, value in numbers_of(row).items())
+        words = [f"{name} {value:.4g}" for name, value in numbers_of(row).items()][:N_MEASURES_SAID]
         run.log.say("  ".join([f"step {step}", *words]))
 
     def save(self) -> None:
