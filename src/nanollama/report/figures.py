@@ -65,7 +65,7 @@ def plot_curves(
                 axes.fill_between(xs, *ends, color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         if log_y:
-            axes.set_yscale("log")
+            _scale_by_decades(axes)
         if y_range is not None:
             axes.set_ylim(*y_range)
         _legend(axes)
@@ -114,6 +114,16 @@ def _new() -> tuple[Figure, Axes]:
 
     figure = Figure()  # not pyplot's: no window, no global list of figures
     return figure, figure.subplots()
+
+
+def _scale_by_decades(axes: Axes) -> None:
+    """A logarithmic vertical axis that shows 0.1, 0.2, 0.5, 1 rather than powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _by_series(rows: Rows, series: str) -> dict[str, list[Mapping[str, Any]]]:

@@ -1,0 +1,140 @@
+"""Figures: what they draw, how they are saved, what they leave alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from nanollama.errors import MissingExtraError
+from nanollama.report.figures import plot_bars, plot_curves
+from nanollama.report.style import figure_style, save_figure, to_inline_svg
+
+matplotlib = pytest.importorskip("matplotlib")
+
+ROWS = [
+    {"run": run, "step": step, "loss": scale / step, "low": 0.1, "high": 0.2}
+    for run, scale in (("a", 10.0), ("b $x$ <&>", 20.0))
+    for step in (1, 2, 5)
+]
+BARS = [
+    {"run": run, "set": name, "recall": value, "low": value - 0.1, "high": 1.0}
+    for run in ("x", "y")
+    for name, value in (("old", 0.9), ("new", 0.5))
+]
+
+
+def curves(**changes: object) -> matplotlib.figure.Figure:
+    arguments = {"x_label": "steps", "y_label": "loss (nats)", **changes}
+    return plot_curves(ROWS, "step", "loss", **arguments)  # type: ignore[arg-type]
+
+
+def test_each_series_is_a_line_through_its_rows() -> None:
+    (axes,) = curves().axes
+    lines = {line.get_label(): list(map(list, line.get_xydata())) for line in axes.lines}
+    assert lines == {
+        "a": [[1, 10], [2, 5], [5, 2]],
+        "b $x$ <&>": [[1, 20], [2, 10], [5, 4]],
+    }
+    assert axes.get_ylabel() == "loss (nats)"
+
+
+def test_series_differ_in_more_than_colour() -> None:
+    (axes,) = curves().axes
+    assert len({line.get_linestyle() for line in axes.lines}) == 2
+
+
+def test_bands_are_drawn_where_both_ends_are_known() -> None:
+    assert len(curves(low="low", high="high").axes[0].collections) == 2
+    assert len(curves(low="low", high="none").axes[0].collections) == 0
+
+
+def test_rows_that_cannot_be_drawn_are_left_out() -> None:
+    rows = [
+        {"run": "a", "step": 1, "loss": 0.0},
+        {"run": "a", "step": 2, "loss": None},
+        {"run": "a", "step": None, "loss": 1.0},
+        {"run": "a", "step": 3, "loss": float("inf")},
+        {"run": "a", "step": 4, "loss": 2.0},
+        {"run": "a", "step": 5},
+    ]
+    figure = plot_curves(rows, "step", "loss", x_label="x", y_label="y", log_y=True)
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[4, 2]]
+
+
+def test_no_rows_draw_empty_axes() -> None:
+    figure = plot_curves([], "step", "loss", x_label="x", y_label="y")
+    assert not figure.axes[0].lines
+    assert to_inline_svg(figure, "f")
+
+
+def test_logarithmic_axes_are_labelled_with_plain_numbers() -> None:
+    svg = to_inline_svg(curves(log_y=True), "f")
+    assert ">10</text>" in svg
+    assert "mathdefault" not in svg
+
+
+def test_bars_stand_in_groups_with_their_intervals() -> None:
+    figure = plot_bars(BARS, "set", "recall", low="low", high="high", y_label="recall")
+    (axes,) = figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [0.9, 0.5, 0.9, 0.5]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["old", "new"]
+    assert {text.get_text() for text in axes.texts} == {"0.900", "0.500"}
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
+def test_equal_figures_give_equal_files(tmp_path: Path, suffix: str, start: bytes) -> None:
+    contents = []
+    for number in range(2):
+        path = tmp_path / f"{number}{suffix}"
+        save_figure(curves(), path)
+        contents.append(path.read_bytes())
+    assert contents[0].startswith(start)
+    assert contents[0] == contents[1]
+
+
+def test_an_inline_figure_is_well_formed_escaped_and_has_its_own_ids() -> None:
+    svg = to_inline_svg(curves(), "f7")
+    root = ElementTree.fromstring(svg)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert ids
+    assert all(name.startswith("f7-") for name in ids)
+    assert "b $x$ &lt;&amp;&gt;" in svg
+    assert "currentColor" in svg
+    assert root.get("width") is None
+
+
+def test_references_of_an_inline_figure_lead_to_its_own_parts() -> None:
+    svg = to_inline_svg(curves(), "f7")
+    root = ElementTree.fromstring(svg)
+    ids = {element.get("id") for element in root.iter()}
+    targets = {
+        value.removeprefix("#").removeprefix("url(#").removesuffix(")")
+        for element in root.iter()
+        for value in element.attrib.values()
+        if value.startswith(("#f", "url(#"))
+    }
+    assert targets
+    assert targets <= ids
+
+
+def test_the_style_is_a_context() -> None:
+    before = dict(matplotlib.rcParams)
+    with figure_style():
+        assert matplotlib.rcParams["svg.fonttype"] == "none"
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_figures_are_kept_nowhere() -> None:
+    from matplotlib import pyplot
+
+    curves()
+    assert pyplot.get_fignums() == []
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"'matplotlib' is not installed.*nanollama\[visu\]"):
+        curves()

@@ -1,0 +1,146 @@
+"""The page: complete in itself, readable without colour or pictures, and deaf to what models write."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_runs import EVIL, sample_dialog, write_run
+
+from nanollama.cli import main as nanollama
+from nanollama.report import default_output, main
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Elements(HTMLParser):
+    """Elements of a page with their attributes; refuses a tag that closes another one than the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    dialogs = [sample_dialog(), sample_dialog(is_right=False, answer=EVIL)]
+    folders = [write_run(tmp_path / "one", dialogs=dialogs), write_run(tmp_path / "two $<b>&", d_model=64)]
+    assert main([*map(str, folders), "--output", str(tmp_path / "page.html")]) == 0
+    return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_well_formed_and_has_every_part(page: str) -> None:
+    elements = Elements(page)
+    for part in ("Results", "Dialogs", "Learning curves", "Speed", "Configs and environments"):
+        assert f">{part}</h2>" in page
+    assert len(elements.all("table")) == 3
+    assert len(elements.all("svg")) == 5
+
+
+def test_what_a_model_writes_is_shown_and_not_obeyed(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<b>" not in page
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    elements = Elements(page)
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!#)[^"'\s>]""", page)
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+    assert not {"link", "img", "iframe", "object"} & {tag for tag, _ in elements.elements}
+    policies = [
+        a["content"] for a in elements.all("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_the_page_can_be_read_aloud_and_on_a_phone(page: str) -> None:
+    elements = Elements(page)
+    assert elements.all("html") == [{"lang": "en"}]
+    assert any(a.get("name") == "viewport" for a in elements.all("meta"))
+    assert all(header.get("scope") in ("row", "col") for header in elements.all("th"))
+    pictures = [a for a in elements.all("div") if a.get("role") == "img"]
+    assert len(pictures) == len(elements.all("svg"))
+    assert all("from" in str(picture["aria-label"]) for picture in pictures)
+    assert "✓ right" in page
+    assert "✗ wrong" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
+    elements = Elements(page)
+    ids = [attributes["id"] for _, attributes in elements.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {str(link["href"]).removeprefix("#") for link in elements.all("a")} <= set(ids)
+
+
+def test_a_report_goes_into_its_run_or_beside_its_runs() -> None:
+    assert default_output([Path("runs/a")]) == Path("runs/a/report.html")
+    assert default_output([Path("runs/a"), Path("runs/b")]) == Path("runs/report.html")
+    assert default_output([Path("runs/a"), Path("more/b")]) == Path("report.html")
+
+
+def test_the_command_writes_page_figures_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "one")
+    assert nanollama(["report", str(run), "--figures", str(tmp_path / "figures")]) == 0
+    written = {Path(line.removeprefix("wrote ")) for line in capsys.readouterr().out.splitlines()}
+    assert all(path.stat().st_size > 0 for path in written)
+    names = {path.name for path in written}
+    assert {"report.html", "loss_by_step.pdf", "recall_trained_by_step.svg", "speed_by_step.png"} <= names
+    assert {"results_1.csv", "results_2.csv", "speed_1.csv"} <= names
+
+
+def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one", finished=False)
+    for name in ("metrics.jsonl", "evals.jsonl", "environment.json"):
+        (run / name).unlink()
+    assert main([str(run)]) == 0
+    assert "unfinished" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["none"], "none: no such folder; expected the folder of a run, such as runs/debug."),
+        ([], "the following arguments are required: RUN"),
+        (["run", "--wrong"], "unrecognized arguments: --wrong"),
+        (["run", "--output", "run/config.yaml/x.html"], "Cannot write run/config.yaml/x.html"),
+        (["run", "--figures", "run/config.yaml"], "Cannot write into run/config.yaml"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    argv: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1

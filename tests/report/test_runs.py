@@ -1,0 +1,78 @@
+"""Reading run folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report_runs import EVIL, sample_dialog, write_run
+
+from nanollama.errors import UserError
+from nanollama.report.runs import DIALOGS, SampleDialog, read_dialogs, read_run, read_runs, write_dialogs
+from nanollama.tokenizer import Message
+
+
+def test_a_run_is_read_whole(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "one", recall=0.5, dialogs=[sample_dialog()]))
+    assert run.name == "one"
+    assert run.config["model"] == {"d_model": 32}
+    assert run.config_text.startswith("study: memory\n")
+    assert len(run.metrics) == 10
+    assert run.evals[-1]["recall_trained"] == 0.5
+    assert run.result["n_params"] == 39788
+    assert run.dialogs == [sample_dialog()]
+
+
+def test_an_unfinished_run_has_no_result(tmp_path: Path) -> None:
+    assert read_run(write_run(tmp_path / "one", finished=False)).result == {}
+
+
+def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / parent / "debug") for parent in ("a", "b")]
+    folders.append(write_run(tmp_path / "other"))
+    assert [run.name for run in read_runs(folders)] == [str(folders[0]), str(folders[1]), "other"]
+
+
+def test_a_run_given_twice_is_refused(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    with pytest.raises(UserError, match="given twice"):
+        read_runs([folder, tmp_path / "one" / ".." / "one"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.yaml", "- a list\n", "config.yaml: expected keys and values"),
+        ("config.yaml", "a: [\n", "config.yaml is not valid YAML"),
+        ("result.json", "{", "result.json is not a JSON object"),
+        ("environment.json", "[]", "environment.json is not a JSON object"),
+        ("metrics.jsonl", "{}\n", "metrics.jsonl:1 is not a JSON object with an integer `step`"),
+        (DIALOGS, '{"title": "a"}\n', "dialogs.jsonl:1 is not a dialog"),
+        (DIALOGS, "[1]\n", "dialogs.jsonl:1 is not a dialog"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    folder = write_run(tmp_path / "one")
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_run(folder)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no config\.yaml; expected the folder of a run"):
+        read_run(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        read_run(tmp_path / "none")
+
+
+def test_dialogs_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Whatever a model writes: line separators of all kinds, quotes, half of a surrogate pair."""
+    said = f"a\nb\r\nc\u2028d\x85e\x00 {EVIL} \ufffd"
+    dialogs = [SampleDialog("t", said, False, (Message("user", said), Message("assistant", "")))]
+    path = tmp_path / DIALOGS
+    write_dialogs(path, dialogs)
+    assert read_dialogs(path) == dialogs
+
+
+def test_no_file_means_no_dialogs(tmp_path: Path) -> None:
+    assert read_dialogs(tmp_path / DIALOGS) == []

@@ -1,0 +1,121 @@
+"""Tables and their cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from report_runs import write_run
+from rich.console import Console
+
+from nanollama.report.runs import read_runs
+from nanollama.report.tables import (
+    Table,
+    measures_table,
+    results_table,
+    seeds_table,
+    show_number,
+    speed_table,
+    spell,
+)
+
+TABLE = Table("Caption.", ("name", "value"), (("a|b", "1"), ("[bold]c", "22,000")))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (39788, "39,788"),
+        (0.123456, "0.1235"),
+        (1234.5, "1,234"),
+        (2.5e10, "2.5e+10"),
+        (None, "-"),
+        (float("nan"), "-"),
+        (True, "-"),
+        ("text", "-"),
+    ],
+)
+def test_numbers_are_short(value: object, text: str) -> None:
+    assert show_number(value) == text
+
+
+def test_units_are_spelled_in_brackets() -> None:
+    assert spell("loss_trained_nats") == "loss trained (nats)"
+    assert spell("recall_trained") == "recall trained"
+
+
+def test_markdown_is_aligned_and_escaped() -> None:
+    assert TABLE.to_markdown().splitlines() == [
+        "| name    |  value |",
+        "| ------- | -----: |",
+        "| a\\|b    |      1 |",
+        "| [bold]c | 22,000 |",
+    ]
+
+
+def test_csv_is_read_back() -> None:
+    rows = list(csv.reader(io.StringIO(TABLE.to_csv())))
+    assert rows == [list(TABLE.columns), *map(list, TABLE.rows)]
+
+
+def test_the_terminal_shows_brackets_as_they_are() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(TABLE.to_rich())
+    assert "[bold]c" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_results_hold_measures_with_their_intervals(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "one", recall=0.9), write_run(tmp_path / "two", finished=False)]
+    table = results_table(read_runs(folders))
+    assert table.columns[-2:] == ("training loss (nats)", "recall trained")
+    assert table.rows == (
+        ("one", "finished", "100", "39,788", "50", "1", "0.900 [0.850, 0.950]"),
+        ("two", "unfinished", "100", "-", "50", "1", "0.750 [0.700, 0.800]"),
+    )
+    assert "95 % confidence intervals" in table.caption
+
+
+def test_all_measures_are_listed_without_their_bounds_as_rows(tmp_path: Path) -> None:
+    table = measures_table(read_runs([write_run(tmp_path / "one", recall=0.5)]))
+    assert table is not None
+    assert table.rows == (
+        ("recall trained", "0.500 [0.450, 0.550]"),
+        ("recall trained job", "0.250 [0.000, 1.000]"),
+        ("loss trained (nats)", "0.5"),
+        ("n prompts trained", "400"),
+    )
+
+
+def test_means_over_seeds(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / f"run_{seed}", seed=seed, recall=recall)
+        for seed, recall in enumerate((0.5, 0.6, 0.7))
+    ]
+    table = seeds_table(read_runs(folders))
+    assert table is not None
+    assert table.rows == (("run_0", "3", "0.600 [0.352, 0.848]"),)  # 0.6 +- 4.303 * 0.1 / sqrt(3)
+
+
+def test_without_repetitions_there_is_no_table_of_seeds(tmp_path: Path) -> None:
+    assert seeds_table(read_runs([write_run(tmp_path / "one")])) is None
+
+
+def test_speed_is_a_median_and_shares_of_the_seconds(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / "one")])
+    table = speed_table(runs)
+    assert table is not None
+    assert table.columns[-2:] == ("data", "forward backward")
+    assert table.rows == (("one", "1,060", "100", "2e+09", "300.5", "25%", "75%"),)
+
+
+def test_runs_without_rows_have_no_tables_of_speed_or_measures(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    (folder / "metrics.jsonl").unlink()
+    (folder / "evals.jsonl").unlink()
+    runs = read_runs([folder])
+    assert speed_table(runs) is None
+    assert measures_table(runs) is None
+    assert results_table(runs).rows == (("one", "finished", "100", "39,788", "50", "-"),)
