@@ -250,6 +250,18 @@ def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
         anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
         write_atomically(path, dump_config(config.model_copy(update=anew)))
         return
+    check_config(folder, config, may_differ)
+
+
+def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY_DIFFER) -> None:
+    """Refuse a folder whose run has another config; one that has none yet is fine.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return
     try:
         started = load_config(type(config), [str(path)])
     except ConfigError as error:

@@ -1,0 +1,17 @@
+"""Run a grid of the memory study here: ``python -m apps.memory.local_grid CONFIG [key=value ...]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from nanollama.launcher import local
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return local.main(argv, "python -m apps.memory.local_grid")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

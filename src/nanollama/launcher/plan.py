@@ -1,0 +1,155 @@
+"""From the arguments of a launching command to what is to be run: one run, or the runs of a grid."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from nanollama import studies
+from nanollama.config import Config, ConfigPath, build_config
+from nanollama.config_source import Node, read_source
+from nanollama.errors import ConfigError, UserError
+from nanollama.launcher import grid
+from nanollama.launcher.grid import GridRun
+from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
+from nanollama.wording import show, suggest
+
+RUNS = Path("runs")
+SCRIPT_KEY = "script="
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launching command is to run.
+
+    Args:
+        name: of the grid, or of its only run.
+        folder: of the grid, or of its only run.
+        module: has the ``main(argv) -> int`` that a run is.
+        runs: in the order in which they should be started; at least one.
+        is_grid: are there, or could there be, several runs?
+        overwrite: start anew, removing what earlier runs wrote.
+        local: how runs share this machine.
+        slurm: what Slurm is asked for.
+    """
+
+    name: str
+    folder: Path
+    module: str
+    runs: Sequence[GridRun]
+    is_grid: bool
+    overwrite: bool
+    local: LocalConfig
+    slurm: SlurmConfig
+
+    @cached_property
+    def by_name(self) -> dict[str, GridRun]:
+        """The runs by their names."""
+        return {run.name: run for run in self.runs}
+
+    def find(self, name: str) -> GridRun:
+        """The run of a name.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self.by_name:
+            hint = suggest(name, self.by_name) or "; `nanollama grid status` lists its runs."
+            raise UserError(f"The grid '{self.name}' has no run '{name}'{hint}")
+        return self.by_name[name]
+
+
+class LaunchKeys(Config):
+    """The keys of a config that its launching depends on, beside the section ``grid``."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    run_dir: ConfigPath | None = None
+    overwrite: bool = False
+    local: LocalConfig = LocalConfig()
+    slurm: SlurmConfig = SlurmConfig()
+
+
+def read_plan(argv: Sequence[str]) -> Plan:
+    """What ``[config=]PATH [script=MODULE] [key=value ...]`` describes; everything in it is validated.
+
+    Raises:
+        UserError: the config, its grid, one of its runs or the script is wrong.
+    """
+    scripts = [item.removeprefix(SCRIPT_KEY) for item in argv if item.startswith(SCRIPT_KEY)]
+    arguments = [item for item in argv if not item.startswith(SCRIPT_KEY)]
+    source = read_source(arguments)
+    study = studies.study_of(arguments)
+    module = scripts[-1] if scripts else f"{studies.APPS}.{study}.{TRAIN}"
+    config_class = _config_class(module, study)
+    section, base = _split(source)
+    keys = build_config(LaunchKeys, _only(source, *LaunchKeys.model_fields))
+    name = keys.name or module.removeprefix(f"{studies.APPS}.")
+    folder = keys.run_dir or RUNS / name
+    if section is not None:
+        runs = grid.expand(section, base, config_class, folder)
+    else:
+        runs = [GridRun(name, folder, build_config(config_class, base), {})]
+    return Plan(
+        name=name,
+        folder=folder,
+        module=module,
+        runs=runs,
+        is_grid=section is not None,
+        overwrite=keys.overwrite,
+        local=keys.local,
+        slurm=keys.slurm,
+    )
+
+
+def read_grid(argv: Sequence[str]) -> Plan:
+    """`read_plan` of a config that has a section ``grid``.
+
+    Raises:
+        UserError: as for `read_plan`, or there is no grid.
+    """
+    plan = read_plan(argv)
+    if not plan.is_grid:
+        raise UserError(
+            f"The config of '{plan.name}' has no section `grid`: add one, or run it alone with "
+            f"`python -m {plan.module}`."
+        )
+    return plan
+
+
+def _config_class(module: str, study: str) -> type[Config]:
+    """The class of the configs that a script takes: that of its verb."""
+    apps, _, rest = module.partition(".")
+    owner, _, verb = rest.rpartition(".")
+    if apps != studies.APPS or not owner or not verb:
+        raise UserError(
+            f"script={module}: expected a module of the form {studies.APPS}.<study>.<verb>, "
+            f"such as {studies.APPS}.{study}.{TRAIN}."
+        )
+    if owner != study:
+        raise UserError(f"script={module}: is of the study '{owner}', but the config is of '{study}'.")
+    classes = studies.config_classes(study)
+    if verb not in classes or importlib.util.find_spec(module) is None:
+        hint = suggest(verb, classes) or f" (known: {', '.join(classes)})."
+        raise UserError(f"script={module}: the study '{study}' has no verb '{verb}' to launch{hint}")
+    return classes[verb]
+
+
+def _split(source: Node) -> tuple[Node | None, Node]:
+    """The section ``grid``, and the config without what is about launching."""
+    for name in (grid.SECTION, LOCAL, SLURM):
+        node = source.value.get(name)
+        if node is not None and not isinstance(node.value, dict):
+            raise ConfigError(f"{node.place.of(name)}: expected a section, got {show(node.plain())}.")
+    rest = [name for name in source.value if name not in (grid.SECTION, LOCAL, SLURM)]
+    return source.value.get(grid.SECTION), _only(source, *rest)
+
+
+def _only(source: Node, *names: str) -> Node:
+    return Node({name: node for name, node in source.value.items() if name in names}, source.place)

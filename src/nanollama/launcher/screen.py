@@ -1,0 +1,127 @@
+"""What is shown of a grid: a live table while it runs, and tables of its state."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
+from nanollama.launcher.grid import GridRun
+from nanollama.launcher.states import KINDS, Launch, State, last_row
+
+N_FAILED_SHOWN = 10
+SECONDS_BETWEEN_FRAMES = 0.5
+
+
+class Screen:
+    """Shows a pool at work: on a terminal one live table, elsewhere a line for each run that ends.
+
+    Args:
+        n_runs: of the grid.
+        n_finished: of them, before the pool starts.
+        n_jobs: runs at a time.
+        console: standard error by default.
+    """
+
+    def __init__(self, n_runs: int, n_finished: int, n_jobs: int, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, soft_wrap=True)
+        self._n_runs = n_runs
+        self._n_jobs = n_jobs
+        self._n_finished = n_finished
+        self._failed: list[tuple[str, str]] = []
+        self._began: dict[str, float] = {}
+        self._seconds: list[float] = []
+        self._live: Live | None = None
+        self._last_frame = 0.0
+
+    @contextmanager
+    def open(self) -> Iterator[Screen]:
+        """Show the table until the end."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as self._live:
+            yield self
+        self._live = None
+
+    def began(self, run: GridRun) -> None:
+        """A run was started."""
+        self._began[run.name] = time.monotonic()
+
+    def ended(self, run: GridRun, launch: Launch) -> None:
+        """The process of a run ended: a line says so."""
+        seconds = time.monotonic() - self._began.pop(run.name)
+        if launch.exit_code == EXIT_OK:
+            self._n_finished += 1
+            self._seconds.append(seconds)
+            word = "finished"
+        elif launch.exit_code == EXIT_PREEMPTED:
+            word = "stopped"
+        else:
+            self._failed.append((run.name, launch.reason))
+            word = f"failed: {launch.reason}"
+        count = f"{self._n_finished + len(self._failed)}/{self._n_runs}"
+        self._console.print(f"{count}  {run.name}  {word}  ({seconds:.1f} s)", markup=False, highlight=False)
+
+    def look(self, running: Sequence[GridRun], n_waiting: int) -> None:
+        """Draw the table anew."""
+        now = time.monotonic()
+        if self._live is not None and now - self._last_frame >= SECONDS_BETWEEN_FRAMES:
+            self._last_frame = now
+            self._live.update(self._draw(running, n_waiting), refresh=True)
+
+    def _draw(self, running: Sequence[GridRun], n_waiting: int) -> RenderableType:
+        table = Table("running", "step", "loss", "left", box=None, pad_edge=False)
+        for run in running:
+            row, n_steps = last_row(run.folder), steps_of(run)
+            step = row.get("step")
+            table.add_row(
+                Text(run.name),
+                f"{step or 0}/{n_steps}" if n_steps else "",
+                f"{row['loss']:.4f}" if row.get("loss") is not None else "",
+                _left(row, n_steps),
+            )
+        counts = f"{self._n_finished} done, {len(running)} running, {len(self._failed)} failed, "
+        head = f"{counts}{n_waiting} waiting{self._grid_left(n_waiting + len(running))}"
+        shown = self._failed[-N_FAILED_SHOWN:]
+        return Group(Text(head), table, *(Text(f"failed  {name}: {why}", "red") for name, why in shown))
+
+    def _grid_left(self, n_left: int) -> str:
+        """How long the runs that are left will take, from the mean of those that have finished."""
+        if not self._seconds:
+            return ""
+        seconds = sum(self._seconds) / len(self._seconds) * n_left / self._n_jobs
+        return f"; about {timedelta(seconds=round(seconds))} left"
+
+
+def steps_of(run: GridRun) -> int | None:
+    """The number of steps of a run, if it is one of training."""
+    return getattr(getattr(run.config, "training", None), "n_steps", None)
+
+
+def summarise(states: Mapping[str, State]) -> str:
+    """How many runs are in which state, in one line."""
+    counts = Counter(state.kind for state in states.values())
+    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) + f", of {len(states)}"
+
+
+def state_lines(states: Mapping[str, State]) -> Iterator[str]:
+    """One line for every run that is not finished, failures with their reason."""
+    for name, state in states.items():
+        if state.kind != "finished":
+            yield f"{state.kind:8}  {name}{f': {state.reason}' if state.reason else ''}"
+
+
+def _left(row: Mapping[str, object], n_steps: int | None) -> str:
+    step, seconds = row.get("step"), row.get("elapsed_seconds")
+    if not (isinstance(step, int) and isinstance(seconds, int | float) and step and n_steps):
+        return ""
+    return str(timedelta(seconds=round(seconds / step * (n_steps - step))))

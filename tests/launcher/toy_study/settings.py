@@ -1,0 +1,34 @@
+"""The config of the toy study: a run that can misbehave in every way a run can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nanollama.config import Config, ConfigPath
+from nanollama.training_config import TrainingConfig
+
+
+class LaunchedToyConfig(Config):
+    """A whole run."""
+
+    study: Literal["toy"] = Field(description="Which study.")
+    name: str = Field(description="Name of the run.")
+    run_dir: ConfigPath | None = Field(default=None, description="Run folder.")
+    overwrite: bool = Field(default=False, description="Start anew.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the embeddings.")
+    ending: Literal["well", "raise", "refuse", "exit", "kill"] = Field(
+        default="well", description="How the run ends."
+    )
+    seconds_a_step: float = Field(default=0.0, ge=0, description="To sleep at each step.")
+    training: TrainingConfig = Field(description="How to train.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run_dir or Path("runs") / self.name
+
+
+CONFIGS: dict[str, type[Config]] = {"train": LaunchedToyConfig}
