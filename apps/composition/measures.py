@@ -1,0 +1,194 @@
+"""What is measured of a model: accuracy by length, grammar, and how much its heads look like iteration heads.
+
+A sequence is right when every token after the end of input is. It is read once, with its true outputs: if
+each next token is the most likely one, greedy generation writes exactly this sequence, and only then.
+
+Layers and heads count from 0, as in the names of parameters.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from apps.composition.data import Dataset, encode
+from apps.composition.data_config import DataConfig
+from apps.composition.heads import PATTERNS, entropy_bits, find_circuit, score_heads
+from apps.composition.settings import MeasuresConfig, Split
+from nanollama.model.transformer import Transformer
+from nanollama.probe import recorded_maps
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences of one task, split and length.
+
+    Args:
+        task: number of the task.
+        split: learned from, or kept for the test.
+        length: inputs L of each.
+        tokens: (B, L + 3 + n_outputs) int64.
+    """
+
+    task: int
+    split: Split
+    length: int
+    tokens: Tensor
+
+    @property
+    def is_iteration(self) -> bool:
+        """Is there one output an input, so that iteration heads can show?"""
+        return self.tokens.shape[1] == 2 * self.length + 3
+
+    @property
+    def answers(self) -> Tensor:
+        """(B, n_outputs + 1) what is to be predicted from the end of input on."""
+        return self.tokens[:, self.length + 2 :]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, and what it is about; ``layer`` and ``head`` are None where it is about the whole model."""
+
+    task: int
+    split: Split
+    length: int
+    measure: str
+    value: float
+    layer: int | None = None
+    head: int | None = None
+
+
+def build_groups(config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> list[Group]:
+    """The sequences to measure on; of each task, split and length the first so many."""
+    parts: dict[Split, Mapping[tuple[int, int], object]] = {"test": dataset.test, "train": dataset.train}
+    return [
+        Group(task, split, length, torch.from_numpy(encode(config, task, inputs[: measures.n_sequences])))
+        for split in measures.splits
+        for (task, length), inputs in parts[split].items()
+        if len(inputs)
+    ]
+
+
+def predict(model: Transformer, group: Group) -> Tensor:
+    """(B, n_outputs + 1) the most likely token after the end of input and after each output."""
+    tokens = group.tokens.to(model.embedding.weight.device)
+    return model(tokens[:, :-1])[:, group.length + 1 :].argmax(dim=-1).cpu()
+
+
+def accuracy(predictions: Tensor, group: Group) -> float:
+    """Share of sequences of which every token after the end of input is right."""
+    return float((predictions == group.answers).all(dim=1).double().mean())
+
+
+def grammar(predictions: Tensor, config: DataConfig, task: int) -> float:
+    """Share of sequences with values where outputs belong, and the end of sequence after them alone."""
+    first = config.tokens.first_value
+    is_value = (predictions >= first) & (predictions < first + config.tasks[task].n_values)
+    ends = predictions[:, -1] == config.tokens.end_of_sequence
+    return float((is_value[:, :-1].all(dim=1) & ends).double().mean())
+
+
+@torch.no_grad()
+def measure(model: Transformer, config: DataConfig, groups: list[Group], heads: bool = True) -> Iterator[Row]:
+    """All measures of a model in evaluation mode, group by group."""
+    for group in groups:
+        about = (group.task, group.split, group.length)
+        with recorded_maps(model) as maps:
+            predictions = predict(model, group)
+        yield Row(*about, "accuracy", accuracy(predictions, group))
+        yield Row(*about, "grammar", grammar(predictions, config, group.task))
+        if heads and group.is_iteration and config.chain_of_thought:
+            yield from _measure_heads(maps, about)
+
+
+def _measure_heads(maps: list[Tensor], about: tuple[int, Split, int]) -> Iterator[Row]:
+    length = about[-1]
+    for layer, layer_maps in enumerate(maps):
+        found: dict[str, Tensor] = {"entropy_bits": entropy_bits(layer_maps, length)}
+        for pattern in PATTERNS:
+            scores = score_heads(layer_maps, pattern, length)
+            found |= {
+                f"{pattern}_mean": scores.mean,
+                f"{pattern}_peakiness": scores.peakiness,
+                f"{pattern}_invariance": scores.invariance,
+            }
+            yield Row(*about, f"{pattern}_any_peakiness", float(scores.any_peakiness), layer)
+        for name, values in found.items():
+            for head, value in enumerate(values.tolist()):
+                yield Row(*about, name, value, layer, head)
+
+
+def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
+    """Means over lengths, the best heads, then every number under its own name, as a row of ``evals.jsonl``.
+
+    ``*_long`` are means over the upper half of the lengths. The heads are found on the test sequences.
+    """
+    summary: dict[str, float] = {}
+    splits = list(dict.fromkeys(row.split for row in rows))
+    longer = (config.min_length + config.max_length) / 2
+    for split in splits:
+        for name in ("accuracy", "grammar"):
+            here = [row for row in rows if (row.split, row.measure) == (split, name)]
+            summary[f"{split}_{name}"] = _mean(row.value for row in here)
+            if name == "accuracy":
+                summary[f"{split}_accuracy_long"] = _mean(row.value for row in here if row.length > longer)
+    summary |= _best_heads([row for row in rows if row.split == splits[0]])
+    return summary | {_name(row, config): row.value for row in rows}
+
+
+def _best_heads(rows: list[Row]) -> dict[str, float]:
+    """The best circuit: where its heads sit, and their scores averaged over lengths."""
+    sums: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.layer is not None and row.head is not None:
+            sums[row.measure, row.layer, row.head].append(row.value)
+    if not sums:
+        return {}
+    means = {key: _mean(values) for key, values in sums.items()}
+    n_layers, n_heads = (1 + max(key[axis] for key in means) for axis in (1, 2))
+
+    def table(name: str) -> list[Tensor]:
+        return [torch.tensor([means[name, i, j] for j in range(n_heads)]) for i in range(n_layers)]
+
+    circuit = find_circuit(table("eoi_mean"), table("iteration_mean"))
+    if circuit is None:
+        best = max(range(n_heads), key=lambda head: means["iteration_mean", 0, head])
+        return {"iteration_peakiness": means["iteration_peakiness", 0, best]}
+    summary: dict[str, float] = {"circuit_score": circuit.score}
+    for name, place in (("eoi", circuit.eoi), ("iteration", circuit.iteration)):
+        summary |= {f"{name}_layer": place[0], f"{name}_head": place[1]}
+        for score in ("mean", "peakiness", "invariance"):
+            summary[f"{name}_{score}"] = means[(f"{name}_{score}", *place)]
+        summary[f"{name}_entropy_bits"] = means[("entropy_bits", *place)]
+    return summary
+
+
+def _name(row: Row, config: DataConfig) -> str:
+    task = f"{config.tasks[row.task].implementation}_{row.task}/" if len(config.tasks) > 1 else ""
+    layer = "" if row.layer is None else f"layer_{row.layer}/"
+    head = "" if row.head is None else f"head_{row.head}/"
+    return f"{task}{row.split}/{layer}{head}{row.measure}/length_{row.length}"
+
+
+def _mean(values: object) -> float:
+    numbers = list(values)  # type: ignore[call-overload]
+    return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+class Examiner:
+    """Measures a model while it is trained; see `nanollama.training.Evaluator`."""
+
+    def __init__(self, config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> None:
+        self.config = config
+        self.groups = build_groups(config, dataset, measures)
+        self.heads = measures.heads
+
+    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+        """See `nanollama.training.Evaluator`."""
+        assert isinstance(model, Transformer)
+        return summarise(list(measure(model, self.config, self.groups, self.heads)), self.config)

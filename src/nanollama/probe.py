@@ -1,0 +1,179 @@
+"""Look into a transformer while it computes, and change what it computes.
+
+Everything here is a context manager around ordinary forward passes; outside of it a model runs its own fast
+kernels, and after it the model is as it was. Layers and heads count from 0.
+
+Shapes: B rows, H heads, T keys, M queries (T, but fewer in the last layer when only some positions are asked
+for), K head_dim, D d_model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nanollama.model.layers import Attention, Kernel
+from nanollama.model.transformer import Transformer
+
+EditMaps = Callable[[Tensor], Tensor]
+"""From the attention maps (B, H, M, T) of a layer to those that are used instead."""
+Ablation = Literal["zero", "mean"]
+"""What a part that is taken out writes: nothing, or its mean over the rows and positions of the batch."""
+
+
+def attention_maps(query: Tensor, key: Tensor, seen: Tensor | None = None) -> Tensor:
+    """How much each query attends to each key: (B, H, M, T), rows sum to 1. Arguments as in `attend`."""
+    key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if seen is None:
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+
+
+def mix(maps: Tensor, value: Tensor) -> Tensor:
+    """Values (B, H_kv, T, K) averaged by attention maps (B, H, M, T): (B, H, M, K)."""
+    return maps.to(value.dtype) @ value.repeat_interleave(maps.shape[1] // value.shape[1], dim=1)
+
+
+@contextmanager
+def recorded_maps(model: Transformer) -> Iterator[list[Tensor]]:
+    """Collects the attention maps of the forward pass inside, one (B, H, M, T) a layer.
+
+    Several passes leave the maps of the last one.
+    """
+    maps = [torch.empty(0)] * model.config.n_layers
+
+    def recorder(layer: int) -> Kernel:
+        def kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+            maps[layer] = attention_maps(query, key, seen)
+            return mix(maps[layer], value)
+
+        return kernel
+
+    with _kernels(model, {layer: recorder(layer) for layer in range(model.config.n_layers)}):
+        yield maps
+
+
+@contextmanager
+def edited_maps(model: Transformer, edits: Mapping[int, EditMaps]) -> Iterator[None]:
+    """Inside, the attention maps of these layers are changed by a function before they mix values."""
+
+    def editor(edit: EditMaps) -> Kernel:
+        def kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+            return mix(edit(attention_maps(query, key, seen)), value)
+
+        return kernel
+
+    with _kernels(model, {layer: editor(edit) for layer, edit in edits.items()}):
+        yield
+
+
+@contextmanager
+def ablated_heads(
+    model: Transformer, heads: Collection[tuple[int, int]], how: Ablation = "zero"
+) -> Iterator[None]:
+    """Inside, heads (layer, head) write nothing, or their mean over the batch, whatever they attend to."""
+
+    def ablator(kernel: Kernel, indices: list[int]) -> Kernel:
+        def ablated(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+            mixed = kernel(query, key, value, seen).clone()
+            written = mixed[:, indices]
+            mixed[:, indices] = _instead(written, how, dims=(0, 2))
+            return mixed
+
+        return ablated
+
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(layer, []).append(head)
+    kernels = {
+        layer: ablator(_attention(model, layer).kernel, indices) for layer, indices in by_layer.items()
+    }
+    with _kernels(model, kernels):
+        yield
+
+
+@contextmanager
+def ablated_mlps(model: Transformer, layers: Collection[int], how: Ablation = "zero") -> Iterator[None]:
+    """Inside, the MLPs of these layers write nothing, or their mean over the batch."""
+
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return _instead(output, how, dims=(0, 1))
+
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = model.get_submodule(f"blocks.{layer}.mlp").register_forward_hook(hook)
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def recorded_outputs(model: nn.Module, names: Collection[str]) -> Iterator[dict[str, Tensor]]:
+    """Collects what submodules (``blocks.0.mlp``) return in the last forward pass inside, by name."""
+    outputs: dict[str, Tensor] = {}
+
+    def recorder(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            outputs[name] = output.detach()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(model.get_submodule(name).register_forward_hook(recorder(name)).remove)
+        yield outputs
+
+
+def linear_probe_accuracy(
+    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], ridge: float = 1e-3
+) -> float:
+    """How often a linear map of activations tells a label: least squares to one-hot labels, exact, no seed.
+
+    Args:
+        train: activations (n, D) and labels (n,) int64 from 0 to fit on.
+        test: the same, to be right on.
+        ridge: penalty on the squared weights, as a share of the mean variance of the activations.
+
+    Returns:
+        share of test labels that get the largest score.
+    """
+    (x, labels), (x_test, labels_test) = train, test
+    mean = x.double().mean(dim=0)
+    centred = x.double() - mean
+    one_hot = torch.nn.functional.one_hot(labels).double()
+    gram = centred.T @ centred
+    penalty = ridge * gram.diagonal().mean().clamp_min(1e-12)
+    eye = torch.eye(len(gram), dtype=torch.float64, device=x.device)
+    weights = torch.linalg.solve(gram + penalty * eye, centred.T @ (one_hot - one_hot.mean(dim=0)))
+    scores = (x_test.double() - mean) @ weights + one_hot.mean(dim=0)
+    return float((scores.argmax(dim=-1) == labels_test).double().mean())
+
+
+def _instead(written: Tensor, how: Ablation, dims: tuple[int, ...]) -> Tensor:
+    if how == "zero":
+        return torch.zeros_like(written)
+    return written.mean(dim=dims, keepdim=True).expand_as(written)
+
+
+def _attention(model: Transformer, layer: int) -> Attention:
+    attention = model.get_submodule(f"blocks.{layer}.attention")
+    assert isinstance(attention, Attention)
+    return attention
+
+
+@contextmanager
+def _kernels(model: Transformer, kernels: Mapping[int, Kernel]) -> Iterator[None]:
+    """Inside, these layers use these kernels; afterwards their own again."""
+    attentions = {layer: _attention(model, layer) for layer in kernels}
+    before = {layer: attention.kernel for layer, attention in attentions.items()}
+    try:
+        for layer, kernel in kernels.items():
+            attentions[layer].kernel = kernel
+        yield
+    finally:
+        for layer, kernel in before.items():
+            attentions[layer].kernel = kernel
