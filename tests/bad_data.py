@@ -212,18 +212,18 @@ COMMAND = [
     Case(
         "study misspelt",
         "nanollama train good.yaml study=memroy",
-        "command line: study=memroy: expected one of 'memory', got 'memroy'; did you mean 'memory'?",
+        "command line: study=memroy: expected one of ..., got 'memroy'; did you mean 'memory'?",
     ),
     Case(
         "study missing",
         "nanollama train x.yaml",
-        "x.yaml: study: required key is missing; expected one of 'memory'.",
+        "x.yaml: study: required key is missing; expected one of ...'memory'...",
         {"x.yaml": "name: x\n"},
     ),
     Case(
         "schema of no study",
         "nanollama schema memroy",
-        "Unknown study 'memroy'; did you mean 'memory'? (known: memory)",
+        "Unknown study 'memroy'; did you mean 'memory'? (known: ...)",
     ),
     Case(
         "schema of no config",

@@ -165,7 +165,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["data", "shwo"], "No such command 'shwo'. Did you mean 'show'?"),
         (["schema"], "Missing argument 'STUDY'."),
         (["chat"], "Missing argument 'RUN'."),
-        (["report"], "Missing argument 'RUN"),
+        (["report"], "`nanollama report --help` lists what can be given."),
         (["doctor", "me"], "Got unexpected extra argument"),
         (["--verbose"], "No such option"),
     ],
@@ -226,3 +226,9 @@ def test_studies_are_listed() -> None:
     assert studies.list_studies() == ["toy"]
     with pytest.raises(UserError, match="Unknown study 'os'"):
         studies.config_classes("os")
+
+
+def test_the_report_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "report", "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("usage: nanollama report")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from toy import TOY, Deep, Source, ToyConfig, Wide
 
-from nanollama.config import config_hash, dump_config, first_difference, json_schema, load_config
+from nanollama.config import Config, config_hash, dump_config, first_difference, json_schema, load_config
 from nanollama.config_keys import describe_keys
 
 
@@ -43,6 +43,16 @@ def test_a_file_becomes_a_config() -> None:
 
 def test_the_path_may_be_named() -> None:
     assert load_config(ToyConfig, ["seed=5", f"config={write(TOY)}"]).seed == 5
+
+
+def test_the_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(TOY, "home/toy.yaml")
+    assert load_config(ToyConfig, ["config=~/toy.yaml"]).seed == 3
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key() -> None:
+    assert load("\ufeff" + TOY).study == "toy"
 
 
 def test_a_path_may_hold_an_equals_sign() -> None:
@@ -161,8 +171,14 @@ def test_a_written_config_loads_to_an_equal_one(
     assert first_difference(config, again) is None
 
 
+@pytest.mark.parametrize("path", ["a$b", "$HOME", "~", "~ann/x", "$$", "a b", "ä", "x/$"])
+def test_a_written_path_means_itself(path: str) -> None:
+    config = ToyConfig(study="toy", model=Deep(n_layers=1), data_root=Path(path))
+    assert load(dump_config(config)).data_root == Path(path)
+
+
 def test_a_written_config_is_plain_to_read() -> None:
-    lines = dump_config(load(TOY)).splitlines()
+    lines = dump_config(load(TOY, f"name={'long name ' * 30}x")).splitlines()
     assert lines[:4] == ["study: toy", "seed: 3", "data_root: data", "run_dir: null"]
     assert "  learning_rate: 0.0001" in lines
     assert len(lines) == 21  # one key a line, defaults included
@@ -207,6 +223,16 @@ def test_a_config_cannot_change() -> None:
         config.seed = 4  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         config.model.n_heads = 4  # type: ignore[misc]
+
+
+def test_defaults_are_validated() -> None:
+    class Defaults(Config):
+        rate: float = Field(1, description="A number.")
+        n_steps: int = Field(0, ge=1, description="A default that is wrong.")
+
+    assert type(Defaults(n_steps=1).rate) is float  # so that its hash is that of the loaded config
+    with pytest.raises(ValidationError, match="n_steps"):
+        Defaults()
 
 
 def test_python_cannot_misspell_a_key_either() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, Field
-from toy import TOY, ToyConfig
+from toy import TOY, Source, ToyConfig
 
 from nanollama import config_source
 from nanollama.config import Config, ConfigPath, load_config
@@ -299,6 +299,7 @@ class Steps(Config):
     """Keys of mappings, fixed lists and texts of a mapping."""
 
     at: dict[int, float] = Field({}, description="Values by step.")
+    sources: tuple[Source, ...] = Field((Source(kind="qa"),), min_length=1, description="Sections.")
     pair: tuple[int, int] = Field((0, 0), description="Two numbers.")
     paths: tuple[ConfigPath, ...] = Field((Path("x"),), min_length=1, description="Paths.")
 
@@ -315,6 +316,9 @@ def test_keys_of_mappings_and_fixed_lists() -> None:
     ]
     assert problems([path, "paths=[a, 3]"], Steps) == [
         "command line: paths=[a, 3]: paths.1: expected a path, got 3."
+    ]
+    assert problems([path, "sources=[{kind: quiz}]"], Steps) == [
+        "command line: sources=[{kind: quiz}]: sources.0.kind: expected one of 'qa', 'qatool', got 'quiz'."
     ]
 
 

@@ -7,7 +7,6 @@ Nothing heavy is imported before a verb needs it: `nanollama --help` must answer
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, NoReturn
@@ -22,9 +21,12 @@ ConfigArgument = Annotated[
 KeyArguments = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys to set.", show_default=False)
 ]
+GridArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="YAML file with a grid.", show_default=False)
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
 
-# A verb of a study explains itself: `nanollama train CONFIG --help` lists the keys of that config.
+# Such a command explains itself: `nanollama train CONFIG --help` lists the keys of that config.
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
 app = typer.Typer(
@@ -36,6 +38,12 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at the data of a config.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+grid = typer.Typer(
+    help="Run a grid of runs on this machine, and see what became of it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(grid, name="grid")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,6 +88,88 @@ def show_data(context: typer.Context, config: ConfigArgument = None, keys: KeyAr
     _run_verb(context, "show", config, keys)
 
 
+@app.command(context_settings=PASS_ON)
+def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Submit CONFIG to Slurm, a grid as one array."""
+    if config is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+    from nanollama.launcher.slurm import main as launch_main
+
+    _finish(lambda: launch_main([config, *(keys or [])]))
+
+
+@grid.command(name="run")
+def run_grid(
+    config: GridArgument,
+    keys: KeyArguments = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Runs at a time.", show_default=False)] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="0,1,...", help="GPUs to use.", show_default=False)
+    ] = None,
+    fail_fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fail-fast/--keep-going", help="Stop all runs when one fails, or go on.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
+) -> None:
+    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops."""
+    options = [
+        *([] if jobs is None else [f"local.n_jobs={jobs}"]),
+        *([] if gpus is None else [f"local.gpus=[{gpus}]"]),
+        *([] if fail_fast is None else [f"local.fail_fast={str(fail_fast).lower()}"]),
+        *(["--dry-run"] if dry_run else []),
+    ]
+    from nanollama.launcher.local import main as local_main
+
+    _finish(lambda: local_main([config, *(keys or []), *options]))
+
+
+@grid.command(name="status")
+def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
+    """Print how many runs are in which state, and what failed with its reason."""
+    from nanollama.launcher import commands
+
+    _finish(lambda: commands.status([config, *(keys or [])]))
+
+
+@grid.command(name="retry")
+def grid_retry(config: GridArgument, keys: KeyArguments = None) -> None:
+    """Run again what has failed, and nothing else."""
+    from nanollama.launcher import commands
+
+    _finish(lambda: commands.retry([config, *(keys or [])]))
+
+
+@grid.command(name="logs")
+def grid_logs(
+    config: GridArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.", show_default=False)],
+    keys: KeyArguments = None,
+) -> None:
+    """Print what the processes of a run printed."""
+    from nanollama.launcher import commands
+
+    _finish(lambda: commands.logs([config, *(keys or [])], run))
+
+
+@grid.command(name="results")
+def grid_results(
+    config: GridArgument,
+    keys: KeyArguments = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Table to write, .csv or .parquet.", show_default=False),
+    ] = None,
+) -> None:
+    """Collect the results of all runs into one table; print means over seeds."""
+    from nanollama.launcher import commands
+
+    _finish(lambda: commands.results([config, *(keys or [])], out))
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def chat(run: RunArgument, keys: KeyArguments = None) -> None:
     """Ask the model of a run and watch its tool calls."""
@@ -88,18 +178,16 @@ def chat(run: RunArgument, keys: KeyArguments = None) -> None:
     _finish(lambda: studies.chat(run, keys or []))
 
 
-@app.command()
+@app.command(context_settings=PASS_ON)
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)],
-    output: Annotated[str | None, typer.Option(metavar="FILE", help="Where the page goes.")] = None,
-    figures: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where figures and tables go as files of their own.")
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
     ] = None,
 ) -> None:
     """Make tables, figures and one HTML page of runs."""
-    options = [f"--output={output}"] if output is not None else []
-    options += [f"--figures={figures}"] if figures is not None else []
-    _finish(lambda: _report([*options, "--", *runs]))
+    from nanollama.report import main as report_main
+
+    _finish(lambda: report_main(runs or []))
 
 
 @app.command()
@@ -132,13 +220,6 @@ def _finish(work: Callable[[], int | None]) -> NoReturn:
     from nanollama.entrypoint import guard
 
     raise typer.Exit(guard(work))
-
-
-def _report(argv: Sequence[str]) -> int:
-    module = importlib.import_module("nanollama.report")
-    code = module.main(list(argv))
-    assert isinstance(code, int)
-    return code
 
 
 def _schema(study: str, config: str) -> None:

@@ -82,9 +82,7 @@ class _Detail:
     def _find_meant(self) -> str | None:
         """The key that was probably meant: one of this name elsewhere, else the nearest in this section."""
         *section, name = map(str, self.keys)
-        elsewhere = [
-            key for key in self._everywhere() if key.split(".")[-1] == name and key != self._pattern()
-        ]
+        elsewhere = [key for key in self._everywhere() if key.split(".")[-1] == name]
         nearest = nearest_name(name, self._known())
         return elsewhere[0] if elsewhere else ".".join([*section, nearest]) if nearest else None
 

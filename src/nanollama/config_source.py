@@ -190,7 +190,7 @@ def _read_text(path: str, named_at: str) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{where}: is larger than 1 MiB; expected a YAML file with keys and values.")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         found = f"byte 0x{content[error.start]:02x} at offset {error.start}"
         raise ConfigError(f"{where}: is not UTF-8 text ({found}); expected a YAML file.") from None
