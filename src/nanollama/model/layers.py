@@ -67,39 +67,24 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_width
         self.n_query = config.n_heads * config.head_width
-        n_both = 2 * config.kv_heads * config.head_width
-        self.qkv = nn.Linear(config.d_model, self.n_query + n_both, bias=config.bias)
+        self.n_kv = config.kv_heads * config.head_width
+        self.qkv = nn.Linear(config.d_model, self.n_query + 2 * self.n_kv, bias=config.bias)
         self.output = nn.Linear(self.n_query, config.d_model, bias=config.bias)
         self.kernel: Kernel = attend  # a probe puts its own here to see or to replace attention maps
 
-    def project(self, x: Tensor, x_query: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of x_query, keys and values of x, each (B, H, T, K)."""
-        if x_query is x:
-            joint = self.qkv(x)
-            query, key_value = joint[..., : self.n_query], joint[..., self.n_query :]
-        else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            query_bias, kv_bias = (
-                (None, None) if bias is None else (bias[: self.n_query], bias[self.n_query :])
-            )
-            query = F.linear(x_query, weight[: self.n_query], query_bias)
-            key_value = F.linear(x, weight[self.n_query :], kv_bias)
-        key, value = key_value.chunk(2, dim=-1)
-        return self.heads(query), self.heads(key), self.heads(value)
+    def forward(self, x: Tensor, context: Context, layer: int) -> Tensor:
+        """What each position collects from those it sees: (B, T, D) -> (B, T, H K), before the output map."""
+        query, key, value = self.qkv(x).split([self.n_query, self.n_kv, self.n_kv], dim=-1)
+        query, key, value = self.heads(query), self.heads(key), self.heads(value)
+        if context.tables is not None:
+            query, key = rotate(query, context.tables), rotate(key, context.tables)
+        if context.cache is not None:
+            key, value = context.cache.extend(layer, key, value)
+        return self.kernel(query, key, value, context.seen).transpose(1, 2).flatten(2)
 
     def heads(self, x: Tensor) -> Tensor:
         """(B, T, H K) -> (B, H, T, K)."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
-    def forward(self, x: Tensor, x_query: Tensor, context: Context, layer: int) -> Tensor:
-        """Queries from x_query (B, M, D), keys and values from x (B, T, D); returns (B, M, D)."""
-        query, key, value = self.project(x, x_query)
-        if context.key_tables is not None and context.query_tables is not None:
-            query, key = rotate(query, context.query_tables), rotate(key, context.key_tables)
-        if context.cache is not None:
-            key, value = context.cache.extend(layer, key, value)
-        mixed = self.kernel(query, key, value, context.seen)
-        return self.output(mixed.transpose(1, 2).flatten(2))
 
 
 @dataclass(frozen=True)
@@ -107,8 +92,7 @@ class Context:
     """What the layers of one forward pass share: who sees whom, rotary tables, the cache."""
 
     seen: Tensor | None
-    key_tables: tuple[Tensor, Tensor] | None
-    query_tables: tuple[Tensor, Tensor] | None
+    tables: tuple[Tensor, Tensor] | None
     cache: KVCache | None
 
 
@@ -159,11 +143,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, context: Context, query_positions: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), or (B, M, D) when only these positions go on."""
-        normed = normed_query = self.attention_norm(x)
+        normed = self.attention_norm(x)
         x = normed if self.adds_to_normed else x
+        collected = self.attention(normed, context, self.layer)
         if query_positions is not None:
-            x, normed_query = gather(x, query_positions), gather(normed, query_positions)
-        x = x + self.dropout(self.attention(normed, normed_query, context, self.layer))
+            x, collected = gather(x, query_positions), gather(collected, query_positions)
+        x = x + self.dropout(self.attention.output(collected))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 

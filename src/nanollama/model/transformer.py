@@ -51,7 +51,7 @@ class Transformer(nn.Module):
 
         Args:
             input_ids: (B, T) int64.
-            query_positions: (B, M) positions in ``input_ids``; nothing is computed that they do not need.
+            query_positions: (B, M) positions in ``input_ids``; behind the last attention, only they go on.
             documents: (B, T) document of each token in packed rows.
             cache: read and extended; the caller then calls ``cache.advance``. Query positions count within
                 the new tokens.
@@ -70,15 +70,10 @@ class Transformer(nn.Module):
         elif documents is not None:
             everywhere = torch.arange(n_tokens, device=input_ids.device).expand_as(input_ids)
             seen = visibility(everywhere, n_tokens, documents, documents)
-        full = Context(seen, tables, tables, cache)
+        context = Context(seen, tables, cache)
         for block in self.blocks[:-1]:
-            x = block(x, full)
-        last = (
-            full
-            if query_positions is None
-            else self._last_context(full, positions, query_positions, documents)
-        )
-        x = self.blocks[-1](x, last, query_positions)
+            x = block(x, context)
+        x = self.blocks[-1](x, context, query_positions)
         return self.head(self.norm(x)).float()
 
     def _positions(self, input_ids: Tensor, documents: Tensor | None, cache: KVCache | None) -> Tensor:
@@ -92,22 +87,6 @@ class Transformer(nn.Module):
         opens = torch.ones_like(documents, dtype=torch.bool)
         opens[:, 1:] = documents[:, 1:] != documents[:, :-1]
         return index - torch.where(opens, index, 0).cummax(dim=1).values
-
-    def _last_context(
-        self, full: Context, positions: Tensor, query_positions: Tensor, documents: Tensor | None
-    ) -> Context:
-        """The context of the last block, where only the queried positions go on."""
-        if positions.dim() == 1:
-            at_queries = positions[query_positions]
-        else:
-            at_queries = positions.gather(1, query_positions)
-        if full.cache is not None:
-            seen = visibility(at_queries, full.cache.longest + positions.shape[1])
-        else:
-            query_documents = None if documents is None else documents.gather(1, query_positions)
-            seen = visibility(query_positions, positions.shape[-1], documents, query_documents)
-        tables = None if self.rotary is None else self.rotary(at_queries)
-        return Context(seen, full.key_tables, tables, full.cache)
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
@@ -152,8 +131,8 @@ class Transformer(nn.Module):
         """Floating-point operations of the matrix products of one row's forward pass, a multiply-add as two.
 
         Attention counts every query-key pair, also those a causal mask hides, as dense kernels compute them.
-        A training step costs three times as much. ``n_queries`` as in ``forward``: the last block and the
-        head serve only them.
+        A training step costs three times as much. ``n_queries`` as in ``forward``: behind the
+        last attention, only they go on.
         """
         config = self.config
         queries = seq_len if n_queries is None else n_queries
@@ -161,9 +140,8 @@ class Transformer(nn.Module):
         mlp = (3 if config.mlp == "swiglu" else 2) * config.d_model * config.mlp_width
 
         def block(n_out: int) -> int:
-            keys_values = seq_len * 2 * config.d_model * kv_width
-            per_query = 2 * config.d_model * width + mlp + 2 * seq_len * width
-            return keys_values + n_out * per_query
+            attention = config.d_model * (width + 2 * kv_width) + 2 * seq_len * width
+            return seq_len * attention + n_out * (width * config.d_model + mlp)
 
         macs = (config.n_layers - 1) * block(seq_len) + block(queries)
         return 2 * (macs + queries * config.d_model * config.vocab_size)

@@ -1,0 +1,68 @@
+"""Kernels of attention agree with each other and with a plain loop."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nanollama.model import attention
+from nanollama.model.attention import attend, attend_in_blocks, visibility
+
+
+def heads(n_heads: int, n_kv_heads: int, n_tokens: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(n_tokens)
+    shapes = [(2, count, n_tokens, 4) for count in (n_heads, n_kv_heads, n_kv_heads)]
+    return [torch.randn(shape, dtype=dtype, generator=generator).requires_grad_() for shape in shapes]
+
+
+def by_loop(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    result = torch.zeros_like(query)
+    group = query.shape[1] // key.shape[1]
+    for row in range(query.shape[0]):
+        for head in range(query.shape[1]):
+            for t in range(query.shape[2]):
+                scores = [
+                    float(query[row, head, t] @ key[row, head // group, s]) / math.sqrt(query.shape[3])
+                    for s in range(t + 1)
+                ]
+                total = sum(map(math.exp, scores))
+                for s, score in enumerate(scores):
+                    result[row, head, t] += math.exp(score) / total * value[row, head // group, s]
+    return result
+
+
+@pytest.mark.parametrize(("n_heads", "n_kv_heads"), [(2, 2), (4, 2), (3, 1)])
+def test_attention_is_a_softmax_over_what_came_before(n_heads: int, n_kv_heads: int) -> None:
+    with torch.no_grad():
+        inputs = heads(n_heads, n_kv_heads, 7)
+        torch.testing.assert_close(attend(*inputs), by_loop(*inputs))
+
+
+@pytest.mark.parametrize("block", [1, 5, 7, 96])
+def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(attention, "QUERY_BLOCK", block)
+    inputs = heads(2, 2, 23)
+    weights = torch.randn(2, 2, 23, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    results = []
+    for kernel in (attend, attend_in_blocks):
+        output = kernel(*inputs)
+        results.append([output, *torch.autograd.grad((output * weights).sum(), inputs)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_half_precision_on_a_cpu_gives_half_precision_back_or_what_its_values_allow() -> None:
+    inputs = heads(2, 2, 23)
+    expected = attend(*inputs)
+    rounded = [tensor.bfloat16() for tensor in inputs]
+    for seen in (None, visibility(torch.arange(23).expand(2, 23), 23)):
+        torch.testing.assert_close(attend(*rounded, seen).double(), expected, rtol=0.05, atol=0.05)
+
+
+def test_queries_see_what_is_not_after_them_in_their_document() -> None:
+    documents = torch.tensor([[0, 0, 1, 1]])
+    positions = torch.tensor([[1, 3]])
+    seen = visibility(positions, 4, documents, documents.gather(1, positions))
+    assert seen.tolist() == [[[[True, True, False, False], [False, False, True, True]]]]
+    assert visibility(positions, 4).tolist() == [[[[True, True, False, False], [True, True, True, True]]]]

@@ -1,0 +1,296 @@
+"""The transformer against Hugging Face's Llama, against itself, and against counts done by hand."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from nanollama.data.batch import IGNORE, Batch, collate
+from nanollama.loss import next_token_loss
+from nanollama.model import build_model
+from nanollama.model.transformer import Rotary, Transformer, TransformerConfig, rotate
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "llama": {},
+    "grouped": {"n_kv_heads": 1},
+    "gpt": {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},
+    "no positions, tied": {"positions": "none", "tied_embeddings": True},
+    "two pi, wide heads": {"rope_two_pi": True, "head_dim": 6, "d_ff": 20},
+}
+
+
+def make(seed: int = 0, **options: object) -> Transformer:
+    shape = {"vocab_size": 50, "d_model": 16, "n_layers": 2, "n_heads": 2, "max_seq_len": 64}
+    config = TransformerConfig(**{**shape, **options})  # type: ignore[arg-type]
+    return build_model(config, torch.Generator().manual_seed(seed)).eval()
+
+
+def tokens(n_rows: int = 3, seq_len: int = 12, seed: int = 1) -> Tensor:
+    return torch.randint(50, (n_rows, seq_len), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=VARIANTS, ids=str)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    return make(**VARIANTS[request.param])
+
+
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
+def test_logits_equal_those_of_hugging_face_llama(n_kv_heads: int) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours = make(d_model=32, n_heads=4, n_kv_heads=n_kv_heads, n_layers=3, d_ff=48, rope_theta=500.0)
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=50,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=n_kv_heads,
+            rms_norm_eps=1e-5,
+            rope_parameters={"rope_type": "default", "rope_theta": 500.0},
+        )
+    ).eval()
+    copy_to_llama(ours, theirs)
+    ids = tokens(4, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def copy_to_llama(ours: Transformer, theirs: nn.Module) -> None:
+    """Our joint matrices, cut into Hugging Face's; every parameter of theirs must get a value."""
+    kv_width = ours.config.kv_heads * ours.config.head_width
+    state = {
+        "model.embed_tokens.weight": ours.embedding.weight,
+        "model.norm.weight": ours.norm.weight,
+        "lm_head.weight": ours.head.weight,
+    }
+    for layer, block in enumerate(ours.blocks):
+        prefix = f"model.layers.{layer}"
+        query, key, value = block.attention.qkv.weight.split(
+            [ours.config.n_heads * ours.config.head_width, kv_width, kv_width]
+        )
+        gate, up = block.mlp.gate_up.weight.chunk(2)
+        state |= {
+            f"{prefix}.self_attn.q_proj.weight": query,
+            f"{prefix}.self_attn.k_proj.weight": key,
+            f"{prefix}.self_attn.v_proj.weight": value,
+            f"{prefix}.self_attn.o_proj.weight": block.attention.output.weight,
+            f"{prefix}.mlp.gate_proj.weight": gate,
+            f"{prefix}.mlp.up_proj.weight": up,
+            f"{prefix}.mlp.down_proj.weight": block.mlp.down.weight,
+            f"{prefix}.input_layernorm.weight": block.attention_norm.weight,
+            f"{prefix}.post_attention_layernorm.weight": block.mlp_norm.weight,
+        }
+    theirs.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, strict=True)
+
+
+@torch.no_grad()
+def test_a_token_changes_no_logit_before_it_and_some_at_it(model: Transformer) -> None:
+    ids = tokens()
+    before = model(ids)
+    for position in range(ids.shape[1]):
+        changed = ids.clone()
+        changed[:, position] = (changed[:, position] + 1) % 50
+        after = model(changed)
+        assert torch.equal(after[:, :position], before[:, :position])
+        assert not torch.allclose(after[:, position], before[:, position])
+
+
+@torch.no_grad()
+def test_queries_get_the_logits_of_the_full_forward(model: Transformer) -> None:
+    ids = tokens()
+    positions = torch.tensor([[0, 3, 11], [5, 6, 7], [11, 0, 0]])
+    expected = model(ids).gather(1, positions[:, :, None].expand(-1, -1, 50))
+    torch.testing.assert_close(model(ids, query_positions=positions), expected)
+
+
+@torch.no_grad()
+def test_cached_decoding_equals_the_full_forward(model: Transformer) -> None:
+    ids = tokens(2, 20)
+    expected = model(ids)
+    cache = model.make_cache(2, capacity=20)
+    steps = []
+    for start, stop in itertools.pairwise([0, 7, 8, 9, 15, 20]):
+        steps.append(model(ids[:, start:stop], cache=cache))
+        cache.advance(torch.full((2,), stop - start), stop)
+    torch.testing.assert_close(torch.cat(steps, dim=1), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_lanes_of_a_cache_stand_at_their_own_positions(model: Transformer) -> None:
+    ids = tokens(3, 12)
+    lengths = torch.tensor([4, 9, 6])
+    cache = model.make_cache(3, capacity=12)
+    model(ids[:, :9], cache=cache)  # padded for the shorter lanes
+    cache.advance(lengths, 9)
+    cache.keep(torch.tensor([2, 0]))
+    assert cache.longest == 6
+    following = torch.stack([ids[2, 6], ids[0, 4]])[:, None]
+    logits = model(following, cache=cache)[:, 0]
+    expected = torch.stack([model(ids[2:3, :7])[0, -1], model(ids[0:1, :5])[0, -1]])
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_full_cache_says_so() -> None:
+    model = make()
+    with pytest.raises(ValueError, match="holds 4 tokens a lane; 5 asked for"):
+        model(tokens(1, 5), cache=model.make_cache(1, capacity=4))
+
+
+def documents_batch(**options: int) -> Batch:
+    generator = torch.Generator().manual_seed(3)
+    ids = [torch.randint(50, (length,), generator=generator).numpy() for length in (5, 9, 4, 7, 6)]
+    masks = [torch.rand(len(row), generator=generator).numpy() > 0.4 for row in ids]
+    for mask in masks:
+        mask[0] = False
+    return collate(ids, masks, **options)
+
+
+def test_packed_documents_learn_what_they_learn_alone(model: Transformer) -> None:
+    alone, packed = documents_batch(), documents_batch(row_len=15)
+    assert len(packed.input_ids) < len(alone.input_ids)
+    gradients = []
+    for batch in (alone, packed):
+        model.zero_grad()
+        loss = next_token_loss(model, batch)
+        loss.backward()
+        gradients.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(model: Transformer) -> None:
+    batch = documents_batch()
+    gradients = []
+    for parts in (1, 3):
+        model.zero_grad()
+        for part in batch.split(parts):
+            next_token_loss(model, part).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_the_mean_of_minus_log_probabilities() -> None:
+    model, batch = make(), documents_batch()
+    probabilities = model(batch.input_ids).softmax(-1).detach()
+    assert batch.query_positions is not None
+    by_hand = 0.0
+    for row, query in itertools.product(*map(range, batch.targets.shape)):
+        target = int(batch.targets[row, query])
+        if target != IGNORE:
+            by_hand -= math.log(float(probabilities[row, int(batch.query_positions[row, query]), target]))
+    assert next_token_loss(model, batch).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("d_model", [4, 28, 36, 128])
+def test_parameters_follow_the_published_formula(d_model: int) -> None:
+    model = make(vocab_size=260, d_model=d_model)
+    assert model.n_params() == 32 * d_model**2 + 525 * d_model
+    if d_model == 28:
+        assert model.n_params() == 39_788
+
+
+def test_tied_embeddings_are_one_matrix_and_stay_one() -> None:
+    tied, untied = make(tied_embeddings=True), make()
+    assert tied.head.weight is tied.embedding.weight
+    assert untied.n_params() - tied.n_params() == 50 * 16
+    assert len(list(tied.parameters())) == len(list(untied.parameters())) - 1
+
+
+def test_flops_equal_those_that_torch_counts(model: Transformer) -> None:
+    queries = torch.arange(5).expand(3, -1)
+    for positions, n_queries in ((None, None), (queries, 5)):
+        # torch knows the cost of plain matrix products, not of the kernel that CPUs have.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(tokens(), query_positions=positions)
+        assert counter.get_total_flops() == 3 * model.forward_flops(12, n_queries)
+
+
+def test_rotary_scores_depend_on_distance_only_and_every_pair_turns() -> None:
+    rotary = Rotary(TransformerConfig(d_model=16, n_layers=1, n_heads=2, max_seq_len=64))
+    query, key = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    turned = [rotate(vector.expand(1, 1, 64, 8), rotary(torch.arange(64)))[0, 0] for vector in (query, key)]
+    scores = turned[0] @ turned[1].T
+    for distance in (0, 1, 17):
+        diagonal = scores.diagonal(-distance)
+        torch.testing.assert_close(diagonal, diagonal[0].expand_as(diagonal), rtol=1e-4, atol=1e-4)
+    assert (rotary.cos[1] != 1).all()
+    # arXiv 2104.09864, equation 34: the first pair turns by one radian a position.
+    assert float(rotary.cos[1, 0]) == pytest.approx(math.cos(1.0))
+
+
+def test_two_pi_stops_the_fastest_pair_as_in_the_published_runs() -> None:
+    config = TransformerConfig(d_model=16, n_layers=1, n_heads=2, max_seq_len=64, rope_two_pi=True)
+    rotary = Rotary(config)
+    torch.testing.assert_close(rotary.cos[:, 0], torch.ones(64))
+    assert float(rotary.cos[1, 1]) == pytest.approx(math.cos(2 * math.pi / 10_000 ** (2 / 8)), abs=1e-6)
+
+
+def test_every_parameter_learns_and_weights_come_from_the_generator(model: Transformer) -> None:
+    next_token_loss(model, documents_batch()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert (parameter.grad != 0).any(), name
+    again, other = (build_model(model.config, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(model.embedding.weight, other.embedding.weight)
+
+
+def test_init_leaves_nothing_unset_on_a_model_made_on_the_meta_device() -> None:
+    expected = make(bias=True, norm="layer")
+    with torch.device("meta"):
+        model = Transformer(expected.config)
+    model.to_empty(device="cpu")
+    for tensor in itertools.chain(model.parameters(), model.buffers()):
+        nn.init.constant_(tensor, math.nan)
+    model.init_weights(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(tokens()), expected(tokens()))
+
+
+def test_dropout_is_for_training_only() -> None:
+    model = make(dropout=0.5)
+    assert torch.equal(model(tokens()), model(tokens()))
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(model(tokens()), model(tokens()))
+
+
+def test_a_model_overfits_one_batch() -> None:
+    model, batch = make(seed=2), documents_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = next_token_loss(model, batch) / batch.n_loss_tokens
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.02
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2])
+def test_bfloat16_stays_near_float32_and_logits_are_float32(n_kv_heads: int) -> None:
+    model, ids = make(n_kv_heads=n_kv_heads), tokens()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(ids)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, model(ids), rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"d_model": 15}, "d_model = 15 is not a multiple of n_heads = 2"),
+        ({"n_heads": 4, "n_kv_heads": 3}, "n_heads = 4 is not a multiple of n_kv_heads = 3"),
+        ({"head_dim": 5}, "head_dim = 5 must be even"),
+        ({"positions": "none", "rope_two_pi": True}, "rope_two_pi needs positions = rotary, not none"),
+        ({"n_layers": 0}, "greater than or equal to 1"),
+        ({"d_modle": 3}, "d_modle"),
+    ],
+)
+def test_impossible_shapes_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
