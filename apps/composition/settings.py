@@ -90,4 +90,20 @@ def check_fit(data: DataConfig, model: ModelConfig) -> None:
         )
 
 
-CONFIGS: dict[str, type[Config]] = {"train": CompositionConfig}
+class EvalConfig(Config):
+    """An examination of a trained model."""
+
+    study: Literal["composition"] = Field(description="Which study this config belongs to.")
+    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
+    out: ConfigPath | None = Field(
+        default=None, description="Folder of the tables; default `eval` in the run."
+    )
+    measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the tables."""
+        return self.out or self.run / "eval"
+
+
+CONFIGS: dict[str, type[Config]] = {"train": CompositionConfig, "eval": EvalConfig}

@@ -1,0 +1,115 @@
+"""Causal tests of the circuit: put other attention maps in place of a model's own, or take parts out of it.
+
+If the iteration head is what the model computes with, ideal maps in its place keep the accuracy, uniform ones
+destroy it, and parts off the circuit can be taken out at no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from apps.composition.heads import Circuit, Pattern, ideal_maps, uniform_maps
+from apps.composition.measures import Group, accuracy, predict
+from nanollama.model.transformer import Transformer
+from nanollama.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
+
+Change = Callable[[Group], AbstractContextManager[None]]
+"""What is changed in the model while it reads a group."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change does.
+
+    Args:
+        change: its name.
+        accuracy: share of right sequences, mean over tasks and lengths.
+        accuracy_long: the same over the upper half of the lengths.
+    """
+
+    change: str
+    accuracy: float
+    accuracy_long: float
+
+
+@torch.no_grad()
+def causal_effects(model: Transformer, groups: Sequence[Group], circuit: Circuit | None) -> list[Effect]:
+    """Every change, one at a time, on groups of sequences; the first row is the model as it is.
+
+    Without a circuit (in a model of one layer) only ablations and uniform maps are tried.
+    """
+    longer = (min(group.length for group in groups) + max(group.length for group in groups)) / 2
+    effects = []
+    for name, change in _changes(model, circuit):
+        right = []
+        for group in groups:
+            with change(group):
+                right.append((group.length, accuracy(predict(model, group), group)))
+        long = [value for length, value in right if length > longer] or [value for _, value in right]
+        everywhere = [value for _, value in right]
+        effects.append(Effect(name, sum(everywhere) / len(everywhere), sum(long) / len(long)))
+    return effects
+
+
+def _changes(model: Transformer, circuit: Circuit | None) -> Iterator[tuple[str, Change]]:
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+    yield "none", lambda group: nullcontext()
+    if circuit is not None:
+        parts: dict[str, list[tuple[Pattern, tuple[int, int]]]] = {
+            "eoi head": [("eoi", circuit.eoi)],
+            "iteration head": [("iteration", circuit.iteration)],
+            "both heads": [("eoi", circuit.eoi), ("iteration", circuit.iteration)],
+        }
+        for name, heads in parts.items():
+            yield f"ideal maps: {name}", _with_ideal_maps(model, heads)
+        for name, heads in parts.items():
+            yield f"uniform maps: {name}", _with_uniform_maps(model, [head for _, head in heads])
+    everything = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+    yield "uniform maps: every head", _with_uniform_maps(model, everything)
+    for how in ("zero", "mean"):
+        for layer, head in everything:
+            yield (
+                f"{how} ablation: layer {layer} head {head}",
+                lambda group, at=(layer, head), how=how: ablated_heads(model, [at], how),
+            )
+        for layer in range(n_layers):
+            yield (
+                f"{how} ablation: layer {layer} MLP",
+                lambda group, at=layer, how=how: ablated_mlps(model, [at], how),
+            )
+
+
+def _with_ideal_maps(model: Transformer, heads: Sequence[tuple[Pattern, tuple[int, int]]]) -> Change:
+    def change(group: Group) -> AbstractContextManager[None]:
+        stack = ExitStack()
+        for pattern, (layer, head) in heads:
+            edit = _in_head(head, lambda maps, pattern=pattern: ideal_maps(maps, pattern, group.length))
+            stack.enter_context(edited_maps(model, {layer: edit}))
+        return stack
+
+    return change
+
+
+def _with_uniform_maps(model: Transformer, heads: Sequence[tuple[int, int]]) -> Change:
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(layer, []).append(head)
+    edits = {layer: _in_head(indices, uniform_maps) for layer, indices in by_layer.items()}
+    return lambda group: edited_maps(model, edits)
+
+
+def _in_head(head: int | list[int], edit: EditMaps) -> EditMaps:
+    """The edit, in some heads of the layer alone."""
+    indices = [head] if isinstance(head, int) else head
+
+    def edited(maps: Tensor) -> Tensor:
+        result = maps.clone()
+        result[:, indices] = edit(maps[:, indices])
+        return result
+
+    return edited

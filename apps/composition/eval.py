@@ -1,0 +1,87 @@
+"""Examine a trained model: ``python -m apps.composition.eval CONFIG [key=value ...]``.
+
+Writes into the folder ``eval`` of the run: ``measures.csv`` (one number a row), ``causal.csv`` and
+``probes.csv``; prints what they say in short.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from apps.composition.causal import causal_effects
+from apps.composition.data import build_dataset
+from apps.composition.heads import Circuit
+from apps.composition.measures import build_groups, measure, summarise
+from apps.composition.probes import probe_circuit
+from apps.composition.runs import load_run
+from apps.composition.settings import EvalConfig
+from nanollama.entrypoint import run_main
+
+
+def run(config: EvalConfig) -> None:
+    """Measure, test and probe the newest checkpoint of a run."""
+    trained, model, checkpoint = load_run(config.run)
+    data = trained.data
+    groups = build_groups(data, build_dataset(data), config.measures)
+    rows = list(measure(model, data, groups, config.measures.heads))
+    summary = summarise(rows, data)
+    print(f"{checkpoint}: {model.n_params():,} parameters")
+    print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
+    folder = config.folder
+    tasks = [task.implementation for task in data.tasks]
+    write_csv(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
+
+    circuit = circuit_of(summary)
+    tested = [group for group in groups if group.split == config.measures.splits[0]]
+    if all(group.is_iteration for group in tested):
+        effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
+        print_table(effects)
+        write_csv(folder / "causal.csv", effects)
+    if circuit is not None:
+        probes = [asdict(result) for result in probe_circuit(model, tested, circuit)]
+        print_table(probes)
+        write_csv(folder / "probes.csv", probes)
+    print(f"Wrote {folder}")
+
+
+def circuit_of(summary: dict[str, float]) -> Circuit | None:
+    """The circuit that `summarise` found; None in a model of one layer, or where nothing is iterated."""
+    if "circuit_score" not in summary:
+        return None
+    places = [(int(summary[f"{name}_layer"]), int(summary[f"{name}_head"])) for name in ("eoi", "iteration")]
+    return Circuit(summary["circuit_score"], *places)
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Columns as wide as they need to be."""
+    lines = [list(rows[0])] + [
+        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    print()
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """One row a line, under the names of the first."""
+    listed = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(listed[0]))
+        writer.writeheader()
+        writer.writerows(listed)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(EvalConfig, run, argv, "Measure a trained model, test its circuit, probe its MLPs.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
