@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
-from nanollama.report.runs import SampleDialog
+from nanollama.report.runs import SampleDialog, printable
 from nanollama.report.style import to_inline_svg
 from nanollama.report.tables import Table
 
@@ -118,5 +118,6 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
         sections=shown,
         footer=footer,
         css=Markup((files / "page.css").read_text(encoding="utf-8")),
+        printable=printable,
         svg_of=lambda picture: svgs[id(picture)],
     )

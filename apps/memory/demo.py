@@ -1,0 +1,125 @@
+"""The demo: one model learns to ask a database, one memorises; which of them knows people it never met?
+
+``python -m apps.memory.demo [CONFIG] [key=value ...]`` writes the data, trains both models, examines them and
+leaves table, figures and one page in ``runs/demo``. Safe to interrupt and run again: what is finished stays.
+Exit code 0 if the expected recall comes out, 1 if not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from apps.memory import train
+from apps.memory.dataset.generate import count_people, write_dialogs, write_people
+from apps.memory.dataset.paths import dialogs_path, people_path
+from apps.memory.dataset.sql_db import ensure_database
+from apps.memory.demo_report import ARMS, Arm, Verdict, judge, write_report
+from apps.memory.demo_settings import DemoConfig
+from apps.memory.recall import build_recall
+from apps.memory.samples import sample_dialogs
+from apps.memory.settings import MemoryConfig
+from nanollama.config import config_hash
+from nanollama.entrypoint import run_main
+from nanollama.errors import EXIT_FAILED
+from nanollama.model import build_model
+from nanollama.monitor.checkpoint import find_checkpoint, load_weights
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.log import RunLog
+from nanollama.report.runs import DIALOGS, read_run
+from nanollama.report.runs import write_dialogs as write_samples
+
+DEFAULT_CONFIG = "apps/memory/config/demo.yaml"
+EXAMINATION = "examination.json"
+LOG = "log.txt"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or ("=" in arguments[0] and not arguments[0].startswith("config=")):
+        arguments = [DEFAULT_CONFIG, *arguments]
+    missed: list[Verdict] = []
+
+    def run_and_judge(config: DemoConfig) -> None:
+        missed.extend(verdict for verdict in run(config) if not verdict.holds)
+
+    code = run_main(
+        DemoConfig, run_and_judge, arguments, "Compare a model that asks with one that memorises."
+    )
+    return code or (EXIT_FAILED if missed else code)
+
+
+def run(config: DemoConfig) -> list[Verdict]:
+    """Do what is not done yet, and show all of it; returns what came out beside what was expected."""
+    began = time.perf_counter()
+    settings = (config.in_tool, config.in_weight)
+    configs = [config.arm(arm, name) for arm, name in zip(settings, ARMS, strict=True)]
+    config.folder.mkdir(parents=True, exist_ok=True)
+    log = RunLog(config.folder / LOG)
+    log.say(f"Demo in {config.folder}: data, two models, one comparison.")
+    _write_data(config, log)
+    arms = []
+    for name, arm in zip(ARMS.values(), configs, strict=True):
+        log.say(
+            f"{name}: training on {arm.data.n_people:,} people, {arm.training.n_steps:,} steps "
+            f"(lines also in {arm.folder / 'log.txt'})"
+        )
+        train.run(arm)
+        measures = _examine(config, arm, name, log)
+        arms.append(Arm(name, arm, read_run(arm.folder, name), measures))
+    verdicts = judge(config.expected, arms)
+    page = write_report(config.folder, arms, verdicts, log)
+    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
+    log.say(f"Done in {minutes} min {seconds} s. Everything is on one page: {page}")
+    return verdicts
+
+
+def _write_data(config: DemoConfig, log: RunLog) -> None:
+    """People, both kinds of dialogs and the database, where they are not there yet."""
+    root, n_people = config.data_root, config.n_people
+    began = time.perf_counter()
+    writers = {
+        people_path(root): lambda: write_people(root, n_people),
+        dialogs_path(root, "qa"): lambda: write_dialogs(root, "qa", n_people),
+        dialogs_path(root, "qatool"): lambda: write_dialogs(root, "qatool", n_people),
+    }
+    for path, write in writers.items():
+        if path.exists() and count_people(path) >= n_people:
+            log.say(f"kept {path}: it holds {count_people(path):,} people")
+        else:
+            log.say(str(write()))
+    log.say(f"database: {ensure_database(root, n_people)}")
+    log.say(f"data of {n_people:,} people in {time.perf_counter() - began:.1f} s")
+
+
+def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> dict[str, Any]:
+    """The final examination of a trained model, kept in its folder beside sample dialogs."""
+    path = arm.folder / EXAMINATION
+    examined = {"config_hash": config_hash(arm), "recall": config.recall.model_dump(mode="json")}
+    if path.exists():
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if {key: kept.get(key) for key in examined} == examined:
+            log.say(f"{name}: examined before, see {path}")
+            return kept["measures"]
+    log.say(f"{name}: examining on {config.recall.n_people:,} people of each set, four questions each")
+    began = time.perf_counter()
+    # The weights come from the checkpoint; a generator is needed only to build the model around them.
+    model = build_model(arm.model, torch.Generator().manual_seed(0))
+    load_weights(find_checkpoint(arm.folder), model)
+    model.eval()
+    with build_recall(arm.model_copy(update={"recall": config.recall})) as recall, torch.no_grad():
+        measures = recall.evaluate(model, arm.training.n_steps)
+    write_samples(arm.folder / DIALOGS, sample_dialogs(arm, model))
+    write_atomically(path, json.dumps({**examined, "measures": measures}, indent=2) + "\n")
+    log.say(f"{name}: examined in {time.perf_counter() - began:.1f} s")
+    return measures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
