@@ -43,8 +43,9 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    flops = f", at most {_flops(total)}" if total else ""
     time = f", about {_time(total * rate)} one after another" if rate else ""
-    yield f"{len(rows)} runs in {plan.folder}, at most {_flops(total)}{time}"
+    yield f"{len(rows)} runs in {plan.folder}{flops}{time}"
 
 
 class _Costs:

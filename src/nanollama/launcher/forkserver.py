@@ -29,6 +29,8 @@ from nanollama.errors import EXIT_FAILED
 
 Main = Callable[[list[str]], int]
 
+LAZY = ("torch._dynamo",)
+"""What torch imports when the first optimizer is made: seconds that every run would spend anew."""
 PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
@@ -156,6 +158,8 @@ def main(argv: Sequence[str]) -> int:
         sys.path.insert(0, os.getcwd())
     try:
         run = importlib.import_module(argv[0]).main
+        for name in LAZY if "torch" in sys.modules else ():
+            importlib.import_module(name)
     except Exception as error:
         message = {"broken": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         os.write(replies, json.dumps(message).encode() + b"\n")

@@ -34,7 +34,7 @@ class Plan:
         folder: of the grid, or of its only run.
         module: has the ``main(argv) -> int`` that a run is.
         runs: in the order in which they should be started; at least one.
-        is_grid: are there, or could there be, several runs?
+        seed_key: the key that seeds of a grid are values of; None for a run alone.
         overwrite: start anew, removing what earlier runs wrote.
         local: how runs share this machine.
         slurm: what Slurm is asked for.
@@ -44,7 +44,7 @@ class Plan:
     folder: Path
     module: str
     runs: Sequence[GridRun]
-    is_grid: bool
+    seed_key: str | None
     overwrite: bool
     local: LocalConfig
     slurm: SlurmConfig
@@ -101,7 +101,7 @@ def read_plan(argv: Sequence[str]) -> Plan:
         folder=folder,
         module=module,
         runs=runs,
-        is_grid=section is not None,
+        seed_key=None if section is None else build_config(grid.GridConfig, section).seed_key,
         overwrite=keys.overwrite,
         local=keys.local,
         slurm=keys.slurm,
@@ -115,7 +115,7 @@ def read_grid(argv: Sequence[str]) -> Plan:
         UserError: as for `read_plan`, or there is no grid.
     """
     plan = read_plan(argv)
-    if not plan.is_grid:
+    if plan.seed_key is None:
         raise UserError(
             f"The config of '{plan.name}' has no section `grid`: add one, or run it alone with "
             f"`python -m {plan.module}`."

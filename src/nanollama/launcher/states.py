@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nanollama.config import dump_config
-from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
+from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR
 from nanollama.launcher.grid import GridRun
+from nanollama.monitor import checkpoint
+from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.run_folder import METRICS, RESULT, check_config, remove_run
 from nanollama.wording import shorten
 
@@ -43,6 +45,7 @@ class Launch:
         exit_code: of the process, negative for a signal; None while it runs or waits.
         reason: why it failed, in one line.
         queued: does Slurm hold the run, to start it (again)?
+        n_stalled: attempts in a row, up to this one, that were stopped before they could save a step more.
     """
 
     n_attempts: int = 0
@@ -53,6 +56,7 @@ class Launch:
     exit_code: int | None = None
     reason: str = ""
     queued: bool = False
+    n_stalled: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,16 +132,32 @@ def write_config(run: GridRun) -> Path:
 
 def begin_attempt(folder: Path, pid: int, job: str = "") -> Launch:
     """Note that a process has begun to run a run."""
-    before = read_launch(folder)
+    before = read_launch(folder) or Launch()
     launch = Launch(
-        n_attempts=(before.n_attempts if before else 0) + 1,
+        n_attempts=before.n_attempts + 1,
         host=socket.gethostname(),
         pid=pid,
         job=job,
         began=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        n_stalled=before.n_stalled,
     )
     write_launch(folder, launch)
     return launch
+
+
+def is_finished(folder: Path) -> bool:
+    """Does a run folder hold the result of a run that came to its end?"""
+    return _read_json(folder / RESULT).get("status") == "finished"
+
+
+def was_preempted(folder: Path) -> bool:
+    """Does a run folder hold the result of a run that was asked to stop?"""
+    return _read_json(folder / RESULT).get("status") == "preempted"
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the newest checkpoint of a run, 0 when there is none."""
+    return max(Checkpointer(folder / checkpoint.FOLDER).steps(), default=0)
 
 
 def forget(folder: Path) -> None:
@@ -168,11 +188,12 @@ def describe_exit(exit_code: int) -> str:
 
 
 def failure_reason(folder: Path, exit_code: int) -> str:
-    """One line that says why an attempt failed: the last it printed, or the signal that ended it."""
-    if exit_code < 0:
-        return describe_exit(exit_code)
+    """One line that says why an attempt failed: its message, or how it ended and what it printed last."""
     lines = [line.strip() for line in tail(folder / OUTPUT) if line.strip()]
-    return shorten(lines[-1], 300) if lines else describe_exit(exit_code)
+    if exit_code < 0 or not lines:
+        return describe_exit(exit_code)
+    told = exit_code in (EXIT_FAILED, EXIT_USER_ERROR)
+    return shorten(lines[-1] if told else f"{describe_exit(exit_code)} after: {lines[-1]}", 300)
 
 
 def tail(path: Path) -> Sequence[str]:

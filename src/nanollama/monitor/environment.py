@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -18,20 +19,21 @@ from nanollama.precision import CPUINFO
 
 PACKAGES = ("nanollama", "torch", "numpy", "safetensors", "pydantic")
 GIT_TIMEOUT_SECONDS = 10
+SNAPSHOT_FILE, SNAPSHOT_VARIABLE = "snapshot.json", "NANOLLAMA_SNAPSHOT"
 MAX_DIFF_CHARS = 1_000_000
 
 
 def describe_environment(device: torch.device, world_size: int) -> dict[str, Any]:
     """Everything that is not in the config and can change a result, as plain JSON values.
 
-    The commit and the diff are those of the repository around the working directory; null without one.
+    The commit and the diff are those of the code: of the repository around the working directory, or of the
+    copy of it that a launcher has made.
     """
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "commit": _git("rev-parse", "HEAD"),
-        "diff": _diff(),
+        **_code_of_this_process(),
         "hardware": {
             "platform": platform.platform(),
             "cpu": _cpu_name(),
@@ -42,6 +44,20 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
             "world_size": world_size,
         },
     }
+
+
+def describe_code() -> dict[str, str | None]:
+    """Commit and diff of the repository around the working directory; null without one."""
+    return {"commit": _git("rev-parse", "HEAD"), "diff": _diff()}
+
+
+def _code_of_this_process() -> dict[str, str | None]:
+    """That of the working directory, or of the copy that a launcher made and noted in `SNAPSHOT_FILE`."""
+    note = os.environ.get(SNAPSHOT_VARIABLE)
+    if note is None:
+        return describe_code()
+    code: dict[str, str | None] = json.loads(Path(note).read_text(encoding="utf-8"))
+    return code
 
 
 def _version(package: str) -> str | None:

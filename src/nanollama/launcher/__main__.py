@@ -1,0 +1,8 @@
+"""``python -m nanollama.launcher CONFIG``: submit to Slurm."""
+
+import sys
+
+from nanollama.launcher.slurm import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The verbs of ``nanollama grid``: what has become of a grid, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nanollama.errors import EXIT_OK, UserError
+from nanollama.launcher.local import inspect_all, run_missing
+from nanollama.launcher.plan import read_grid
+from nanollama.launcher.screen import state_lines, summarise
+from nanollama.launcher.states import OUTPUT
+
+
+def status(argv: Sequence[str]) -> int:
+    """Print how many runs are in which state, and each that is not finished."""
+    plan = read_grid(argv)
+    states = inspect_all(plan)
+    print(f"{plan.folder}: {summarise(states)}")
+    for line in state_lines(states):
+        print(line)
+    return EXIT_OK
+
+
+def retry(argv: Sequence[str]) -> int:
+    """Run again what has failed, and nothing else."""
+    return run_missing(read_grid(argv), lambda state: state.kind == "failed")
+
+
+def logs(argv: Sequence[str], run: str) -> int:
+    """Print what the processes of a run printed."""
+    plan = read_grid(argv)
+    path = plan.find(run).folder / OUTPUT
+    try:
+        print(path.read_text(encoding="utf-8", errors="replace"), end="")
+    except FileNotFoundError:
+        raise UserError(f"The run '{run}' has printed nothing yet: {path} is not there.") from None
+    return EXIT_OK
+
+
+def results(argv: Sequence[str], out: str | None = None) -> int:
+    """Print mean and interval over seeds of each setting, and write the rows of all runs to a table."""
+    from nanollama.launcher.results import collect, summary_lines, write_table
+
+    plan = read_grid(argv)
+    rows = collect(plan)
+    if not rows:
+        raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
+    path = write_table(rows, plan.folder / "results.csv" if out is None else out)
+    for line in summary_lines(plan, rows):
+        print(line)
+    print(f"{len(rows)} rows of {len(plan.runs)} runs in {path}")
+    return EXIT_OK

@@ -1,0 +1,154 @@
+"""One table of all runs of a grid, and what it says over seeds."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanollama.errors import MissingExtraError, UserError
+from nanollama.launcher.grid import GridRun
+from nanollama.launcher.plan import Plan
+from nanollama.launcher.states import inspect
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import ENVIRONMENT
+from nanollama.wording import show
+
+Row = dict[str, Any]
+
+# Two-sided 95 % quantiles of Student's t, for 1, 2, ... degrees of freedom; beyond, the normal's is close.
+T_QUANTILES = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+NORMAL_QUANTILE = 1.960
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over runs and its 95 % confidence interval, mean -+ half_width (Student's t).
+
+    The half width of a single run is not known: NaN.
+    """
+
+    mean: float
+    half_width: float
+    n: int
+
+    def __str__(self) -> str:
+        spread = "" if math.isnan(self.half_width) else f" +- {self.half_width:.2g}"
+        return f"{self.mean:.4g}{spread}"
+
+
+def collect(plan: Plan) -> list[Row]:
+    """One row for each run that has a result: what varies, how it ended, its measures, its commit."""
+    return [row for run in plan.runs if (row := _row(run))]
+
+
+def _row(run: GridRun) -> Row:
+    state = inspect(run)
+    result = state.result
+    if not result:
+        return {}
+    values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
+    metrics = {name: value for name, value in result.get("metrics", {}).items() if name not in values}
+    facts = {key: result.get(key) for key in ("status", "step", "seconds", "n_params", "config_hash")}
+    return {"run": run.name, **values, **facts, "commit": _commit(run), **metrics}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _commit(run: GridRun) -> str | None:
+    """The commit a run was made with; a plus sign says that files had been changed since."""
+    try:
+        environment = json.loads((run.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    commit = environment.get("commit")
+    return f"{commit}+" if commit and environment.get("diff") else commit
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and 95 % confidence interval of independent measurements."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return Interval(mean, math.nan, n)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    quantile = T_QUANTILES[n - 2] if n - 1 <= len(T_QUANTILES) else NORMAL_QUANTILE
+    return Interval(mean, quantile * deviation / math.sqrt(n), n)
+
+
+def over_seeds(rows: Sequence[Row], settings: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Interval]]:
+    """The intervals of every measure, by setting: the values of the keys ``settings``."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in settings), []).append(row)
+    return {
+        setting: {name: interval(values) for name, values in _measures(members, settings).items()}
+        for setting, members in groups.items()
+    }
+
+
+def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[float]]:
+    measures: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and name not in settings:
+                measures.setdefault(name, []).append(value)
+    return measures
+
+
+def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
+    """One line for each setting, with the mean of each measure over its finished seeds."""
+    settings = [key for key in plan.runs[0].values if key != plan.seed_key]
+    hidden = {plan.seed_key, "step", "seconds"}
+    finished = [row for row in rows if row["status"] == "finished"]
+    for setting, measures in over_seeds(finished, settings).items():
+        words = " ".join(f"{key}={show(value)}" for key, value in zip(settings, setting, strict=True))
+        shown = (f"{name} {measures[name]}" for name in measures if name not in hidden)
+        n = max((measure.n for measure in measures.values()), default=0)
+        yield f"{words or 'all'} ({n} run{'s' if n > 1 else ''}): {', '.join(shown)}"
+
+
+def write_table(rows: Sequence[Mapping[str, Any]], out: str | Path) -> Path:
+    """Write rows as CSV or Parquet, by the ending of the path.
+
+    Raises:
+        UserError: another ending, or the file cannot be written.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    path = Path(out)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    try:
+        if path.suffix == ".csv":
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_atomically(path, text.getvalue())
+        elif path.suffix == ".parquet":
+            _write_parquet({name: [row.get(name) for row in rows] for name in columns}, path)
+        else:
+            raise UserError(f"The table '{path}' has an unknown ending: expected .csv or .parquet.")
+    except OSError as error:
+        raise UserError(f"The table {path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def _write_parquet(columns: Mapping[str, Sequence[Any]], path: Path) -> None:
+    try:
+        arrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "parquet") from error
+    parquet.write_table(arrow.table(dict(columns)), path)

@@ -1,0 +1,51 @@
+"""The code as it was when a job was submitted: a copy of all tracked files, with uncommitted changes.
+
+A queued job may start days later; it runs this copy, whatever has been edited since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from nanollama.errors import UserError
+from nanollama.monitor.environment import SNAPSHOT_FILE, describe_code
+
+
+def take_snapshot(folder: Path) -> Path:
+    """Copy the tracked files below the working directory into a new folder, and note their commit and diff.
+
+    Files that are not tracked by git are not part of it; data and runs stay where they are, and jobs find
+    them since they are started in the same working directory.
+
+    Returns:
+        ``folder/code``; beside it lies the note, ``folder/snapshot.json``.
+
+    Raises:
+        UserError: the working directory is not in a git repository.
+    """
+    code = folder / "code"
+    code.mkdir(parents=True)
+    for name in _tracked_files():
+        source, target = Path(name), code / name
+        if source.is_dir() or not os.path.lexists(source):  # a submodule; a file that was deleted
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+    note = folder / SNAPSHOT_FILE
+    note.write_text(json.dumps(describe_code(), indent=2) + "\n", encoding="utf-8")
+    return code
+
+
+def _tracked_files() -> list[str]:
+    try:
+        done = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise UserError(
+            f"The code to submit cannot be copied: {Path.cwd()} is not in a git repository; run "
+            "`git init && git add .` at the root of your code, and this command there."
+        ) from None
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
