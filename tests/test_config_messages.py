@@ -300,7 +300,7 @@ class Steps(Config):
 
     at: dict[int, float] = Field({}, description="Values by step.")
     sources: tuple[Source, ...] = Field((Source(kind="qa"),), min_length=1, description="Sections.")
-    pair: tuple[int, int] = Field((0, 0), description="Two numbers.")
+    pair: tuple[int, str] = Field((0, ""), description="A number and a text.")
     paths: tuple[ConfigPath, ...] = Field((Path("x"),), min_length=1, description="Paths.")
 
 
@@ -308,11 +308,11 @@ def test_keys_of_mappings_and_fixed_lists() -> None:
     path = write("at: {100: 1}\n")
     assert load_config(Steps, [path]).at == {100: 1.0}
     assert problems([path, "at.x=1"], Steps) == ["command line: at.x=1: expected an integer, got 'x'."]
-    assert problems([path, "pair=[1, x]"], Steps) == [
-        "command line: pair=[1, x]: pair.1: expected an integer, got 'x'."
+    assert problems([path, "pair=[1, 2]"], Steps) == [
+        "command line: pair=[1, 2]: pair.1: expected a text, got 2."
     ]
     assert problems([path, "pair=[1]"], Steps) == [
-        "command line: pair=[1]: pair.1: entry is missing; expected an integer."
+        "command line: pair=[1]: pair.1: entry is missing; expected a text."
     ]
     assert problems([path, "paths=[a, 3]"], Steps) == [
         "command line: paths=[a, 3]: paths.1: expected a path, got 3."

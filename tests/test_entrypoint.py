@@ -152,13 +152,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", [["--help"], ["toy.yaml", "--dry-run"]])  # more and less than a buffer
 @pytest.mark.usefixtures("environment")
 def test_a_reader_that_leaves_is_no_error(
-    program: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+    program: list[str], argv: list[str], unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with subprocess.Popen(
-        [*program, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
