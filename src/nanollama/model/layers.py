@@ -57,7 +57,7 @@ def rotate(heads: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """Turn (B, H, T, K) by the tables of `Rotary`."""
     cos, sin = tables
     first, second = heads.chunk(2, dim=-1)
-    return heads * cos + torch.cat([second, first], dim=-1) * sin
+    return (heads * cos + torch.cat([second, first], dim=-1) * sin).to(heads.dtype)
 
 
 class Attention(nn.Module):
