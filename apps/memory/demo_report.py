@@ -18,7 +18,7 @@ from nanollama.monitor.files import write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.report.command import FORMATS, write_page
 from nanollama.report.figures import plot_bars, plot_curves
-from nanollama.report.page import Block, Dialogs, Folded, Picture, Section, Words
+from nanollama.report.page import Block, Dialogs, Folded, Picture, Section
 from nanollama.report.runs import RunRecord, SampleDialog, printable
 from nanollama.report.sections import loss_pictures, origin_blocks, speed_blocks
 from nanollama.report.style import save_figure
@@ -54,10 +54,20 @@ class Arm:
 
 @dataclass(frozen=True)
 class Verdict:
-    """An expectation beside what came out."""
+    """A share of right answers beside what it should be."""
 
-    text: str
+    what: str
+    bound: str
+    recall: float
     holds: bool
+
+    @property
+    def word(self) -> str:
+        """The verdict itself."""
+        return "as expected" if self.holds else "MISSED"
+
+    def __str__(self) -> str:
+        return f"{self.word}: recall of {self.what}: expected {self.bound}, got {self.recall:.4f}"
 
 
 def judge(expected: Expected, arms: Sequence[Arm]) -> list[Verdict]:
@@ -65,9 +75,9 @@ def judge(expected: Expected, arms: Sequence[Arm]) -> list[Verdict]:
     in_tool, in_weight = (arm.measures for arm in arms)
     return [
         _at_least("in-tool, trained people", in_tool["recall_trained"], expected.in_tool_trained),
-        _at_least("in-tool, people never trained on", in_tool["recall_unseen"], expected.in_tool_unseen),
+        _at_least("in-tool, unseen people", in_tool["recall_unseen"], expected.in_tool_unseen),
         _at_least("in-weight, trained people", in_weight["recall_trained"], expected.in_weight_trained),
-        _at_most("in-weight, people never trained on", in_weight["recall_unseen"], expected.in_weight_unseen),
+        _at_most("in-weight, unseen people", in_weight["recall_unseen"], expected.in_weight_unseen),
     ]
 
 
@@ -80,7 +90,7 @@ def write_report(folder: Path, arms: Sequence[Arm], verdicts: Sequence[Verdict],
     table = comparison_table(arms)
     _print_summary(table, arms)
     for verdict in verdicts:
-        log.say(verdict.text)
+        log.say(str(verdict))
     write_atomically(folder / "table.md", table.to_markdown())
     write_atomically(folder / "table.csv", table.to_csv())
     pictures = [recall_picture(arms), curves_picture(arms)]
@@ -107,6 +117,12 @@ def comparison_table(arms: Sequence[Arm]) -> Table:
     return Table(caption, ("", *(arm.name for arm in arms)), tuple(rows))
 
 
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """One row an expectation."""
+    rows = [(verdict.what, verdict.bound, f"{verdict.recall:.4f}", verdict.word) for verdict in verdicts]
+    return Table("What had to come out.", ("recall", "expected", "got", "verdict"), tuple(rows))
+
+
 def recall_picture(arms: Sequence[Arm]) -> Picture:
     """Recall of both models on the three sets, as bars."""
     rows = [
@@ -129,7 +145,7 @@ def recall_picture(arms: Sequence[Arm]) -> Picture:
 def curves_picture(arms: Sequence[Arm]) -> Picture:
     """Recall on trained and on other people while the models learn."""
     rows = [
-        {"run": f"{arm.name}, {SET_NAMES[name]}", "step": row["step"], "recall": row[f"recall_{name}"]}
+        {"run": f"{arm.name}, {name}", "step": row["step"], "recall": row[f"recall_{name}"]}
         | {end: row.get(f"recall_{name}_{end}") for end in ("low", "high")}
         for arm in arms
         for name in ("trained", "unseen")
@@ -157,8 +173,7 @@ def _sections(
 ) -> list[Section]:
     runs = [arm.run for arm in arms]
     bars, curves = pictures
-    examined = [Words(verdict.text) for verdict in verdicts]
-    results: list[Block] = [table, *_details(arms), bars, *examined]
+    results: list[Block] = [table, *_details(arms), bars, verdict_table(verdicts)]
     dialogs = [Dialogs(arm.name, tuple(arm.run.dialogs)) for arm in arms]
     return [
         Section("Results", tuple(results)),
@@ -244,15 +259,9 @@ def _bits(arm: Arm) -> Any:
     return None if arm.config.data.uses_tool else arm.measures.get("bits_per_parameter")
 
 
-def _at_least(what: str, value: float, bound: float) -> Verdict:
-    return _verdict(what, value, f"at least {bound:g}", value >= bound)
+def _at_least(what: str, recall: float, bound: float) -> Verdict:
+    return Verdict(what, f"at least {bound:g}", recall, recall >= bound)
 
 
-def _at_most(what: str, value: float, bound: float) -> Verdict:
-    return _verdict(what, value, f"at most {bound:g}", value <= bound)
-
-
-def _verdict(what: str, value: float, bound: str, holds: bool) -> Verdict:
-    return Verdict(
-        f"{'as expected' if holds else 'MISSED'}: recall, {what}: expected {bound}, got {value:.4f}", holds
-    )
+def _at_most(what: str, recall: float, bound: float) -> Verdict:
+    return Verdict(what, f"at most {bound:g}", recall, recall <= bound)

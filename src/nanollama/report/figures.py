@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanollama.report.style import COLOURS, LINE_STYLES, figure_style
+from nanollama.report.style import COLOURS, INK, LINE_STYLES, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 
 MAX_MARKED_POINTS = 30
+MAX_LEGEND_CHARACTERS = 76
+"""What fits on one line of a legend."""
+LEGEND_MARK_CHARACTERS = 8
+"""Room that the mark before each name takes."""
 
 
 def plot_curves(
@@ -98,7 +102,13 @@ def plot_bars(
                 [max(0.0, row[high] - row[y]) for row in points],
             ]
             bars = axes.bar(
-                places, heights, width * 0.9, yerr=reach, capsize=3, color=_look(number)[0], label=name
+                places,
+                heights,
+                width * 0.9,
+                yerr=reach,
+                error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3},
+                color=_look(number)[0],
+                label=name,
             )
             axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=9)
         axes.set_xticks(range(len(categories)), categories)
@@ -148,4 +158,5 @@ def _look(number: int) -> tuple[str, str]:
 def _legend(axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     if handles:
-        axes.figure.legend(handles, names, loc="outside upper left", ncols=3)
+        n_columns = max(1, MAX_LEGEND_CHARACTERS // (max(map(len, names)) + LEGEND_MARK_CHARACTERS))
+        axes.figure.legend(handles, names, loc="outside upper left", ncols=n_columns)

@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", "-.", ":")
 SIZE_INCHES = (6.4, 3.6)
 
-_INK = "#1b1f24"
+INK = "#1b1f24"
 _SETTINGS: dict[Any, Any] = {
     "figure.figsize": SIZE_INCHES,
     "figure.constrained_layout.use": True,
@@ -28,17 +28,18 @@ _SETTINGS: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
     "text.parse_math": False,  # names come from configs: a dollar is a dollar
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": _INK,
+    "axes.axisbelow": True,
+    "grid.color": INK,
     "grid.alpha": 0.15,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "pdf.fonttype": 42,
@@ -83,7 +84,7 @@ def to_inline_svg(figure: Figure, prefix: str) -> str:
     with figure_style():
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     # Sized by the page: the viewBox alone keeps the proportions.
     svg = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", svg)
     svg = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", svg)
