@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+import sqlalchemy
 
 SUPERUSER = "postgres"
 
@@ -37,8 +38,6 @@ class Server:
     def execute(
         self, *statements: str, database: str = "people", rows: list[dict[str, str]] | None = None
     ) -> None:
-        import sqlalchemy
-
         with self._connect(database) as connection:
             for statement in statements:
                 connection.execute(sqlalchemy.text(statement), rows)
@@ -48,9 +47,7 @@ class Server:
             return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
 
     @contextmanager
-    def _connect(self, database: str) -> Iterator[Any]:
-        import sqlalchemy
-
+    def _connect(self, database: str) -> Iterator[sqlalchemy.Connection]:
         engine = sqlalchemy.create_engine(self.url(database, SUPERUSER), isolation_level="AUTOCOMMIT")
         try:
             with engine.connect() as connection:

@@ -51,7 +51,9 @@ def test_every_value_of_every_person_is_found(open_tool: OpenTool) -> None:
         ("", "error: no request, write it in a block fenced by ```"),
         (find("Ann\0Bell"), "error: message with a character that is no text"),
         (find("Ann\ud800"), "error: message with a character that is no text"),
-        (find("A" * 1000), "error: message longer than 1000 characters"),
+        (find("Ann\rBell"), "error: write FIND attribute FOR name"),
+        (find("A" * (1000 - len(find("")))), "unknown name"),
+        (find("A" * (1001 - len(find("")))), "error: message longer than 1000 characters"),
     ],
 )
 def test_what_is_not_found_is_said_in_one_sentence(open_tool: OpenTool, message: str, text: str) -> None:
@@ -135,6 +137,11 @@ def test_a_large_batch_takes_few_queries(
     batch = [find(PEOPLE[index % len(PEOPLE)][0]) for index in range(5000)]
     assert all(reply.ok for reply in tool.reply(batch))
     assert len(queries) == 5  # 2003 different names, 500 a query
+
+
+def test_steps_are_not_counted_for_a_batch_of_names(open_tool: OpenTool) -> None:
+    tool = open_tool(limits=Limits(max_steps=1000))
+    assert all(reply.ok for reply in tool.reply([find(person[0]) for person in PEOPLE]))
 
 
 def test_a_loose_column_still_finds_names_to_the_letter_in_any_batch(

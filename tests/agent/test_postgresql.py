@@ -40,7 +40,6 @@ SETUP = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    pytest.importorskip("psycopg")
     try:
         with running_server() as server:
             server.execute("CREATE DATABASE people", database="postgres")

@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -116,6 +117,26 @@ def test_no_request_takes_much_memory(path: Path, open_tool: Callable[..., Tool]
     replies = tool.answer(batch)
     assert peak_megabytes() - before < MAX_MEGABYTES
     assert language == "find" or "error: the query takes too long, ask for one name" in replies
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are listed on Linux")
+def test_sorting_makes_no_temporary_file(
+    path: Path, open_tool: Callable[..., Tool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+
+    def look_around() -> float:
+        """The clock of the tool, which it reads every some thousand steps."""
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                seen.add(os.readlink(f"/proc/self/fd/{number}"))
+        return 0.0
+
+    tool = open_tool(path=path, language="sql")
+    monkeypatch.setattr(time, "monotonic", look_around)
+    tool.reply(list(greedy_selects()))
+    assert str(path) in seen
+    assert not [name for name in seen if "etilqs" in name]  # what SQLite calls its temporary files
 
 
 def greedy_selects() -> Iterator[str]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from agent_people import ATTRIBUTES, PEOPLE, find, write_people
 from hostile_requests import HostileRequests
 
 from nanollama.agent import DatabaseConfig, Reply, Tool, build_tool
+from nanollama.agent.sqlalchemy_database import _reason
 from nanollama.errors import MissingExtraError, UserError
-
-pytest.importorskip("sqlalchemy")
 
 OpenTool = Callable[..., Tool]
 
@@ -33,6 +35,18 @@ def test_replies_are_those_of_the_tool_on_sqlite(open_tool: OpenTool, people_fil
     assert tool.role == "database"
     assert tool.reply(batch) == expected
     assert [tool.reply([message])[0] for message in batch[-200:]] == expected[-200:]
+
+
+def test_twins_are_told(tmp_path: Path, open_tool: OpenTool) -> None:
+    path = tmp_path / "twins.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE people (name TEXT, age INTEGER)")
+        connection.execute("INSERT INTO people VALUES ('Ann', 7), ('Bob', 8), ('Ann', 9)")
+    tool = open_tool(url=f"sqlite:///{path}", attributes=["age"])
+    assert tool.answer([find("Ann", "age"), find("Bob", "age")]) == [
+        "error: several rows have this name",
+        "8",
+    ]
 
 
 def test_closed_tool_says_so_and_closes_twice(open_tool: OpenTool, people_file: Path) -> None:
@@ -93,7 +107,6 @@ def test_missing_sqlalchemy_names_the_extra() -> None:
 def test_unreachable_server_is_refused_without_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("psycopg")
     monkeypatch.setenv("PASSWORD_OF_TEST", "hunter2/@:%")
     url = f"postgresql+psycopg://reader:${{PASSWORD_OF_TEST}}@/people?host={tmp_path}"
     with pytest.raises(UserError, match=r"reader:\*\*\*@.*' cannot be used: connection .* failed") as caught:
@@ -112,3 +125,10 @@ def test_lost_sqlite_file_is_an_error_reply(
     with caplog.at_level(logging.WARNING):
         assert tool.reply([find("Ann Bell")]) == [Reply("error: the database failed", ok=False)]
     assert "There is no database file" in caplog.text
+
+
+def test_reason_is_one_line_without_the_password() -> None:
+    error = sqlalchemy.exc.OperationalError("SELECT", {}, Exception("no hunter2 here.\nDETAIL: hunter2"))
+    url = sqlalchemy.make_url("mysql://me@localhost/people")
+    assert _reason(error, url) == "no hunter2 here"
+    assert _reason(error, url.set(password="hunter2")) == "no *** here"

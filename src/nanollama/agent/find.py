@@ -69,11 +69,11 @@ def _look_up(names: Sequence[str], fetch: Fetch) -> dict[str, Row | RequestError
             continue
         own: dict[
             str, Row | RequestError
-        ] = {}  # a column may compare loosely and return other chunks' names too
+        ] = {}  # apart: a column that compares loosely finds a row in two chunks
         for row in rows:
             name = text_of(row[0])
             own[name] = RequestError("several rows have this name") if name in own else row
-        found.update((name, own[name]) for name in chunk if name in own)
+        found.update(own)
     return found
 
 

@@ -127,10 +127,8 @@ def run_statement(
     """
     meter.start(max_steps)
     try:
-        cursor = connection.execute(statement, tuple(values))
-        rows = cursor.fetchmany(max_rows + 1)
-        cursor.close()  # a statement left in the middle would hold its memory
-    except (sqlite3.Error, sqlite3.Warning) as error:
+        rows = connection.execute(statement, tuple(values)).fetchmany(max_rows + 1)
+    except (sqlite3.Error, sqlite3.Warning) as error:  # a Warning, in Python 3.10, for a second statement
         raise RequestError(TOO_SLOW if meter.stopped else error) from None
     except MemoryError:  # what Python makes of some of SQLite's limits
         raise RequestError("the query is too large") from None
