@@ -1,0 +1,208 @@
+"""Dialogs per second of training: ours beside a loop around Hugging Face's Llama of the same size.
+
+All contestants learn the same batches of 128 dialogs of the memory study, in turn, step by step in one run,
+so that a slow moment of the machine hits all alike: ``python -m benchmarks.training_speed [--steps N]
+[--compile]``.
+
+    plain   Llama, every dialog padded to 256 tokens, float32: the loop one writes first
+    dynamic Llama, padded to the longest dialog of the batch; float32 or bfloat16, compiled with ``--compile``
+    ours    what `apps.memory.train` runs: logits where the loss looks, two micro-batches ordered by length
+
+Goals at d_model 128 x 6 layers: at least 6 (qa) and 2 (qatool) times `plain`, 2 and 1.5 times the best
+`dynamic`; at d_model 36 x 2 layers 5 and 1.6 times `plain`, 2 and 1.5 times the best `dynamic`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from apps.memory.dataset.dialogs import DialogKind, make_dialog
+from apps.memory.dataset.people import ATTRIBUTES, people
+from nanollama.data.dialogs import DialogSource
+from nanollama.data.stream import DocumentStream
+from nanollama.distributed import open_world
+from nanollama.learner import Learner
+from nanollama.loss import next_token_loss
+from nanollama.model import TransformerConfig, build_model
+from nanollama.optim import OptimizerConfig
+from nanollama.precision import Precision
+from nanollama.tokenizer import ByteTokenizer
+
+BATCH_SIZE = 128
+N_PEOPLE = 2000
+PADDED_LEN = 256
+N_WARM = 2  # steps not counted; compiled contestants also meet their shapes here
+
+
+class Size(NamedTuple):
+    """Shape of the models."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+
+
+SIZES = (Size(36, 2, 2), Size(128, 6, 8))
+KINDS: tuple[DialogKind, ...] = ("qa", "qatool")
+Step = Callable[[int], None]
+
+
+def read(kind: DialogKind) -> DialogSource:
+    """The dialogs of the first people."""
+    asked = itertools.product(people(0, N_PEOPLE), ATTRIBUTES)
+    dialogs = (make_dialog(person, attribute, kind).messages for person, attribute in asked)
+    return DialogSource(dialogs, ByteTokenizer())
+
+
+def ours(size: Size, source: DialogSource, precision: Precision, compile_model: bool = False) -> Step:
+    """A step of our loop, making the batch included."""
+    config = TransformerConfig(
+        vocab_size=260, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads
+    )
+    stream = DocumentStream([source], BATCH_SIZE, seed=0)
+    model = build_model(config, torch.Generator().manual_seed(0))
+    with open_world("cpu") as world:
+        learner = Learner(
+            model,
+            next_token_loss,
+            OptimizerConfig(),
+            world,
+            precision=precision,
+            n_accumulation=2,
+            compile_model=compile_model,
+        )
+
+    def step(number: int) -> None:
+        learner.backward(stream.batch(number))
+        learner.clip()
+        learner.update(1e-3)
+
+    return step
+
+
+def hugging_face(
+    size: Size, source: DialogSource, padded_len: int | None, bfloat16: bool, compile_model: bool = False
+) -> Step:
+    """A step of the loop one writes around `LlamaForCausalLM`."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=260,
+        hidden_size=size.d_model,
+        intermediate_size=4 * size.d_model,
+        num_hidden_layers=size.n_layers,
+        num_attention_heads=size.n_heads,
+        max_position_embeddings=512,
+    )
+    llama: nn.Module = LlamaForCausalLM(config)
+    optimizer = torch.optim.AdamW(llama.parameters(), lr=1e-3, fused=True)
+    run = torch.compile(llama) if compile_model else llama
+    stream = DocumentStream([source], BATCH_SIZE, seed=0)
+
+    def step(number: int) -> None:
+        batch = pad([source.document(index) for _, index in stream.rows(number)], padded_len)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = run(input_ids=batch[0], attention_mask=batch[1], labels=batch[2]).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(llama.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def pad(documents: Sequence[tuple[Tensor, Tensor]], padded_len: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, attention mask and labels (-100 where there is no loss), each (B, T)."""
+    seq_len = padded_len or max(len(ids) for ids, _ in documents)
+    input_ids = torch.zeros(len(documents), seq_len, dtype=torch.int64)
+    attention_mask = torch.zeros_like(input_ids)
+    labels = torch.full_like(input_ids, -100)
+    for row, (ids, mask) in enumerate(documents):
+        tokens = torch.as_tensor(ids)
+        input_ids[row, : len(ids)] = tokens
+        attention_mask[row, : len(ids)] = 1
+        labels[row, : len(ids)] = torch.where(torch.as_tensor(mask), tokens, -100)
+    return input_ids, attention_mask, labels
+
+
+def contestants(size: Size, source: DialogSource, with_compile: bool) -> dict[str, Step]:
+    """All loops of a comparison, by name."""
+    steps = {
+        "plain": hugging_face(size, source, PADDED_LEN, bfloat16=False),
+        "dynamic float32": hugging_face(size, source, None, bfloat16=False),
+        "dynamic bfloat16": hugging_face(size, source, None, bfloat16=True),
+        "ours float32": ours(size, source, "float32"),
+        "ours bfloat16": ours(size, source, "bfloat16"),
+    }
+    if with_compile:
+        steps |= {
+            "dynamic float32 compiled": hugging_face(size, source, None, False, compile_model=True),
+            "dynamic bfloat16 compiled": hugging_face(size, source, None, True, compile_model=True),
+            "ours bfloat16 compiled": ours(size, source, "bfloat16", compile_model=True),
+        }
+    return steps
+
+
+def measure(
+    n_steps: int = 5, with_compile: bool = False, sizes: Sequence[Size] = SIZES
+) -> list[dict[str, object]]:
+    """A row a contestant: dialogs per second (median over steps) and the ratio of the row's times."""
+    rows: list[dict[str, object]] = []
+    for size, kind in itertools.product(sizes, KINDS):
+        torch.manual_seed(0)  # the initial weights of the Hugging Face models
+        source = read(kind)
+        steps = contestants(size, source, with_compile)
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for number in range(N_WARM + n_steps):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step(number)
+                seconds[name].append(time.perf_counter() - start)
+        medians = {name: statistics.median(times[N_WARM:]) for name, times in seconds.items()}
+        best = min(value for name, value in medians.items() if not name.startswith("ours"))
+        rows += [
+            {
+                "d_model": size.d_model,
+                "n_layers": size.n_layers,
+                "kind": kind,
+                "loop": name,
+                "dialogs_per_second": BATCH_SIZE / value,
+                "times_plain": medians["plain"] / value,
+                "times_best_hugging_face": best / value,
+            }
+            for name, value in medians.items()
+        ]
+        print_rows(rows[-len(steps) :])
+    return rows
+
+
+def print_rows(rows: Sequence[dict[str, object]]) -> None:
+    """One line a row."""
+    for row in rows:
+        print(
+            f"{row['d_model']:>4} x {row['n_layers']}  {row['kind']:<7} {row['loop']:<26}"
+            f"{row['dialogs_per_second']:>8.0f} dialogs/s  {row['times_plain']:>5.2f} x plain  "
+            f"{row['times_best_hugging_face']:>5.2f} x best",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Training speed beside Hugging Face's Llama.")
+    parser.add_argument("--steps", type=int, default=5, help="steps to time (default 5)")
+    parser.add_argument("--compile", action="store_true", help="compiled loops too: minutes of compiling")
+    arguments = parser.parse_args()
+    measure(arguments.steps, arguments.compile)
+
+
+if __name__ == "__main__":
+    main()
