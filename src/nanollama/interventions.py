@@ -39,7 +39,7 @@ class Intervention(Protocol):
         ...
 
     def check(self, model: nn.Module) -> None:
-        """Raise a `UserError` if it cannot be done to this model; called before the first step."""
+        """Raise a `UserError` if it cannot be done to this model; called before it is due."""
         ...
 
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -126,6 +126,13 @@ def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.P
     return chosen
 
 
+def forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
+    """Set what an optimizer has gathered about a parameter (moments, its count of steps) back to zero."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, torch.Tensor):
+            value.zero_()
+
+
 @dataclass(frozen=True)
 class Freeze:
     """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
@@ -175,7 +182,7 @@ class Reinitialize:
         drawn = dict(fresh.named_parameters())
         for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(drawn[name])
-            optimizer.state.pop(parameter, None)
+            forget(optimizer, parameter)
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         pass
@@ -214,7 +221,7 @@ class Load:
         saved = load_file(find_checkpoint(Path(self.config.run)) / MODEL)
         for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(saved[name])
-            optimizer.state.pop(parameter, None)
+            forget(optimizer, parameter)
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         pass

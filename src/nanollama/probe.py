@@ -3,8 +3,7 @@
 Everything here is a context manager around ordinary forward passes; outside of it a model runs its own fast
 kernels, and after it the model is as it was. Layers and heads count from 0.
 
-Shapes: B rows, H heads, T keys, M queries (T, but fewer in the last layer when only some positions are asked
-for), K head_dim, D d_model.
+Shapes: B rows, H heads, M queries and T keys (M = T unless a cache is used), K head_dim, D d_model.
 """
 
 from __future__ import annotations

@@ -169,8 +169,6 @@ class Loop:
         self.config = config
         self.evaluators = evaluators
         self.interventions = interventions
-        for intervention in interventions:
-            intervention.check(model)
         self.precision = choose_precision(config.precision, run.world.device)
         self.learner = Learner(
             model,
@@ -195,6 +193,9 @@ class Loop:
         run, world = self.run, self.run.world
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
+        for intervention in self.interventions:
+            if intervention.at_step >= step:
+                intervention.check(self.learner.model)
         if step > 0:
             for intervention in self.interventions:
                 if intervention.at_step < step:
