@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanollama.errors import EXIT_OK, UserError
+from nanollama.launcher.attempts import OUTPUT
 from nanollama.launcher.local import inspect_all, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
-from nanollama.launcher.states import OUTPUT
 
 
 def status(argv: Sequence[str]) -> int:

@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED
-from nanollama.launcher.forkserver import redirect
-from nanollama.launcher.states import (
+from nanollama.launcher.attempts import (
     LAUNCH_CONFIG,
     OUTPUT,
     Launch,
@@ -30,6 +29,7 @@ from nanollama.launcher.states import (
     was_preempted,
     write_launch,
 )
+from nanollama.launcher.forkserver import redirect
 
 JOB = "job.json"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
@@ -92,15 +92,17 @@ class Place:
 
 def main(argv: Sequence[str]) -> int:
     """Run one run of a submission to its end or next stop; the exit code."""
+    requests = Requests()
     spec, place = JobSpec.read(Path(argv[0])), Place.here()
     folder = Path(spec.folders[place.task])
     redirect(str(folder / OUTPUT) if place.node == 0 else str(folder / f"output.{place.node}.txt"))
     before = saved_step(folder)
     launch = begin_attempt(folder, os.getpid(), place.job) if place.node == 0 else None
-    code, asked = run_child(child_command(spec, place, folder))
+    code = requests.run(child_command(spec, place, folder))
     if launch is None:
         return code
-    return conclude(folder, launch, place.job, code, asked=asked, n_steps=saved_step(folder) - before)
+    n_steps = saved_step(folder) - before
+    return conclude(folder, launch, place.job, code, asked=requests.heard, n_steps=n_steps)
 
 
 def child_command(spec: JobSpec, place: Place, folder: Path) -> list[str]:
@@ -127,22 +129,28 @@ def _meeting_point(spec: JobSpec, place: Place) -> list[str]:
     ]
 
 
-def run_child(command: Sequence[str]) -> tuple[int, bool]:
-    """Run a command and pass on requests to stop; its exit code, and whether there was such a request."""
-    heard: list[int] = []
-    child: list[subprocess.Popen[bytes]] = []
+class Requests:
+    """Requests to stop: heard from the moment this is made, and passed on to the run."""
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        if child:
-            child[0].terminate()
+    def __init__(self) -> None:
+        self.heard = False
+        self._child: subprocess.Popen[bytes] | None = None
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._hear)
 
-    for number in STOP_SIGNALS:
-        signal.signal(number, hear)
-    child.append(subprocess.Popen(command, preexec_fn=_ignore_user_signals))
-    if heard:
-        child[0].terminate()
-    return child[0].wait(), bool(heard)
+    def run(self, command: Sequence[str]) -> int:
+        """Run a command to its end; its exit code, negative for a signal."""
+        if self.heard:
+            return EXIT_PREEMPTED
+        self._child = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
+        if self.heard:  # while it was started
+            self._child.terminate()
+        return self._child.wait()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+        if self._child is not None:
+            self._child.terminate()
 
 
 def _ignore_user_signals() -> None:

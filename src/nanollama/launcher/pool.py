@@ -15,15 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.launcher.attempts import OUTPUT, Launch, begin_attempt, failure_reason, write_launch
 from nanollama.launcher.grid import GridRun
-from nanollama.launcher.states import (
-    OUTPUT,
-    Launch,
-    begin_attempt,
-    failure_reason,
-    write_config,
-    write_launch,
-)
+from nanollama.launcher.states import write_config
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 SECONDS_BETWEEN_LOOKS = 0.5

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
+from nanollama.launcher.attempts import Launch, last_row
 from nanollama.launcher.grid import GridRun
-from nanollama.launcher.states import KINDS, Launch, State, last_row
+from nanollama.launcher.states import KINDS, State
 
 N_FAILED_SHOWN = 10
 SECONDS_BETWEEN_FRAMES = 0.5

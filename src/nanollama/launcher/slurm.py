@@ -23,22 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
 from nanollama.errors import EXIT_OK, MissingExtraError, UserError
+from nanollama.launcher.attempts import LAUNCH, Launch, read_launch, write_launch
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.job import JobSpec
 from nanollama.launcher.local import prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.snapshot import take_snapshot
-from nanollama.launcher.states import (
-    LAUNCH,
-    Launch,
-    check_folder,
-    forget,
-    inspect,
-    read_launch,
-    write_config,
-    write_launch,
-)
+from nanollama.launcher.states import check_folder, forget, inspect, write_config
 from nanollama.monitor.environment import SNAPSHOT_FILE, SNAPSHOT_VARIABLE
 from nanollama.wording import suggest
 
