@@ -1,6 +1,6 @@
 """How long it takes to write all data of the memory study: people, biographies, both kinds of dialogs, SQL.
 
-Runs the command users run, in a temporary folder that is removed: ``python benchmarks/data_speed.py [N]``.
+Runs the command users run, in a temporary folder that is removed: ``python -m benchmarks.data_speed [N]``.
 Aim: at most 15 s and 1 GiB for all 169,556 people on two cores.
 """
 
@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.row import Row
 
 SCRIPT = Path(__file__).parents[1] / "apps/memory/scripts/generate_data.sh"
 N_PEOPLE = 169_556
@@ -26,6 +28,18 @@ def measure(n_people: int = N_PEOPLE) -> dict[str, float]:
         n_bytes = sum(path.stat().st_size for path in Path(root).rglob("*") if path.is_file())
     peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # Linux counts in KiB
     return {"n_people": n_people, "seconds": seconds, "peak_rss_mib": peak_mib, "disk_bytes": n_bytes}
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """For `make bench`."""
+    n_people = 1000 if quick else N_PEOPLE
+    row = measure(n_people)
+    work = f"all data of {n_people:,} people"
+    aims = (None, None) if quick else (15.0, 1024.0)
+    return [
+        Row(f"{work}, time", row["seconds"], "s", aims[0], "aim"),
+        Row(f"{work}, peak memory", row["peak_rss_mib"], "MiB", aims[1], "aim"),
+    ]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,15 +98,28 @@ def _write_data(config: DemoConfig, log: RunLog) -> None:
     log.say(f"data of {n_people:,} people in {time.perf_counter() - began:.1f} s")
 
 
-def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> dict[str, Any]:
+def examined_with(config: DemoConfig, arm: MemoryConfig) -> dict[str, Any]:
+    """What an examination depends on, kept beside its measures."""
+    return {"config_hash": config_hash(arm), "recall": config.recall.model_dump(mode="json")}
+
+
+def kept_examination(folder: Path, made_with: Mapping[str, Any]) -> dict[str, float] | None:
+    """The measures of an earlier examination made with the same things, if there is one."""
+    path = folder / EXAMINATION
+    if not path.exists():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    same = all(kept.get(key) == value for key, value in made_with.items())
+    return kept["measures"] if same else None
+
+
+def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> dict[str, float]:
     """The final examination of a trained model, kept in its folder beside sample dialogs."""
-    path = arm.folder / EXAMINATION
-    examined = {"config_hash": config_hash(arm), "recall": config.recall.model_dump(mode="json")}
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if {key: kept.get(key) for key in examined} == examined:
-            log.say(f"{name}: examined before, see {path}")
-            return kept["measures"]
+    made_with = examined_with(config, arm)
+    kept = kept_examination(arm.folder, made_with)
+    if kept is not None:
+        log.say(f"{name}: examined before, see {arm.folder / EXAMINATION}")
+        return kept
     log.say(f"{name}: examining on {config.recall.n_people:,} people of each set, four questions each")
     began = time.perf_counter()
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
@@ -116,7 +129,8 @@ def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> d
     with build_recall(arm.model_copy(update={"recall": config.recall})) as recall, torch.no_grad():
         measures = recall.evaluate(model, arm.training.n_steps)
     write_samples(arm.folder / DIALOGS, sample_dialogs(arm, model))
-    write_atomically(path, json.dumps({**examined, "measures": measures}, indent=2) + "\n")
+    text = json.dumps({**made_with, "measures": measures}, indent=2)
+    write_atomically(arm.folder / EXAMINATION, text + "\n")
     log.say(f"{name}: examined in {time.perf_counter() - began:.1f} s")
     return measures
 

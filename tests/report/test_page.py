@@ -41,8 +41,9 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    tmp_path = tmp_path_factory.mktemp("page")
     dialogs = [sample_dialog(), sample_dialog(is_right=False, answer=EVIL)]
     folders = [write_run(tmp_path / "one", dialogs=dialogs), write_run(tmp_path / "two $<b>&", d_model=64)]
     assert main([*map(str, folders), "--output", str(tmp_path / "page.html")]) == 0

@@ -1,0 +1,87 @@
+"""What the documents promise is there: commands, files, links. CI runs the commands themselves."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nanollama.cli import main as nanollama
+from nanollama.config import load_config
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "docs/glossary.md"]
+
+
+def shell_lines() -> list[str]:
+    """The README's commands, as CI runs them."""
+    spec = importlib.util.spec_from_file_location("run_readme", ROOT / ".ci" / "run_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    lines: list[str] = module.shell_lines((ROOT / "README.md").read_text(encoding="utf-8"))
+    return lines
+
+
+TRAININGS = [line.split("#")[0].split()[3:] for line in shell_lines() if "apps.memory.train" in line]
+
+
+def test_the_readme_starts_with_the_two_commands() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    first = lines[lines.index("```sh") + 1 : lines.index("```")]
+    assert len(first) == 2
+    assert first[0].startswith("git clone ")
+    assert first[1] == "make demo"
+
+
+def test_ci_runs_neither_the_clone_nor_the_demo_of_the_readme() -> None:
+    lines = shell_lines()
+    assert len(TRAININGS) == 2
+    assert not [line for line in lines if "git clone" in line or "make demo" in line]
+
+
+@pytest.mark.parametrize("arguments", TRAININGS, ids=" ".join)
+def test_configs_of_the_readme_are_valid(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from apps.memory.settings import MemoryConfig
+
+    monkeypatch.chdir(ROOT)
+    assert load_config(MemoryConfig, arguments)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_to_files(name: str) -> None:
+    path = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert not [link for link in links if not (path.parent / link).exists()]
+
+
+def test_modules_and_scripts_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    modules = {name.replace(".", "/") for name in re.findall(r"-m (apps\.[a-z_.]+[a-z])", text)}
+    scripts = set(re.findall(r"apps/[\w/]+\.(?:sh|yaml)", text))
+    assert modules
+    assert scripts
+    assert not [name for name in modules if not (ROOT / f"{name}.py").is_file()]
+    assert not [name for name in scripts if not (ROOT / name).is_file()]
+
+
+def test_verbs_of_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    verbs = set(re.findall(r"`?nanollama ([a-z]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+    assert nanollama(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert {"chat", "report", "doctor"} <= verbs - {"is"}
+    assert not [verb for verb in verbs - {"is"} if f" {verb} " not in listed]
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    assert phony is not None
+    finished = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = [line.split()[1] for line in finished.stdout.splitlines()]
+    assert listed == phony[1].split() == ["help", "venv", "demo", "test", "check", "bench"]
