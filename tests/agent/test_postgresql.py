@@ -119,11 +119,14 @@ def test_even_a_superuser_cannot_write(
     assert server.count("log") == 0
 
 
-def test_slow_server_is_stopped(server: Server, open_tool: OpenTool) -> None:
-    tool = open_tool(
-        url=server.url(user=SUPERUSER), table="slow", attributes=["age"], limits=Limits(max_seconds=0.05)
-    )
-    assert tool.answer([find("Ann Bell", "age")]) == ["error: the query takes too long, ask for one name"]
+def test_slow_server_is_stopped(
+    server: Server, open_tool: OpenTool, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = Limits(max_seconds=0.05)
+    tool = open_tool(url=server.url(user=SUPERUSER), table="slow", attributes=["age"], limits=limits)
+    with caplog.at_level(logging.WARNING):
+        assert tool.answer([find("Ann Bell", "age")]) == ["error: the query takes too long, ask for one name"]
+    assert "canceling statement due to statement timeout" in caplog.text
 
 
 @pytest.mark.parametrize("client", ["", "&client_encoding=utf8"])  # the client notices, or the server does

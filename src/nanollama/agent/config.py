@@ -31,7 +31,10 @@ class Limits(Config):
         description="Most steps of SQLite's virtual machine for one SELECT; a look-up takes about 20.",
     )
     max_seconds: float = Field(
-        default=0.5, gt=0, le=60, description="Longest time of one query, for a machine or server that hangs."
+        default=0.5,
+        gt=0,
+        le=60,
+        description="Longest time of a query: of the processor with SQLite, on the clock with a server.",
     )
 
 

@@ -9,8 +9,8 @@ Three fences, one behind the other:
    the first step was run, at a time when neither authorizer nor progress handler stops them.
 2. :func:`fence_in` sets an authorizer on the connection, which allows to read these columns of this table and
    nothing else, and SQLite's own limits.
-3. :class:`Meter` stops a statement after a number of steps. Steps, unlike seconds, do not depend on how busy
-   the machine is: a reply depends on request and database only. Seconds are limited too, should it hang.
+3. :class:`Meter` stops a statement after a number of steps, or of seconds of processor time. Neither depends
+   on how busy the machine is: a reply depends on request and database only.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ class Meter:
 
     def start(self, max_steps: float) -> None:
         """Begin to count, for one statement."""
-        self._deadline = time.monotonic() + self._max_seconds
+        self._deadline = time.thread_time() + self._max_seconds
         self._n_steps_left = max_steps
         self.stopped = False
 
     def _check(self) -> bool:
         self._n_steps_left -= _STEPS_PER_CHECK
-        self.stopped = self._n_steps_left < 0 or time.monotonic() > self._deadline
+        self.stopped = self._n_steps_left < 0 or time.thread_time() > self._deadline
         return self.stopped
 
 

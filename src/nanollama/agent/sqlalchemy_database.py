@@ -37,7 +37,8 @@ class SqlAlchemyDatabaseTool(Tool):
     SELECTs written by a model are not offered: a server's functions reach its files, its network and other
     sessions, and what they may do depends on the account's rights, which are not ours to check.
 
-    A server that fails makes the replies ``error: ...`` and logs a warning. Any thread may use the tool.
+    A server that fails or is too slow makes the replies ``error: ...``, and a warning is logged. Any thread
+    may use the tool.
 
     Raises:
         UserError: the database cannot be reached, or has not the table or columns. Passwords are never shown.
@@ -75,13 +76,12 @@ class SqlAlchemyDatabaseTool(Tool):
         try:
             with self._engine.connect() as connection:
                 return self._select(connection, names)
-        except (exc.DataError, UnicodeError):  # the database's encoding cannot express a name: it has no such
+        except (exc.DataError, UnicodeError):  # a name that the database's encoding cannot express is not in it
             return [row for name in names for row in self._fetch([name])] if len(names) > 1 else []
         except (exc.SQLAlchemyError, UserError) as error:  # the latter: an SQLite file was taken away
-            if getattr(getattr(error, "orig", None), "sqlstate", None) == _QUERY_CANCELED:
-                raise RequestError(TOO_SLOW) from None
             _logger.warning("The database failed: %s", _reason(error, self._engine.url))
-            raise RequestError("the database failed") from None
+            too_slow = getattr(getattr(error, "orig", None), "sqlstate", None) == _QUERY_CANCELED
+            raise RequestError(TOO_SLOW if too_slow else "the database failed") from None
 
     def _select(self, connection: Connection, names: Sequence[str]) -> list[Row]:
         if connection.dialect.name == "postgresql":
