@@ -81,7 +81,7 @@ class Checkpointer:
             "version": VERSION,
             "step": step,
             "config_hash": self.config_hash,
-            "files": {name: _fingerprint(new / name) for name in names},
+            "files": {name: fingerprint(new / name) for name in names},
         }
         write_atomically(new / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         if final.exists():  # a damaged one that was skipped, and whose step has come again
@@ -182,7 +182,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for name, expected in files.items():
         if not (path / name).is_file():
             raise DamagedCheckpoint(f"{name} is missing.")
-        found = _fingerprint(path / name)
+        found = fingerprint(path / name)
         if found["n_bytes"] != expected["n_bytes"]:
             raise DamagedCheckpoint(f"{name} has {found['n_bytes']} bytes, expected {expected['n_bytes']}.")
         if found["sha256"] != expected["sha256"]:
@@ -202,7 +202,8 @@ def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 
 
-def _fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Hash and size of a file, as a manifest lists them."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
