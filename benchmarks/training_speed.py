@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
+from benchmarks.row import Row
 from nanollama.data.dialogs import DialogSource
 from nanollama.data.stream import DocumentStream
 from nanollama.distributed import open_world
@@ -151,57 +153,51 @@ def contestants(size: Size, source: DialogSource, with_compile: bool) -> dict[st
     return steps
 
 
-def measure(
-    n_steps: int = 5, with_compile: bool = False, sizes: Sequence[Size] = SIZES
-) -> list[dict[str, object]]:
-    """A row a contestant: dialogs per second (median over steps) and the ratio of the row's times."""
-    rows: list[dict[str, object]] = []
-    for size, kind in itertools.product(sizes, KINDS):
-        torch.manual_seed(0)  # the initial weights of the Hugging Face models
-        source = read(kind)
-        steps = contestants(size, source, with_compile)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for number in range(N_WARM + n_steps):
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step(number)
-                seconds[name].append(time.perf_counter() - start)
-        medians = {name: statistics.median(times[N_WARM:]) for name, times in seconds.items()}
-        best = min(value for name, value in medians.items() if not name.startswith("ours"))
-        rows += [
-            {
-                "d_model": size.d_model,
-                "n_layers": size.n_layers,
-                "kind": kind,
-                "loop": name,
-                "dialogs_per_second": BATCH_SIZE / value,
-                "times_plain": medians["plain"] / value,
-                "times_best_hugging_face": best / value,
-            }
-            for name, value in medians.items()
-        ]
-        print_rows(rows[-len(steps) :])
-    return rows
+def measure(size: Size, kind: DialogKind, n_steps: int, with_compile: bool) -> dict[str, float]:
+    """Dialogs per second of each contestant, the median over steps that all take in turn."""
+    torch.manual_seed(0)  # the initial weights of the Hugging Face models
+    steps = contestants(size, read(kind), with_compile)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(N_WARM + n_steps):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step(number)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: BATCH_SIZE / statistics.median(times[N_WARM:]) for name, times in seconds.items()}
 
 
-def print_rows(rows: Sequence[dict[str, object]]) -> None:
-    """One line a row."""
-    for row in rows:
-        print(
-            f"{row['d_model']:>4} x {row['n_layers']}  {row['kind']:<7} {row['loop']:<26}"
-            f"{row['dialogs_per_second']:>8.0f} dialogs/s  {row['times_plain']:>5.2f} x plain  "
-            f"{row['times_best_hugging_face']:>5.2f} x best",
-            flush=True,
-        )
+def rows(quick: bool = False) -> list[Row]:
+    """For `make bench`: our fastest loop beside the plain and the best one around Hugging Face's Llama."""
+    if quick:
+        return compare(SIZES[0], "qa", n_steps=1, with_compile=False)
+    chosen = itertools.product(SIZES, KINDS)
+    return [row for size, kind in chosen for row in compare(size, kind, n_steps=7, with_compile=True)]
+
+
+def compare(size: Size, kind: DialogKind, n_steps: int, with_compile: bool) -> list[Row]:
+    """All contestants on one kind of dialogs, said on stderr; the two comparisons that count."""
+    speeds = measure(size, kind, n_steps, with_compile)
+    work = f"train on {kind}, d_model {size.d_model} x {size.n_layers} layers"
+    print(work, file=sys.stderr)
+    for name, speed in speeds.items():
+        print(f"  {name:<26}{speed:>8.0f} dialogs/s", file=sys.stderr, flush=True)
+    ours_best = max((name for name in speeds if name.startswith("ours")), key=speeds.__getitem__)
+    theirs_best = max((name for name in speeds if not name.startswith("ours")), key=speeds.__getitem__)
+    return [
+        Row(f"{work}: {ours_best}", speeds[ours_best], "dialogs/s", speeds[theirs], f"Llama, {theirs}")
+        for theirs in ("plain", theirs_best)
+    ]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Training speed beside Hugging Face's Llama.")
-    parser.add_argument("--steps", type=int, default=5, help="steps to time (default 5)")
+    parser.add_argument("--steps", type=int, default=7, help="steps to time (default 7)")
     parser.add_argument("--compile", action="store_true", help="compiled loops too: minutes of compiling")
     arguments = parser.parse_args()
-    measure(arguments.steps, arguments.compile)
+    for size, kind in itertools.product(SIZES, KINDS):
+        for row in compare(size, kind, arguments.steps, arguments.compile):
+            print(f"{row.work}: {row.ratio:.2f} times {row.compared_with}", flush=True)
 
 
 if __name__ == "__main__":
