@@ -1,16 +1,18 @@
 """What a model makes of dialogs whose right course is known, most of them without decoding.
 
-If each token of the assistant is the most likely one after the tokens before it, and the tool replies what the
-dialog says it replies, then greedy decoding writes exactly this dialog: one forward pass over it tells. Where the
-model departs from the dialog, what comes before is certain, and decoding goes on from there. Logits that rounding
-could put in another order (`nanollama.inference.TIE`) count as a departure, so every completion is the one that
-`generate` returns for the dialog's prompt.
+If each token of the assistant is the most likely one after the tokens before it, and the tool replies what
+the dialog says it replies, then greedy decoding writes exactly this dialog: one forward pass over it tells.
+Where the model departs from the dialog, what comes before is certain, and decoding goes on from there. Logits
+that rounding could put in another order (`nanollama.inference.TIE`) count as a departure, so every completion
+is the one that `generate` returns for the dialog's prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch.nn.functional as F
@@ -25,13 +27,12 @@ N_ROWS = 64
 """Dialogs in one forward pass: enough to keep the processor busy, few enough for its caches."""
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What a model made of a dialog.
 
     Args:
         completion: what it writes after the dialog's prompt.
-        loss_nats: (n,) float32, cross entropy of each token that the assistant writes in the dialog as it should be.
+        loss_nats: (n,) float32, cross entropy of each token the assistant should write.
     """
 
     completion: Completion
@@ -58,7 +59,7 @@ def attempt_dialogs(
         batch_size: dialogs decoded side by side.
 
     Raises:
-        ValueError: a dialog has no prompt, does not end with the assistant, or is longer than the model can read.
+        ValueError: a dialog has no prompt, does not end with the assistant, or is too long for the model.
     """
     encoded = [_encode(tokenizer, messages, model.config.max_seq_len) for messages in dialogs]
     with evaluating(model):
@@ -92,7 +93,7 @@ def attempt_dialogs(
 
 @dataclass(frozen=True)
 class _Reading:
-    """For each token of the assistant, (n,): would decoding surely write it, and its cross entropy in nats."""
+    """For each token of the assistant, (n,): would decoding surely write it, and its cross entropy."""
 
     is_certain: np.ndarray
     loss_nats: np.ndarray
@@ -146,7 +147,7 @@ def _ask(
     calls = [
         (index, request.content, reply.content)
         for index, messages in enumerate(dialogs)
-        for request, reply in zip(messages, messages[1:], strict=False)
+        for request, reply in pairwise(messages)
         if (request.role, reply.role) == (tokenizer.assistant, tool.role)
     ]
     replies = tool.reply([request for _, request, _ in calls])

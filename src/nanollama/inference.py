@@ -1,12 +1,12 @@
 """Greedy decoding of many dialogs side by side, with a tool that answers while they are written.
 
-The assistant's turn ends with a special token. ``<end>`` finishes the dialog. The token of the tool's role hands
-over to the tool: the text of the turn is the request, the bytes of the reply and ``<assistant>`` are given to the
-model, and it writes on. Any other special token is one that only a user may write: it finishes the dialog as
-malformed. A dialog that reaches its limit of tokens is finished as cut off.
+The assistant's turn ends with a special token. ``<end>`` finishes the dialog. The token of the tool's role
+hands over to the tool: the text of the turn is the request, the bytes of the reply and ``<assistant>`` are
+given to the model, and it writes on. Any other special token is not the assistant's to write: it finishes the
+dialog as malformed. A dialog that reaches its limit of tokens is finished as cut off.
 
-What is written does not depend on how it is computed. The most likely token is the one of `most_likely_token`,
-which reads a dialog alone and whole. Side by side and with a cache, logits differ in their last bits, and so could
+What is written does not depend on how it is computed. The next token is the one of `most_likely_token`, which
+reads a dialog alone and whole. Side by side and with a cache, logits differ in their last bits, and so could
 the choice between two tokens that are as good as equal: there, `most_likely_token` is asked.
 
 Shapes: B lanes (dialogs side by side), T tokens, V vocabulary.
@@ -65,7 +65,7 @@ def generate(
         tokenizer: names the special tokens.
         prompts: ids so far; the assistant holds the pen, at the beginning of its turn or within it.
         tool: answers all requests of a step in one batch; ``None``: handing over is malformed.
-        max_new_tokens: longest continuation, replies counted; the model's ``max_seq_len`` bounds the whole.
+        max_new_tokens: longest continuation, replies counted; the model's ``max_seq_len`` bounds what it reads.
         batch_size: dialogs side by side.
 
     Raises:
@@ -83,10 +83,11 @@ def generate_one(
     *,
     max_new_tokens: int,
 ) -> Completion:
-    """What `generate` writes after one prompt, in the plainest way: no cache, a whole forward pass a token."""
+    """What `generate` writes after one prompt, in the plainest way: without a cache, a whole pass a token."""
     turns = _Turns(tokenizer, tool)
     limit = token_limit(model, prompt, max_new_tokens)
-    ids, replies = list(prompt), []
+    ids = list(prompt)
+    replies: list[Reply] = []
     with evaluating(model):
         while len(ids) < limit:
             token = most_likely_token(model, ids)
@@ -132,7 +133,7 @@ def token_limit(model: Transformer, prompt: Sequence[int], max_new_tokens: int) 
     Raises:
         ValueError: the prompt is empty or leaves no room.
     """
-    limit = min(len(prompt) + max_new_tokens, model.config.max_seq_len)
+    limit = min(len(prompt) + max_new_tokens, model.config.max_seq_len + 1)  # the last token is not read
     if not 0 < len(prompt) < limit:
         raise ValueError(f"A prompt of {len(prompt)} tokens leaves no room below the limit of {limit}.")
     return limit
@@ -246,8 +247,8 @@ class _Lanes:
         """Read one token of each lane; logits (B, V) after it."""
         position = self.cache.lengths[:, None]
         logits = self.model(self.tokens.gather(1, position), cache=self.cache)
-        lengths = self.cache.lengths + self.alive
-        self.cache.advance(self.alive.long(), int(lengths[self.alive].max()))
+        longest = int((self.cache.lengths + self.alive).max())
+        self.cache.advance(self.alive.long(), longest)
         return logits[:, 0]
 
     def _choose(self, logits: Tensor) -> Tensor:
@@ -289,6 +290,7 @@ class _Lanes:
         completion = self.completions[self.origin[lane]]
         completion.ids, completion.ending = ids, ending
         self.alive[lane] = False
+        self.cache.lengths[lane] = 0  # until it leaves it stays there, out of the way
 
     def _compact(self) -> None:
         """Let finished lanes leave, once that saves more than it costs: they are half of the batch."""

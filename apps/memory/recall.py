@@ -1,0 +1,237 @@
+"""Recall: what a model answers when it is asked about people it knows, and about people it never met.
+
+Answers are decoded greedily, with the live database. One is right if the model ended the dialog and its last
+message ends with ``<answer>.``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from torch import nn
+
+from apps.memory.capacity import capacity, value_loss_nats
+from apps.memory.dataset.dialogs import Dialog, DialogKind, make_dialog
+from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, Population, people
+from apps.memory.dataset.sql_db import ensure_database
+from apps.memory.settings import MemoryConfig, RecallConfig
+from apps.memory.sources import build_tokenizer
+from nanollama.agent import Reply, Tool, build_tool
+from nanollama.errors import UserError
+from nanollama.expected import attempt_dialogs
+from nanollama.inference import Ending
+from nanollama.model.transformer import Transformer
+from nanollama.seeds import named_seed
+from nanollama.statistics import wilson_interval
+from nanollama.tokenizer import ByteTokenizer, Message
+
+
+class Answer(NamedTuple):
+    """What a model made of one question.
+
+    Args:
+        question: the dialog as it should be.
+        messages: the dialog as it went.
+        replies: what the database said in it.
+        ending: how it ended.
+        is_right: did the model give the answer?
+        loss_nats: (n,) cross entropy of the tokens the assistant should write.
+    """
+
+    question: Dialog
+    messages: tuple[Message, ...]
+    replies: tuple[Reply, ...]
+    ending: Ending
+    is_right: bool
+    loss_nats: np.ndarray
+
+
+class RecallEvaluator:
+    """Asks the same questions at every evaluation.
+
+    Args:
+        questions: dialogs as they should be, by the name of their set.
+        tokenizer: of the model.
+        tool: the database; None where answers are known by heart.
+        config: how many tokens a dialog may take and how many dialogs are decoded at once.
+        n_people_learned: how many people the model learned by heart; ``trained`` is a sample of them, from
+            which its capacity is reckoned.
+    """
+
+    def __init__(
+        self,
+        questions: Mapping[str, Sequence[Dialog]],
+        tokenizer: ByteTokenizer,
+        tool: Tool | None,
+        config: RecallConfig,
+        n_people_learned: int | None = None,
+    ) -> None:
+        self.questions = questions
+        self._tokenizer = tokenizer
+        self._tool = tool
+        self._config = config
+        self._n_people_learned = n_people_learned
+
+    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Measures of each set, see `summarise`; of in-weight models also `capacity`."""
+        assert isinstance(model, Transformer)
+        return self.summarise(self.ask(model), model.n_params())
+
+    def ask(self, model: Transformer) -> dict[str, list[Answer]]:
+        """Every question, answered, by set."""
+        flat = [dialog for dialogs in self.questions.values() for dialog in dialogs]
+        attempts = iter(
+            attempt_dialogs(
+                model,
+                self._tokenizer,
+                [dialog.messages for dialog in flat],
+                self._tool,
+                max_new_tokens=self._config.max_new_tokens,
+                batch_size=self._config.batch_size,
+            )
+        )
+        answers: dict[str, list[Answer]] = {}
+        for name, dialogs in self.questions.items():
+            answers[name] = []
+            for dialog in dialogs:
+                completion, loss_nats = next(attempts)
+                messages = tuple(self._tokenizer.decode_dialog(completion.ids))
+                is_right = completion.ending == "end" and is_answered(dialog, messages)
+                answers[name].append(
+                    Answer(
+                        dialog, messages, tuple(completion.replies), completion.ending, is_right, loss_nats
+                    )
+                )
+        return answers
+
+    def summarise(self, answers: Mapping[str, Sequence[Answer]], n_params: int) -> dict[str, float]:
+        """All measures of all answers, with the set's name in theirs."""
+        measures: dict[str, float] = {}
+        for name, of_set in answers.items():
+            measures |= summarise(of_set, name, uses_tool=self._tool is not None)
+        if self._n_people_learned is not None and "trained" in answers:
+            losses = [
+                value_loss_nats(answer.question.answer, answer.loss_nats) for answer in answers["trained"]
+            ]
+            measures |= capacity(losses, self._n_people_learned, n_params)
+        return measures
+
+
+def is_answered(question: Dialog, messages: Sequence[Message]) -> bool:
+    """Does the last message, the assistant's, end with the answer and a full stop?"""
+    role, content = messages[-1]
+    return role == "assistant" and content.endswith(f"{question.answer}.")
+
+
+def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str, float]:
+    """Measures of a set of answers.
+
+    Returns:
+        with ``name`` for the set: ``recall_name``, the share of right answers, ``recall_name_low`` and
+        ``recall_name_high``, its 95 % Wilson interval; ``recall_name_attribute``, the share by attribute;
+        ``tool_use_name``, the share of dialogs that asked the database; ``valid_calls_name``, the share of
+        requests that were well formed and found a value (NaN without any); ``loss_name_nats``, the mean
+        cross entropy of the tokens the assistant should write; ``n_prompts_name``.
+    """
+    rights = [answer.is_right for answer in answers]
+    low, high = wilson_interval(sum(rights), len(rights))
+    measures = {f"recall_{name}": _share(rights), f"recall_{name}_low": low, f"recall_{name}_high": high}
+    for attribute in ATTRIBUTES:
+        of_attribute = [answer.is_right for answer in answers if answer.question.attribute == attribute]
+        measures[f"recall_{name}_{attribute}"] = _share(of_attribute)
+    if uses_tool:
+        calls = [reply.ok for answer in answers for reply in answer.replies]
+        measures[f"tool_use_{name}"] = _share([bool(answer.replies) for answer in answers])
+        measures[f"valid_calls_{name}"] = _share(calls)
+    losses = np.concatenate([answer.loss_nats for answer in answers])
+    measures[f"loss_{name}_nats"] = float(losses.mean(dtype=np.float64))
+    measures[f"n_prompts_{name}"] = len(answers)
+    return measures
+
+
+@contextmanager
+def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
+    """The evaluator of a run, with its database open; the SQLite file is made if it is missing.
+
+    Raises:
+        UserError: the database cannot be used, a set has too few people, or right dialogs would be cut off.
+    """
+    tokenizer, learned, uses_tool = build_tokenizer(), config.data.n_people, config.data.uses_tool
+    kind: DialogKind = "qatool" if uses_tool else "qa"
+    chosen = {name: choose_people(name, learned, config.recall) for name in config.recall.sets}
+    questions: dict[str, list[Dialog]] = {
+        name: [
+            make_dialog(person, attribute, kind, config.data.language)
+            for person in of_set
+            for attribute in ATTRIBUTES
+        ]
+        for name, of_set in chosen.items()
+    }
+    _check_lengths(questions, tokenizer, config)
+    with ExitStack() as stack:
+        tool = None
+        if uses_tool:
+            if config.database.url is None:
+                ensure_database(config.data_root, min(N_PEOPLE, _pool("unseen", learned, config.recall).stop))
+            tool = build_tool(config.database.tool_config(config.data_root, config.data.language))
+            stack.callback(tool.close)
+        yield RecallEvaluator(questions, tokenizer, tool, config.recall, None if uses_tool else learned)
+
+
+def choose_people(name: str, n_people_learned: int, config: RecallConfig) -> list[Person]:
+    """The people of a set to ask about, in order of their number: a function of the seed alone.
+
+    They are drawn from the people learned about (all of them, if that is fewer than asked for), or from as
+    many that were not.
+
+    Raises:
+        UserError: too few people were left out of the training.
+    """
+    pool = _pool(name, n_people_learned, config)
+    if pool.stop > N_PEOPLE:
+        raise UserError(
+            f"recall.n_people = {config.n_people} people of the set '{name}' are asked about, but "
+            f"data.n_people = {n_people_learned} leaves {N_PEOPLE - n_people_learned} never shown."
+        )
+    generator = np.random.Generator(np.random.Philox(named_seed(config.seed, f"recall/{name}")))
+    n_chosen = min(config.n_people, len(pool))
+    indices = np.sort(generator.choice(len(pool), n_chosen, replace=False)) + pool.start
+    population: Population = "new" if name == "new_names" else "train"
+    return [person for index in indices.tolist() for person in people(index, index + 1, population)]
+
+
+def _pool(name: str, n_people_learned: int, config: RecallConfig) -> range:
+    """Numbers of the people a set is drawn from, in their population."""
+    if name == "trained":
+        return range(n_people_learned)
+    n_others = max(n_people_learned, config.n_people)
+    if name == "new_names":
+        return range(min(n_others, N_PEOPLE))
+    n_left = N_PEOPLE - n_people_learned
+    return range(n_people_learned, n_people_learned + max(config.n_people, min(n_others, n_left)))
+
+
+def _check_lengths(
+    questions: Mapping[str, Sequence[Dialog]], tokenizer: ByteTokenizer, config: MemoryConfig
+) -> None:
+    """No question may be one that no model could answer."""
+    for dialog in (dialog for dialogs in questions.values() for dialog in dialogs):
+        n_tokens = len(tokenizer.encode_dialog(dialog.messages))
+        n_new = n_tokens - len(tokenizer.encode_prompt(dialog.messages[:1]))
+        if n_new > config.recall.max_new_tokens:
+            raise UserError(
+                f"recall.max_new_tokens = {config.recall.max_new_tokens} is too small: a right dialog has "
+                f"{n_new} tokens after its question."
+            )
+        if n_tokens - 1 > config.model.max_seq_len:
+            raise UserError(
+                f"model.max_seq_len = {config.model.max_seq_len} is too small: a right dialog has "
+                f"{n_tokens - 1} tokens to read."
+            )
+
+
+def _share(outcomes: Sequence[bool]) -> float:
+    return sum(outcomes) / len(outcomes) if outcomes else float("nan")
