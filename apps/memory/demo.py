@@ -8,6 +8,7 @@ Exit code 0 if the expected recall comes out, 1 if not.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.demo_report import ARMS, Arm, Verdict, judge, write_report
 from apps.memory.demo_settings import DemoConfig
 from apps.memory.recall import build_recall
-from apps.memory.samples import sample_dialogs
+from apps.memory.samples import pick_samples
 from apps.memory.settings import MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
@@ -32,8 +33,7 @@ from nanollama.model import build_model
 from nanollama.monitor.checkpoint import find_checkpoint, load_weights
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.log import RunLog
-from nanollama.report.runs import DIALOGS, read_run
-from nanollama.report.runs import write_dialogs as write_samples
+from nanollama.report.runs import DIALOGS, read_run, write_samples
 
 DEFAULT_CONFIG = "apps/memory/config/demo.yaml"
 EXAMINATION = "examination.json"
@@ -126,10 +126,11 @@ def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> d
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
     model = build_model(arm.model, torch.Generator().manual_seed(0))
     load_weights(find_checkpoint(arm.folder), model)
-    model.eval()
-    with build_recall(arm.model_copy(update={"recall": config.recall})) as recall, torch.no_grad():
-        measures = recall.evaluate(model, arm.training.n_steps)
-    write_samples(arm.folder / DIALOGS, sample_dialogs(arm, model))
+    with build_recall(arm.model_copy(update={"recall": config.recall})) as recall:
+        answers = recall.ask(model)
+        found = recall.summarise(answers, model.n_params())
+    measures = {key: value for key, value in found.items() if math.isfinite(value)}
+    write_samples(arm.folder / DIALOGS, pick_samples(answers))
     text = json.dumps({**made_with, "measures": measures}, indent=2)
     write_atomically(arm.folder / EXAMINATION, text + "\n")
     log.say(f"{name}: examined in {time.perf_counter() - began:.1f} s")

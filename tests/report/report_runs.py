@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nanollama.report.runs import DIALOGS, SampleDialog, write_dialogs
+from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
 from nanollama.tokenizer import Message
 
 EVIL = "<script>alert(1)</script> & \"'</pre></style>"
@@ -34,7 +34,7 @@ def write_run(
         result = {"status": "finished", "step": 100, "seconds": 50.0, "n_params": 39788}
         (folder / "result.json").write_text(json.dumps(result))
     if dialogs:
-        write_dialogs(folder / DIALOGS, list(dialogs))
+        write_samples(folder / DIALOGS, list(dialogs))
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 from report_runs import EVIL, sample_dialog, write_run
 
 from nanollama.errors import UserError
-from nanollama.report.runs import DIALOGS, SampleDialog, read_dialogs, read_run, read_runs, write_dialogs
+from nanollama.report.runs import DIALOGS, SampleDialog, read_samples, read_run, read_runs, write_samples
 from nanollama.tokenizer import Message
 
 
@@ -70,9 +70,9 @@ def test_dialogs_are_read_as_they_were_written(tmp_path: Path) -> None:
     said = f"a\nb\r\nc\u2028d\x85e\x00 {EVIL} \ufffd"
     dialogs = [SampleDialog("t", said, False, (Message("user", said), Message("assistant", "")))]
     path = tmp_path / DIALOGS
-    write_dialogs(path, dialogs)
-    assert read_dialogs(path) == dialogs
+    write_samples(path, dialogs)
+    assert read_samples(path) == dialogs
 
 
 def test_no_file_means_no_dialogs(tmp_path: Path) -> None:
-    assert read_dialogs(tmp_path / DIALOGS) == []
+    assert read_samples(tmp_path / DIALOGS) == []

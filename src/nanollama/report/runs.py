@@ -103,12 +103,12 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         metrics=RowFile(folder / METRICS).read(),
         evals=RowFile(folder / EVALS).read(),
         result=_read_json(folder / RESULT),
-        dialogs=read_dialogs(folder / DIALOGS),
+        dialogs=read_samples(folder / DIALOGS),
     )
 
 
-def write_dialogs(path: Path, dialogs: Sequence[SampleDialog]) -> None:
-    """Write sample dialogs as JSON lines, for `read_dialogs`."""
+def write_samples(path: Path, dialogs: Sequence[SampleDialog]) -> None:
+    """Write sample dialogs as JSON lines, for `read_samples`."""
     rows = (
         {
             "title": dialog.title,
@@ -121,7 +121,7 @@ def write_dialogs(path: Path, dialogs: Sequence[SampleDialog]) -> None:
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_dialogs(path: Path) -> list[SampleDialog]:
+def read_samples(path: Path) -> list[SampleDialog]:
     """Sample dialogs of a run, none when the file is missing.
 
     Raises:

@@ -14,7 +14,7 @@ from apps.memory.demo_report import Arm, Verdict, comparison_table, judge
 from apps.memory.demo_settings import DemoConfig, Expected
 from nanollama.config import load_config
 from nanollama.errors import UserError
-from nanollama.report.runs import RunRecord, read_dialogs
+from nanollama.report.runs import RunRecord, read_samples
 
 ROOT = Path(__file__).parents[3]
 DEMO = "apps/memory/config/demo.yaml"
@@ -45,7 +45,7 @@ def test_the_demo_goes_its_whole_way_and_does_nothing_twice(
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 5
     assert (folder / "table.md").read_text(encoding="utf-8").startswith("|")
-    dialogs = read_dialogs(folder / "with_tool" / "dialogs.jsonl")
+    dialogs = read_samples(folder / "with_tool" / "dialogs.jsonl")
     assert {dialog.title.partition(",")[0] for dialog in dialogs} == {
         "trained person",
         "person never trained on",
