@@ -44,7 +44,7 @@ MAX_PROBLEMS = 20
 MAX_NAME_LENGTH = 80
 N_DIGITS = 6
 
-Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+Values = tuple[Any, ...]
 
 
 class GridConfig(Config):
@@ -63,6 +63,12 @@ class GridConfig(Config):
     exclude: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = Field(
         default=(), description="Runs to leave out: those with all of these values; a list means any of it."
     )
+
+
+class _Holder(Config):
+    """What a grid stands in, for messages that name its keys from the top."""
+
+    grid: GridConfig
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     Raises:
         ConfigError: the grid is empty or contradicts itself, or a run's config is wrong.
     """
-    grid = build_config(GridConfig, section)
+    grid = read_grid_config(section)
     axes = _read_axes(grid, section)
     points = _Exclusions(section, axes).apply(_points(axes, section.place))
     if not points:
@@ -135,6 +141,15 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     problems.check()
     _check_different(runs, section.place)
     return runs
+
+
+def read_grid_config(section: Node) -> GridConfig:
+    """The section ``grid``, validated.
+
+    Raises:
+        ConfigError: every problem of it.
+    """
+    return build_config(_Holder, Node({SECTION: section}, section.place)).grid
 
 
 class _Problems:
@@ -238,6 +253,10 @@ def _check_axes(axes: Sequence[Axis], place: Place) -> None:
         if inner.startswith(f"{outer}."):
             raise ConfigError(f"{place}: grid: '{inner}' is a part of '{outer}'; only one of them can vary.")
     for axis in axes:
+        if not axis.points:
+            raise ConfigError(
+                f"{place}: grid: the key '{axis.keys[0]}' has no values; expected at least one."
+            )
         seen: list[Any] = []
         for point in axis.points:
             values = [node.plain() for node in point]

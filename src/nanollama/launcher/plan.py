@@ -101,7 +101,7 @@ def read_plan(argv: Sequence[str]) -> Plan:
         folder=folder,
         module=module,
         runs=runs,
-        seed_key=None if section is None else build_config(grid.GridConfig, section).seed_key,
+        seed_key=None if section is None else grid.read_grid_config(section).seed_key,
         overwrite=keys.overwrite,
         local=keys.local,
         slurm=keys.slurm,
