@@ -76,7 +76,7 @@ class SqlAlchemyDatabaseTool(Tool):
         try:
             with self._engine.connect() as connection:
                 return self._select(connection, names)
-        except (exc.DataError, UnicodeError):  # a name that the database's encoding cannot express is not in it
+        except (exc.DataError, UnicodeError):  # the encoding cannot express a name: it is not there
             return [row for name in names for row in self._fetch([name])] if len(names) > 1 else []
         except (exc.SQLAlchemyError, UserError) as error:  # the latter: an SQLite file was taken away
             _logger.warning("The database failed: %s", _reason(error, self._engine.url))
