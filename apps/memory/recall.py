@@ -7,7 +7,7 @@ message ends with ``<answer>.``
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,16 @@ class Answer(NamedTuple):
     ending: Ending
     is_right: bool
     loss_nats: np.ndarray
+
+
+class Score(NamedTuple):
+    """A share of right answers, with its 95 % Wilson interval."""
+
+    n_prompts: int
+    n_right: int
+    recall: float
+    low: float
+    high: float
 
 
 class RecallEvaluator:
@@ -136,12 +146,10 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
         requests that were well formed and found a value (NaN without any); ``loss_name_nats``, the mean
         cross entropy of the tokens the assistant should write; ``n_prompts_name``.
     """
-    rights = [answer.is_right for answer in answers]
-    low, high = wilson_interval(sum(rights), len(rights))
-    measures = {f"recall_{name}": _share(rights), f"recall_{name}_low": low, f"recall_{name}_high": high}
+    _, _, recall, low, high = score(answers)
+    measures = {f"recall_{name}": recall, f"recall_{name}_low": low, f"recall_{name}_high": high}
     for attribute in ATTRIBUTES:
-        of_attribute = [answer.is_right for answer in answers if answer.question.attribute == attribute]
-        measures[f"recall_{name}_{attribute}"] = _share(of_attribute)
+        measures[f"recall_{name}_{attribute}"] = score(answers, attribute).recall
     if uses_tool:
         calls = [reply.ok for answer in answers for reply in answer.replies]
         measures[f"tool_use_{name}"] = _share([bool(answer.replies) for answer in answers])
@@ -150,6 +158,12 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
     measures[f"loss_{name}_nats"] = float(losses.mean(dtype=np.float64))
     measures[f"n_prompts_{name}"] = len(answers)
     return measures
+
+
+def score(answers: Sequence[Answer], attribute: str | None = None) -> Score:
+    """How many answers are right: all, or those about one attribute."""
+    rights = [answer.is_right for answer in answers if attribute in (None, answer.question.attribute)]
+    return Score(len(rights), sum(rights), _share(rights), *wilson_interval(sum(rights), len(rights)))
 
 
 @contextmanager
@@ -171,14 +185,32 @@ def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
         for name, of_set in chosen.items()
     }
     _check_lengths(questions, tokenizer, config)
-    with ExitStack() as stack:
-        tool = None
-        if uses_tool:
-            if config.database.url is None:
-                ensure_database(config.data_root, min(N_PEOPLE, _pool("unseen", learned, config.recall).stop))
-            tool = build_tool(config.database.tool_config(config.data_root, config.data.language))
-            stack.callback(tool.close)
+    n_known = min(N_PEOPLE, _pool("unseen", learned, config.recall).stop)
+    with open_tool(config, n_known) as tool:
         yield RecallEvaluator(questions, tokenizer, tool, config.recall, None if uses_tool else learned)
+
+
+@contextmanager
+def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool | None]:
+    """The database that the model of a run asks, None for one that answers by heart.
+
+    Args:
+        config: of the run.
+        n_people: of each population to be found in the SQLite file, which is made or extended if need be.
+
+    Raises:
+        UserError: the database cannot be used.
+    """
+    if not config.data.uses_tool:
+        yield None
+        return
+    if config.database.url is None:
+        ensure_database(config.data_root, n_people)
+    tool = build_tool(config.database.tool_config(config.data_root, config.data.language))
+    try:
+        yield tool
+    finally:
+        tool.close()
 
 
 def choose_people(name: str, n_people_learned: int, config: RecallConfig) -> list[Person]:

@@ -115,4 +115,25 @@ class MemoryConfig(Config):
         return self.run_dir or Path("runs") / self.name
 
 
-CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig}
+class EvalConfig(Config):
+    """An examination of a trained model."""
+
+    study: Literal["memory"] = Field(description="Which study this config belongs to.")
+    run: ConfigPath = Field(
+        description="Folder of a run, whose newest checkpoint is examined, or of one of its checkpoints."
+    )
+    recall: RecallConfig = Field(default=RecallConfig(), description="How it is examined.")
+    data_root: ConfigPath | None = Field(
+        default=None, description="Folder of the database; default: the run's."
+    )
+    database: DatabaseSettings | None = Field(
+        default=None, description="What the model may ask; default: what the run says."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.",
+    )
+
+
+CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig, "eval": EvalConfig}

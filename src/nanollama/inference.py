@@ -65,7 +65,7 @@ def generate(
         tokenizer: names the special tokens.
         prompts: ids so far; the assistant holds the pen, at the beginning of its turn or within it.
         tool: answers all requests of a step in one batch; ``None``: handing over is malformed.
-        max_new_tokens: longest continuation, replies counted; the model's ``max_seq_len`` bounds what it reads.
+        max_new_tokens: longest continuation, replies counted; no more than the model can read.
         batch_size: dialogs side by side.
 
     Raises:

@@ -1,0 +1,142 @@
+"""Examine a trained model: ``python -m apps.memory.eval CONFIG [key=value ...]``.
+
+The same config on the same checkpoint always writes the same folder of the run,
+``evaluations/step_<8 digits>_<hash of the config>``, so no examination overwrites that of another config:
+
+- ``config.yaml``: the examination's config, resolved.
+- ``result.json``: all measures by name, and one row a set and attribute with its interval.
+- ``dialogs.jsonl``: every dialog as it went.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from apps.memory.dataset.people import ATTRIBUTES
+from apps.memory.recall import Answer, build_recall, score
+from apps.memory.settings import EvalConfig, MemoryConfig
+from apps.memory.trained import Trained, load_trained
+from nanollama.config import config_hash, dump_config
+from nanollama.entrypoint import run_main
+from nanollama.monitor.files import write_atomically
+from nanollama.report.runs import SampleDialog, write_samples
+from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+
+FOLDER = "evaluations"  # inside a run folder
+ALL = "all"
+
+
+def run(config: EvalConfig) -> None:
+    """Ask, show, and write down what came out."""
+    trained = load_trained(config.run, [f"training.device={config.device}"])
+    with build_recall(examined_config(config, trained.config)) as recall:
+        n_prompts = sum(map(len, recall.questions.values()))
+        with Console(stderr=True).status(f"asking {n_prompts:,} questions"):
+            answers = recall.ask(trained.model)
+        measures = recall.summarise(answers, trained.model.n_params())
+    rows = [row for name, of_set in answers.items() for row in rows_of(name, of_set)]
+    Console().print(recall_table(trained, measures, rows).to_rich())
+    print(f"wrote {write_results(config, trained, measures, rows, answers)}")
+
+
+def examined_config(config: EvalConfig, of_run: MemoryConfig) -> MemoryConfig:
+    """The run's config, examined as the examination's config says."""
+    changed: dict[str, Any] = {"recall": config.recall}
+    if config.data_root is not None:
+        changed["data_root"] = config.data_root
+    if config.database is not None:
+        changed["database"] = config.database
+    return of_run.model_copy(update=changed)
+
+
+def rows_of(name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """One row for all answers of a set, then one for each attribute."""
+    scores = {ALL: score(answers)} | {attribute: score(answers, attribute) for attribute in ATTRIBUTES}
+    return [
+        {
+            "set": name,
+            "attribute": attribute,
+            "n_prompts": found.n_prompts,
+            "n_right": found.n_right,
+            "recall": found.recall,
+            "recall_low": found.low,
+            "recall_high": found.high,
+        }
+        for attribute, found in scores.items()
+    ]
+
+
+def recall_table(trained: Trained, measures: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One column a set; first the shares of right answers, then what else is known of them."""
+    names = list(dict.fromkeys(row["set"] for row in rows))
+    cells = {
+        (row["attribute"], row["set"]): show_interval(row["recall"], row["recall_low"], row["recall_high"])
+        for row in rows
+    }
+    lines = [
+        ("recall" if attribute == ALL else f"  {attribute}", *(cells[attribute, name] for name in names))
+        for attribute in (ALL, *ATTRIBUTES)
+    ]
+    others = {
+        "asked the database": "tool_use_{}",
+        "valid requests": "valid_calls_{}",
+        "loss, nats a token": "loss_{}_nats",
+        "questions": "n_prompts_{}",
+    }
+    for label, pattern in others.items():
+        values = [measures.get(pattern.format(name)) for name in names]
+        if any(value is not None for value in values):
+            lines.append((label, *map(show_number, values)))
+    for label, key in {"bits a parameter": "bits_per_parameter", "bits a fact": "bits_per_fact"}.items():
+        if key in measures:
+            lines.append(
+                (label, *(show_number(measures[key]) if name == "trained" else ABSENT for name in names))
+            )
+    caption = f"{trained.folder}, step {trained.step}: shares of right answers [95 % Wilson intervals]."
+    return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
+
+
+def write_results(
+    config: EvalConfig,
+    trained: Trained,
+    measures: Mapping[str, float],
+    rows: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Sequence[Answer]],
+) -> Path:
+    """Write the folder of an examination; returns it."""
+    folder = trained.folder / FOLDER / f"step_{trained.step:08d}_{config_hash(config)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "config.yaml", dump_config(config))
+    samples = [
+        SampleDialog(
+            f"{name}, {answer.question.attribute}", answer.question.answer, answer.is_right, answer.messages
+        )
+        for name, of_set in answers.items()
+        for answer in of_set
+    ]
+    write_samples(folder / "dialogs.jsonl", samples)
+    result = {
+        "step": trained.step,
+        "weights_sha256": trained.weights_sha256,
+        "config_hash": config_hash(config),
+        "metrics": {name: None if math.isnan(value) else value for name, value in measures.items()},
+        "rows": rows,
+    }
+    write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(EvalConfig, run, argv, "Examine a trained model: whom does it answer questions about?")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
