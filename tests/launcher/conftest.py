@@ -46,7 +46,12 @@ class Checkout:
         return subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self.environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+                "OMP_NUM_THREADS": "1",
+                **self.environment,
+            },
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -33,7 +33,7 @@ from nanollama.launcher.forkserver import redirect
 
 JOB = "job.json"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-MAX_STALLED = 3
+MAX_STALLED = 5
 """Attempts in a row, stopped before they could save a step more: then the time limit is too short."""
 
 

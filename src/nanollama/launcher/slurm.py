@@ -90,7 +90,7 @@ def submit(plan: Plan) -> str:
     with _whole(folder, missing):
         take_snapshot(folder)
         write_runs(plan, missing, folder)
-        job = _sbatch(build_executor(plan, folder, len(missing)), build_command(folder))
+        job = _sbatch(build_executor(plan, folder, len(missing)), build_command(folder, plan.slurm.n_cpus))
     kind = f"an array of {len(missing)} runs" if plan.seed_key is not None else "1 run"
     return f"Submitted {kind} as job {job}; its folder is {folder}."
 
@@ -136,14 +136,15 @@ def write_runs(plan: Plan, runs: Sequence[GridRun], folder: Path) -> None:
     JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
 
 
-def build_command(folder: Path) -> str:
-    """The shell command of a submission's jobs."""
+def build_command(folder: Path, n_threads: int = 1) -> str:
+    """The shell command of a submission's jobs, each process of which has so many threads."""
     code = folder / "code"
     paths = [str(code / "src"), str(code)]
     outer = os.environ.get("PYTHONPATH")
     environment = {
         "PYTHONPATH": os.pathsep.join([*paths, *([outer] if outer else [])]),
         SNAPSHOT_VARIABLE: str(folder / SNAPSHOT_FILE),
+        "OMP_NUM_THREADS": str(n_threads),
     }
     variables = [f"{name}={value}" for name, value in environment.items()]
     return shlex.join(["env", *variables, sys.executable, "-m", "nanollama.launcher.job", str(folder)])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from apps.toy.settings import LaunchedToyConfig
+
 from nanollama.data.batch import Batch
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError

@@ -1,0 +1,166 @@
+"""A grid on this machine: every run ends once, whatever happens to runs and driver."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launcher.conftest import Checkout
+from tests.toy_training import same_end
+
+pytestmark = pytest.mark.slow
+
+RUN = "apps.toy.local_grid"
+
+
+def attempts(checkout: Checkout, grid: str) -> dict[str, dict[str, Any]]:
+    """``launch.json`` of each run, by name."""
+    folder = checkout.folder / "runs" / grid
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/launch.json"))}
+
+
+def n_alive(checkout: Checkout) -> int:
+    """Processes that were forked to be a run: those with a run's file as their standard output."""
+    count = 0
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            output = os.readlink(f"/proc/{pid}/fd/1")
+        except OSError:
+            continue
+        count += output.startswith(f"{checkout.folder}/runs/") and output.endswith("/output.txt")
+    return count
+
+
+def test_failures_are_named_and_hurt_nobody_else(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {product: {ending: [raise, well, kill, refuse, exit]}}\n")
+    done = checkout.run(RUN, "grid.yaml", "local.n_jobs=2")
+    assert done.returncode == 1, done.stderr
+    assert "runs/g: 1 finished, 4 failed, of 5\n" in done.stdout
+    reasons = {name: launch["reason"] for name, launch in attempts(checkout, "g").items()}
+    assert reasons == {
+        "ending-well": "",
+        "ending-raise": "RuntimeError: the toy is broken",
+        "ending-kill": "killed by SIGKILL (out of memory?)",
+        "ending-refuse": "The toy does not want to.",
+        "ending-exit": "exit code 7 after: about to end",
+    }
+    assert all(f"{name}: {why}" in done.stdout for name, why in reasons.items() if why)
+    finished = checkout.folder / "runs/g/ending-well"
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    again = checkout.run("nanollama", "grid", "retry", "grid.yaml", "local.n_jobs=1")
+    assert again.returncode == 1
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    counts = {name: launch["n_attempts"] for name, launch in attempts(checkout, "g").items()}
+    assert counts == {name: 1 if name == "ending-well" else 2 for name in reasons}
+
+
+def test_fail_fast_leaves_the_rest_for_later(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {product: {ending: [raise, well]}, seeds: 4}\n")
+    done = checkout.run("nanollama", "grid", "run", "grid.yaml", "--jobs", "1", "--fail-fast")
+    assert done.returncode == 1
+    assert list(attempts(checkout, "g")) == ["ending-raise_seed-0"]
+
+
+def test_verbs_tell_what_became_of_a_grid(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {product: {dropout: [0.0, 0.5]}, seeds: 3}\n")
+    dry = checkout.run(RUN, "grid.yaml", "--dry-run")
+    assert dry.returncode == 0 and "dropout-0.5_seed-2" in dry.stdout and "6 runs in runs/g" in dry.stdout
+    assert not (checkout.folder / "runs").exists()
+    assert "of 6" in checkout.run("nanollama", "grid", "status", "grid.yaml").stdout
+    refused = checkout.run("nanollama", "grid", "results", "grid.yaml")
+    assert refused.returncode == 2 and "has a result yet" in refused.stderr
+    assert checkout.run(RUN, "grid.yaml", "local.n_jobs=2").returncode == 0
+    assert "6 finished, of 6" in checkout.run("nanollama", "grid", "status", "grid.yaml").stdout
+    logs = checkout.run("nanollama", "grid", "logs", "grid.yaml", "dropout-0.0_seed-1")
+    assert "about to end" in logs.stdout
+    results = checkout.run("nanollama", "grid", "results", "grid.yaml")
+    assert results.returncode == 0 and "dropout=0.5 (3 runs)" in results.stdout
+    with open(checkout.folder / "runs/g/results.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dropout"], row["training.seed"]) for row in rows][:3] == [
+        ("0.0", "0"),
+        ("0.5", "0"),
+        ("0.0", "1"),
+    ]
+    assert {row["status"] for row in rows} == {"finished"}
+
+
+def test_never_more_workers_than_asked_for_and_ctrl_c_saves(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\nseconds_a_step: 0.2\ngrid: {seeds: 6}\n")
+    most = 0
+    with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
+        while len(list(checkout.folder.glob("runs/g/*/result.json"))) < 2:
+            most = max(most, n_alive(checkout))
+            time.sleep(0.02)
+            assert process.poll() is None
+        while n_alive(checkout) < 2:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert most == 2
+    assert process.returncode == 75, err
+    assert "run the command again" in err
+    kinds = {launch["exit_code"] for launch in attempts(checkout, "g").values()}
+    assert kinds == {0, 75}
+    assert (
+        checkout.run(RUN, "grid.yaml", "seconds_a_step=0", "local.n_jobs=2").returncode == 2
+    )  # another grid
+    assert checkout.run(RUN, "grid.yaml", "local.n_jobs=2").returncode == 0
+
+
+def test_a_killed_driver_loses_nothing(checkout: Checkout) -> None:
+    text = "seconds_a_step: 0.05\ntraining: {checkpoint: {every: 3}}\ngrid: {seeds: 6}\n"
+    checkout.write("calm.yaml", f"name: calm\n{text}")
+    checkout.write("grid.yaml", f"name: g\n{text}")
+    assert checkout.run(RUN, "calm.yaml", "local.n_jobs=2").returncode == 0
+    moments = random.Random(0)
+    finished: dict[Path, int] = {}
+    for _ in range(5):
+        with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
+            n_before = sum(launch["n_attempts"] for launch in attempts(checkout, "g").values())
+            while sum(launch["n_attempts"] for launch in attempts(checkout, "g").values()) == n_before:
+                if process.poll() is not None:  # all had ended before
+                    break
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.8))
+            process.kill()
+        for path in checkout.folder.glob("runs/g/*/result.json"):
+            if json.loads(path.read_text())["status"] == "finished":
+                finished.setdefault(path, path.stat().st_mtime_ns)
+    last = checkout.run(RUN, "grid.yaml", "local.n_jobs=2")
+    assert last.returncode == 0, last.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    for seed in range(6):
+        folders = [checkout.folder / "runs" / grid / f"seed-{seed}" for grid in ("calm", "g")]
+        assert same_end(*folders)
+
+
+def test_wrong_input_starts_nothing(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {product: {dropout: [0.0, 2.0]}}\n")
+    done = checkout.run(RUN, "grid.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "dropout: expected a number >= 0 and < 1, got 2.0. [first in run dropout-2.0]" in done.stderr
+    checkout.write("plain.yaml", "name: p\n")
+    assert "has no section `grid`" in checkout.run(RUN, "plain.yaml").stderr
+    assert not (checkout.folder / "runs").exists()
+    (checkout.folder / "runs").touch()
+    checkout.write("grid.yaml", "name: g\ngrid: {seeds: 2}\n")
+    done = checkout.run(RUN, "grid.yaml")
+    assert done.returncode == 2
+    assert done.stderr == "The folder runs/g of the grid cannot be written to: Not a directory.\n"
+
+
+def test_a_study_that_cannot_be_imported_is_named(checkout: Checkout) -> None:
+    (checkout.folder / "apps/toy/train.py").write_text("import nothing_of_this_name\n")
+    checkout.write("grid.yaml", "name: g\ngrid: {seeds: 2}\n")
+    done = checkout.run(RUN, "grid.yaml")
+    assert done.returncode == 2
+    assert "The module apps.toy.train cannot be imported: ModuleNotFoundError" in done.stderr

@@ -1,0 +1,265 @@
+"""What is submitted to Slurm, without one: the script, the snapshot, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.launcher import attempts, job, slurm
+from nanollama.launcher.attempts import Launch, read_launch, write_launch
+from nanollama.launcher.job import JobSpec, Place
+from nanollama.launcher.plan import Plan, read_plan
+from nanollama.launcher.settings import SlurmConfig
+from nanollama.launcher.snapshot import take_snapshot
+from nanollama.monitor import checkpoint, run_folder
+
+ROOT = Path(__file__).parents[2]
+DEBUG = "apps/memory/config/debug.yaml"
+
+
+@pytest.fixture
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the root of this repository."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of a Slurm that has the partitions gpu and cpu and refuses every job."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, code in {
+        "srun": "exit 0",
+        "sinfo": "printf 'gpu\\ncpu\\n'",
+        "sbatch": "echo 'sbatch: error: Invalid account or account/partition combination' >&2; exit 1",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{code}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def plan_of(*keys: str) -> Plan:
+    return read_plan([DEBUG, *keys])
+
+
+def test_the_script_says_what_the_config_asks_for(at_root: None, fake_slurm: Path) -> None:
+    config = SlurmConfig(
+        partition="gpu",
+        account="lab",
+        qos="high",
+        constraint="v100",
+        n_nodes=2,
+        n_processes=4,
+        n_gpus=4,
+        n_cpus=3,
+        mem_gb=1.5,
+        minutes=90,
+        grace_seconds=60,
+        setup=("module load cuda",),
+    )
+    plan = replace(plan_of(), slurm=config)
+    executor = slurm.build_executor(plan, Path("/runs/debug/s"), 1)
+    assert slurm.build_script(executor, "COMMAND").splitlines() == [
+        "#!/bin/bash",
+        "",
+        "# Parameters",
+        "#SBATCH --account=lab",
+        "#SBATCH --constraint=v100",
+        "#SBATCH --cpus-per-task=12",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --job-name=debug",
+        "#SBATCH --mem=1536MB",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --output=/runs/debug/s/%j_0_log.out",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --qos=high",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=USR2@60",
+        "#SBATCH --time=90",
+        "",
+        "# setup",
+        "module load cuda",
+        "",
+        "# command",
+        "export SUBMITIT_EXECUTOR=slurm",
+        "srun --unbuffered --output /runs/debug/s/%j_%t_log.out --cpus-per-task 12 COMMAND",
+    ]
+
+
+def test_a_grid_is_one_array(at_root: None, fake_slurm: Path) -> None:
+    plan = plan_of("grid={seeds: 6}", "slurm.array_parallelism=2")
+    script = slurm.build_script(slurm.build_executor(plan, Path("/s"), 6), "COMMAND")
+    assert "#SBATCH --array=0-5%2\n" in script
+    assert "#SBATCH --output=/s/%A_%a_0_log.out\n" in script
+
+
+def test_the_command_looks_for_code_in_the_copy_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/other")
+    assert slurm.build_command(Path("/a b"), 3) == (
+        "env 'PYTHONPATH=/a b/code/src:/a b/code:/other' 'NANOLLAMA_SNAPSHOT=/a b/snapshot.json' "
+        f"OMP_NUM_THREADS=3 {sys.executable} -m nanollama.launcher.job '/a b'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["slurm.partition=gpus"], r"expected one of cpu, gpu, got 'gpus'; did you mean 'gpu'\?"),
+        ([], r"^Slurm refused the job: sbatch: error: Invalid account or account/partition combination$"),
+    ],
+)
+def test_a_refused_submission_leaves_nothing(
+    at_root: None, fake_slurm: Path, tmp_path: Path, keys: list[str], message: str
+) -> None:
+    plan = plan_of(f"run_dir={tmp_path}/run", f"data_root={tmp_path}/data", *keys)
+    with pytest.raises(UserError, match=message):
+        slurm.submit(plan)
+    assert not list((tmp_path / "run").glob("submissions/*"))
+    assert not (tmp_path / "run/launch.json").exists()
+
+
+def test_a_machine_without_slurm_is_told_what_to_use(at_root: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"no Slurm on this machine.*python -m apps.memory.local_grid CONFIG"):
+        slurm.submit(plan_of())
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("apps.memory.tarin", r"has no verb 'tarin' to launch; did you mean 'train'\?"),
+        ("apps.other.train", r"is of the study 'other', but the config is of 'memory'"),
+        ("train", r"expected a module of the form apps.<study>.<verb>, such as apps.memory.train"),
+    ],
+)
+def test_a_wrong_script_is_refused(at_root: None, script: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan_of(f"script={script}")
+
+
+def test_the_script_may_be_named(at_root: None) -> None:
+    plan = read_plan(["script=apps.memory.train", f"config={DEBUG}"])
+    assert (plan.module, plan.name, len(plan.runs)) == ("apps.memory.train", "debug", 1)
+
+
+def test_a_snapshot_holds_tracked_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    for name in ("kept.py", "gone.py", "inner/a file.py"):
+        (tmp_path / name).write_text("old")
+    for command in ("git init -q .", "git add -A", "git -c user.name=n -c user.email=e commit -q -m first"):
+        subprocess.run(command.split(), check=True)
+    (tmp_path / "kept.py").write_text("new")
+    (tmp_path / "gone.py").unlink()
+    (tmp_path / "untracked.py").touch()
+    code = take_snapshot(tmp_path / "copy")
+    files = {str(path.relative_to(code)): path.read_text() for path in code.rglob("*") if path.is_file()}
+    assert files == {"kept.py": "new", "inner/a file.py": "old"}
+    note = json.loads((tmp_path / "copy/snapshot.json").read_text())
+    assert len(note["commit"]) == 40 and "+new" in note["diff"]
+
+
+def test_code_outside_git_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is not in a git repository; run `git init"):
+        take_snapshot(tmp_path / "copy")
+
+
+def test_names_of_files_are_those_of_training() -> None:
+    assert (attempts.RESULT, attempts.METRICS) == (run_folder.RESULT, run_folder.METRICS)
+    assert (attempts.CHECKPOINTS, attempts.STEP_NAME) == (checkpoint.FOLDER, checkpoint.NAME)
+
+
+def test_several_processes_are_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = ["-m", "nanollama.launcher.child", "apps.toy.train", "r/launch.yaml"]
+    place = Place("12_3", 3, 0, "node[1-2]")
+    one = JobSpec("apps.toy.train", ("r",))
+    assert job.child_command(one, place, Path("r")) == [sys.executable, *run]
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    two = replace(one, n_processes=2)
+    assert job.child_command(two, place, Path("r")) == [
+        *torchrun, "--standalone", "--nproc-per-node", "2", *run
+    ]  # fmt: skip
+    monkeypatch.setattr(
+        subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, "node1\nnode2\n", "")
+    )
+    assert job.child_command(replace(one, n_nodes=2), place, Path("r")) == [
+        *torchrun, "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "node1:20015",
+        "--rdzv-id", "12_3", "--nproc-per-node", "1", *run,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def scontrol(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have been given to Slurm."""
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        state = "CANCELLED" if command[-1] == "666" else "RUNNING"
+        return subprocess.CompletedProcess(command, 0, f"JobId=7 JobState={state}", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def conclude(folder: Path, code: int, **options: Any) -> tuple[int, Launch]:
+    launch = read_launch(folder) or Launch(n_attempts=1)
+    given = {"asked": False, "n_steps": 1, "job": "7"} | options
+    returned = job.conclude(folder, replace(launch, queued=False), given.pop("job"), code, **given)
+    found = read_launch(folder)
+    assert found is not None
+    return returned, found
+
+
+def test_what_was_stopped_is_queued_again(tmp_path: Path, scontrol: list[list[str]]) -> None:
+    for code, asked in ((EXIT_PREEMPTED, False), (-signal.SIGTERM, True), (EXIT_FAILED, True)):
+        returned, launch = conclude(tmp_path, code, asked=asked)
+        assert (returned, launch.queued, launch.exit_code) == (EXIT_PREEMPTED, True, None)
+        assert scontrol.pop() == ["scontrol", "requeue", "7"]
+
+
+def test_what_failed_or_was_cancelled_is_not(tmp_path: Path, scontrol: list[list[str]]) -> None:
+    (tmp_path / "output.txt").write_text("ValueError: no\n")
+    returned, launch = conclude(tmp_path, EXIT_FAILED)
+    assert (returned, launch.exit_code, launch.reason) == (1, 1, "ValueError: no")
+    assert conclude(tmp_path, -signal.SIGKILL)[0] == 1
+    returned, launch = conclude(tmp_path, EXIT_PREEMPTED, job="666")
+    assert (returned, launch.exit_code, launch.queued) == (EXIT_PREEMPTED, EXIT_PREEMPTED, False)
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    assert conclude(tmp_path, EXIT_OK)[0] == EXIT_OK
+    assert not [call for call in scontrol if "requeue" in call]
+
+
+def test_a_run_that_never_gets_on_is_given_up(tmp_path: Path, scontrol: list[list[str]]) -> None:
+    write_launch(tmp_path, Launch())
+    for _ in range(job.MAX_STALLED - 1):
+        assert conclude(tmp_path, EXIT_PREEMPTED, n_steps=0)[0] == EXIT_PREEMPTED
+    returned, launch = conclude(tmp_path, EXIT_PREEMPTED, n_steps=0)
+    assert returned == EXIT_FAILED and "give it more `slurm.minutes`" in launch.reason
+    write_launch(tmp_path, Launch(n_stalled=job.MAX_STALLED - 1))
+    assert conclude(tmp_path, EXIT_PREEMPTED, n_steps=1)[1].n_stalled == 0
+
+
+def test_requests_are_heard_before_the_run_starts() -> None:
+    before = {number: signal.getsignal(number) for number in job.STOP_SIGNALS}
+    try:
+        requests = job.Requests()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert requests.heard
+        assert requests.run(["false"]) == EXIT_PREEMPTED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
