@@ -6,12 +6,9 @@ Writes into the folder ``eval`` of the run: ``measures.csv`` (one number a row),
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
@@ -20,6 +17,7 @@ from apps.composition.measures import build_groups, measure, summarise
 from apps.composition.probes import probe_circuit
 from apps.composition.runs import load_run
 from apps.composition.settings import EvalConfig
+from apps.composition.tables import print_table, write_csv
 from nanollama.entrypoint import run_main
 
 
@@ -55,27 +53,6 @@ def circuit_of(summary: dict[str, float]) -> Circuit | None:
         return None
     places = [(int(summary[f"{name}_layer"]), int(summary[f"{name}_head"])) for name in ("eoi", "iteration")]
     return Circuit(summary["circuit_score"], *places)
-
-
-def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Columns as wide as they need to be."""
-    lines = [list(rows[0])] + [
-        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    print()
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One row a line, under the names of the first."""
-    listed = list(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(listed[0]))
-        writer.writeheader()
-        writer.writerows(listed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

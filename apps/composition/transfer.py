@@ -1,0 +1,187 @@
+"""Learn one task, then another: ``python -m apps.composition.transfer CONFIG [key=value ...]``.
+
+For every seed a model learns the source task; then the target task is learned from it and from scratch. What
+is compared is the number of epochs until the target is learned. Runs that are there already are used as they
+are. Writes ``transfer.csv``, ``transfer.json`` and the learning curves into the folder of the experiment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apps.composition.settings import CompositionConfig
+from apps.composition.tables import print_table, write_csv
+from apps.composition.train import run as train_run
+from apps.composition.transfer_settings import TransferConfig
+from nanollama.entrypoint import run_main
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import EVALS
+from nanollama.report.aggregate import mean_interval
+from nanollama.report.figures import plot_curves
+from nanollama.report.style import save_figure
+
+N_RESAMPLES = 10_000
+TARGETS = ("scratch", "transfer")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Epochs until the target task was learned, in both runs of a seed.
+
+    Args:
+        seed: of the pair.
+        scratch_epochs: from new weights; where it was not learned, of the whole run: a lower bound.
+        transfer_epochs: from the source.
+        scratch_learned: was the threshold reached?
+        transfer_learned: was it?
+    """
+
+    seed: int
+    scratch_epochs: float
+    transfer_epochs: float
+    scratch_learned: bool
+    transfer_learned: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the pairs say together.
+
+    Args:
+        n_pairs: how many.
+        speedup: geometric mean of scratch over transfer epochs.
+        low: 95 % interval of it, resampling pairs.
+        high: its upper end.
+        p_value: chance of a mean this large if transfer made no difference: exact test of all sign flips.
+    """
+
+    n_pairs: int
+    speedup: float
+    low: float
+    high: float
+    p_value: float
+
+
+def run(config: TransferConfig) -> None:
+    """Train what is missing, compare, write and print."""
+    pairs, curves = [], []
+    for seed in config.seeds:
+        for arm in ("source", *TARGETS):
+            train_run(config.run_config(arm, seed))
+        found = {arm: read_curve(config.run_config(arm, seed)) for arm in TARGETS}
+        pairs.append(make_pair(seed, found["scratch"], found["transfer"], config.threshold))
+        curves += [
+            {"seed": seed, "arm": arm, "epoch": epoch, "accuracy": accuracy}
+            for arm, points in found.items()
+            for epoch, accuracy in points
+        ]
+    comparison = compare(pairs)
+    write_results(config, pairs, comparison, curves)
+    print_table([asdict(pair) for pair in pairs])
+    least = "at least " if any(not pair.scratch_learned for pair in pairs) else ""
+    print(
+        f"\nFrom the source, the target reaches {config.threshold:.2f} in {least}{comparison.speedup:.2f} "
+        f"times fewer epochs (95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
+        f"{comparison.n_pairs} pairs; p = {comparison.p_value:.4f}, one-sided, all sign flips)."
+    )
+    print(f"Wrote {config.folder}")
+
+
+def read_curve(config: CompositionConfig) -> list[tuple[float, float]]:
+    """(epoch, test accuracy) of the evaluations of a run."""
+    n_examples, batch_size = config.data.n_examples, config.resolved_training.batch_size
+    scale = batch_size / n_examples if n_examples else 1.0  # where sequences are drawn afresh: steps
+    rows = RowFile(config.folder / EVALS).read()
+    return [(row["step"] * scale, row["test_accuracy"]) for row in rows]
+
+
+def make_pair(
+    seed: int, scratch: list[tuple[float, float]], transfer: list[tuple[float, float]], threshold: float
+) -> Pair:
+    """When each curve first reaches the threshold, or its end."""
+
+    def reached(curve: list[tuple[float, float]]) -> tuple[float, bool]:
+        above = [epoch for epoch, accuracy in curve if accuracy >= threshold]
+        return (above[0], True) if above else (curve[-1][0], False)
+
+    (scratch_epochs, scratch_learned), (transfer_epochs, transfer_learned) = (
+        reached(scratch),
+        reached(transfer),
+    )
+    return Pair(seed, scratch_epochs, transfer_epochs, scratch_learned, transfer_learned)
+
+
+def compare(pairs: Sequence[Pair]) -> Comparison:
+    """Mean log ratio of epochs over pairs, its bootstrap interval and its exact sign-flip test."""
+    ratios = np.array([math.log(pair.scratch_epochs / pair.transfer_epochs) for pair in pairs])
+    rng = np.random.default_rng(0)
+    means = rng.choice(ratios, size=(N_RESAMPLES, len(ratios))).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Comparison(
+        n_pairs=len(pairs),
+        speedup=math.exp(ratios.mean()),
+        low=math.exp(low),
+        high=math.exp(high),
+        p_value=sign_flip_test(ratios),
+    )
+
+
+def sign_flip_test(differences: np.ndarray) -> float:
+    """Share of all sign patterns of paired differences whose sum is at least the observed one."""
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
+    sums = signs @ differences
+    return float((sums >= differences.sum() - 1e-12).mean())
+
+
+def write_results(
+    config: TransferConfig, pairs: Sequence[Pair], comparison: Comparison, curves: Sequence[dict[str, Any]]
+) -> None:
+    """Tables, and the learning curves with their bands over seeds."""
+    write_csv(config.folder / "transfer.csv", [asdict(pair) for pair in pairs])
+    result = {"threshold": config.threshold, **asdict(comparison), "pairs": [asdict(pair) for pair in pairs]}
+    write_atomically(config.folder / "transfer.json", json.dumps(result, indent=2) + "\n")
+    figure = plot_curves(
+        band_over_seeds(curves),
+        "epoch",
+        "accuracy",
+        series="arm",
+        low="low",
+        high="high",
+        x_label="epochs on the target task",
+        y_label="test accuracy",
+        y_range=(0.0, 1.0),
+    )
+    for suffix in (".svg", ".pdf", ".png"):
+        save_figure(figure, Path(config.folder) / f"learning_curves{suffix}")
+
+
+def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean accuracy and its 95 % interval over seeds, for each arm and epoch."""
+    groups: dict[tuple[str, float], list[float]] = {}
+    for row in curves:
+        groups.setdefault((row["arm"], row["epoch"]), []).append(row["accuracy"])
+    rows = []
+    for (arm, epoch), values in groups.items():
+        interval = mean_interval(values)
+        rows.append({"arm": arm, "epoch": epoch, "accuracy": sum(values) / len(values)})
+        rows[-1] |= {"low": max(0.0, interval.low), "high": min(1.0, interval.high)}
+    return rows
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(TransferConfig, run, argv, "Compare learning a task after another one and from scratch.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
