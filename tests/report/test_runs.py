@@ -8,7 +8,7 @@ import pytest
 from report_runs import EVIL, sample_dialog, write_run
 
 from nanollama.errors import UserError
-from nanollama.report.runs import DIALOGS, SampleDialog, read_samples, read_run, read_runs, write_samples
+from nanollama.report.runs import DIALOGS, SampleDialog, read_run, read_runs, read_samples, write_samples
 from nanollama.tokenizer import Message
 
 
