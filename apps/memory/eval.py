@@ -31,6 +31,7 @@ from nanollama.report.tables import ABSENT, Table, show_interval, show_number
 
 FOLDER = "evaluations"  # inside a run folder
 ALL = "all"
+WIDTH = 100  # of the table where there is no terminal: no cell is broken
 
 
 def run(config: EvalConfig) -> None:
@@ -42,7 +43,9 @@ def run(config: EvalConfig) -> None:
             answers = recall.ask(trained.model)
         measures = recall.summarise(answers, trained.model.n_params())
     rows = [row for name, of_set in answers.items() for row in rows_of(name, of_set)]
-    Console().print(recall_table(trained, measures, rows).to_rich())
+    console = Console()
+    width = console.width if console.is_terminal else WIDTH
+    console.print(recall_table(trained, measures, rows).to_rich(), width=width)
     print(f"wrote {write_results(config, trained, measures, rows, answers)}")
 
 

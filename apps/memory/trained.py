@@ -67,7 +67,7 @@ def load_trained(path: Path, keys: Sequence[str] = ()) -> Trained:
     try:
         load_weights(found, model)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
+        reason = str(error).splitlines()[-1].strip(" .\t")
         raise UserError(f"{found} does not fit the model of {folder / CONFIG}: {reason}.") from error
     model.to(choose_device(changed.training.device)).eval()
     return Trained(folder, changed, model, int(manifest["step"]), manifest["files"][MODEL]["sha256"])

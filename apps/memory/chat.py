@@ -1,0 +1,160 @@
+"""Ask a trained model and watch what it says to the database: ``nanollama chat RUN [key=value ...]``.
+
+Questions come from standard input, one a line. Two words are taken for a name: all four questions about that
+person are asked. ``quit`` or the end of the input ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, people
+from apps.memory.dataset.templates import default_templates
+from apps.memory.recall import open_tool
+from apps.memory.sources import build_tokenizer
+from apps.memory.trained import Trained, load_trained
+from nanollama.agent import Tool
+from nanollama.entrypoint import guard
+from nanollama.errors import UserError
+from nanollama.inference import Completion, generate
+from nanollama.report.runs import printable
+from nanollama.tokenizer import Message
+
+USAGE = "usage: python -m apps.memory.chat RUN [key=value ...], RUN being the folder of a run or a checkpoint"
+FAREWELLS = frozenset({"quit", "exit"})
+STYLES = {"question": "bold", "request": "yellow", "database": "cyan", "answer": "green", "note": "red"}
+NOTES = {
+    "limit": "cut off: the model did not come to an end",
+    "malformed": "broken off: the model gave the word to somebody who cannot take it",
+}
+PROMPT = "ask> "
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return guard(lambda: chat(list(sys.argv[1:] if argv is None else argv)))
+
+
+def chat(arguments: Sequence[str]) -> None:
+    """Answer line after line.
+
+    Args:
+        arguments: the run, and keys that shall be other than the run's (``data_root``, ``database.url``).
+
+    Raises:
+        UserError: there is no such run, or its database cannot be used.
+    """
+    if not arguments:
+        raise UserError(f"{USAGE}.")
+    if {"--help", "-h"}.intersection(arguments):
+        print(USAGE)
+        return
+    trained = load_trained(Path(arguments[0]), arguments[1:])
+    console = Console(highlight=False)
+    with open_tool(trained.config) as tool:
+        greet(console, trained)
+        for line in read_lines():
+            questions = questions_of(line, trained)
+            for completion in answer(trained, tool, questions, console):
+                show(console, completion)
+
+
+def greet(console: Console, trained: Trained) -> None:
+    """Say who is there, and what could be asked."""
+    config = trained.config
+    how = "asks a database" if config.data.uses_tool else "answers by heart"
+    console.print(
+        f"{trained.folder}, step {trained.step}: {trained.model.n_params():,} parameters, {how}, "
+        f"learned from {config.data.n_people:,} people.",
+        soft_wrap=True,
+        markup=False,
+    )
+    console.print("Ask a question or give a name; 'quit' ends. Such as:")
+    for label, question in example_questions(trained):
+        console.print(Text.assemble("  ", (question, "bold"), f"  ({label})"), soft_wrap=True)
+
+
+def example_questions(trained: Trained) -> list[tuple[str, str]]:
+    """A question about somebody of each set of people, and who it is."""
+    n_learned = trained.config.data.n_people
+    chosen = [("learned about", people(0, 1)), ("new names", people(0, 1, "new"))]
+    if n_learned < N_PEOPLE:
+        chosen.insert(1, ("never seen", people(n_learned, n_learned + 1)))
+    texts = questions_about("{}", trained)
+    return [(label, texts[number].format(person.name)) for number, (label, (person,)) in enumerate(chosen)]
+
+
+def questions_of(line: str, trained: Trained) -> list[str]:
+    """What a line asks: two words are a name, anything else is a question."""
+    words = line.split()
+    if len(words) == 2 and not line.endswith("?"):
+        return questions_about(" ".join(words), trained)
+    return [line]
+
+
+def questions_about(name: str, trained: Trained) -> list[str]:
+    """One question an attribute, worded as the model learned them."""
+    templates = default_templates()
+    texts = templates.qatool if trained.config.data.uses_tool else templates.qa
+    return [getattr(texts, attribute).question.format(name=name) for attribute in ATTRIBUTES]
+
+
+def answer(
+    trained: Trained, tool: Tool | None, questions: Sequence[str], console: Console
+) -> Iterator[Completion]:
+    """The dialogs that follow the questions; one too long for the model is said to be."""
+    tokenizer, longest = build_tokenizer(), trained.config.model.max_seq_len
+    prompts = [tokenizer.encode_prompt([Message("user", question)]) for question in questions]
+    fitting = [prompt for prompt in prompts if len(prompt) <= longest]
+    if len(fitting) < len(prompts):
+        console.print(f"Too long: the model reads {longest} bytes at most.", style=STYLES["note"])
+    yield from generate(
+        trained.model, tokenizer, fitting, tool, max_new_tokens=trained.config.recall.max_new_tokens
+    )
+
+
+def show(console: Console, completion: Completion) -> None:
+    """A dialog, one label and colour a part."""
+    tokenizer = build_tokenizer()
+    messages = tokenizer.decode_dialog(completion.ids)
+    labels = {"user": "question", "database": "database"}
+    console.print()
+    for number, (role, content) in enumerate(messages):
+        asks = role == "assistant" and [turn.role for turn in messages[number + 1 : number + 2]] == [
+            "database"
+        ]
+        print_part(console, labels.get(role, "request" if asks else "answer"), content)
+    if completion.ending in NOTES:
+        print_part(console, "note", NOTES[completion.ending])
+
+
+def print_part(console: Console, label: str, content: str) -> None:
+    """A label and a text beside it, safe for a terminal."""
+    margin = "\n" + " " * 10
+    text = Text(printable(content).replace("\n", margin), STYLES[label])
+    console.print(Text.assemble((f"{label:>8}  ", "dim"), text), soft_wrap=True)
+
+
+def read_lines() -> Iterator[str]:
+    """Lines of standard input that are not empty, up to a farewell, the end, or Ctrl-C."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # what is not text is still a question
+    prompt = PROMPT if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(prompt).strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if line.lower() in FAREWELLS:
+            return
+        if line:
+            yield line
+
+
+if __name__ == "__main__":
+    sys.exit(main())
