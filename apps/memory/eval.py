@@ -43,9 +43,8 @@ def run(config: EvalConfig) -> None:
             answers = recall.ask(trained.model)
         measures = recall.summarise(answers, trained.model.n_params())
     rows = [row for name, of_set in answers.items() for row in rows_of(name, of_set)]
-    console = Console()
-    width = console.width if console.is_terminal else WIDTH
-    console.print(recall_table(trained, measures, rows).to_rich(), width=width)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console.print(recall_table(trained, measures, rows).to_rich())
     print(f"wrote {write_results(config, trained, measures, rows, answers)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from apps.memory.settings import MemoryConfig
-from nanollama.config import config_hash, load_config
+from nanollama.config import load_config
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
 from nanollama.model import build_model
@@ -18,8 +17,6 @@ from nanollama.model.transformer import Transformer
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
 from nanollama.monitor.run_folder import CONFIG
-
-logger = logging.getLogger(__name__)
 
 CONFIGS_FOLDER = Path("apps/memory/config")
 
@@ -29,7 +26,7 @@ class Trained(NamedTuple):
 
     Args:
         folder: of its run.
-        config: of its run, with the keys that were changed.
+        config: of its run, with the keys that were config.
         model: on the device asked for.
         step: optimizer steps it was trained for.
         weights_sha256: of the file with its weights.
@@ -54,23 +51,20 @@ def load_trained(path: Path, keys: Sequence[str] = ()) -> Trained:
     """
     folder = path.parents[1] if checkpoint.NAME.fullmatch(path.name) and len(path.parts) > 2 else path
     _check_folder(folder)
-    config = load_config(MemoryConfig, [str(folder / CONFIG)])
-    changed = load_config(MemoryConfig, [str(folder / CONFIG), *keys])
+    config = load_config(MemoryConfig, [str(folder / CONFIG), *keys])
     if not any((folder / checkpoint.FOLDER).glob("step_*")):
         raise UserError(f"{folder} holds no checkpoint yet: train it first, {_train_command(folder)}.")
     found = find_checkpoint(path)
     manifest = read_manifest(found)
-    if manifest["config_hash"] != config_hash(config):
-        logger.warning("%s was saved with another config, or by another version.", found)
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
-    model = build_model(changed.model, torch.Generator().manual_seed(0))
+    model = build_model(config.model, torch.Generator().manual_seed(0))
     try:
         load_weights(found, model)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip(" .\t")
         raise UserError(f"{found} does not fit the model of {folder / CONFIG}: {reason}.") from error
-    model.to(choose_device(changed.training.device)).eval()
-    return Trained(folder, changed, model, int(manifest["step"]), manifest["files"][MODEL]["sha256"])
+    model.to(choose_device(config.training.device)).eval()
+    return Trained(folder, config, model, int(manifest["step"]), manifest["files"][MODEL]["sha256"])
 
 
 def _check_folder(folder: Path) -> None:
