@@ -184,7 +184,11 @@ def report(
         list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
     ] = None,
 ) -> None:
-    """Make tables, figures and one HTML page of runs."""
+    """Make tables, figures and one HTML page of runs; `report attention RUN` shows attention maps."""
+    if runs and runs[0] == "attention" and len(runs) > 1:
+        from nanollama import studies
+
+        _finish(lambda: studies.run_verb_of("attention", runs[1], runs[2:]))
     from nanollama.report import main as report_main
 
     _finish(lambda: report_main(runs or []))

@@ -41,13 +41,22 @@ def chat(run_dir: str, argv: Sequence[str]) -> int:
     Raises:
         UserError: the folder is not a run, or its study cannot be talked to.
     """
+    return run_verb_of("chat", run_dir, argv)
+
+
+def run_verb_of(verb: str, run_dir: str, argv: Sequence[str]) -> int:
+    """Call ``main([run_dir, ...])`` of a verb of the study that a run folder belongs to; its exit code.
+
+    Raises:
+        UserError: the folder is not a run, or its study lacks the verb.
+    """
     config = Path(run_dir, "config.yaml")
     if not config.is_file():
         problem = (
             "is not a run folder: it holds no config.yaml" if Path(run_dir).is_dir() else "no such folder"
         )
         raise UserError(f"{run_dir}: {problem}; expected the folder of a run, such as runs/debug.")
-    return _call(study_of([str(config)]), "chat", [run_dir, *argv])
+    return _call(study_of([str(config)]), verb, [run_dir, *argv])
 
 
 def config_classes(study: str) -> Mapping[str, type[Config]]:

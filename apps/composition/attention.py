@@ -1,0 +1,178 @@
+"""The attention page of a run: ``nanollama report attention RUN [length=L]``.
+
+Writes ``attention.html`` into the run folder, and every picture as SVG, PDF and PNG into ``attention/``:
+the maps of each head, averaged over test sequences and on one of them, the same maps at every checkpoint that
+was kept (``training.checkpoint.keep: null`` keeps all), and the scores of each head.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from apps.composition.data import build_dataset
+from apps.composition.figures import plot_maps, role_labels, token_labels
+from apps.composition.measures import Group, build_groups, measure, predict
+from apps.composition.runs import load_run
+from apps.composition.settings import CompositionConfig, MeasuresConfig
+from nanollama.entrypoint import guard
+from nanollama.errors import UserError
+from nanollama.model.transformer import Transformer
+from nanollama.monitor.checkpoint import FOLDER, Checkpointer
+from nanollama.probe import recorded_maps
+from nanollama.report.command import save_parts, write_page
+from nanollama.report.page import Picture, Section, Words
+from nanollama.report.tables import Table
+
+N_SEQUENCES = 128
+N_FRAMES = 8
+USAGE = "usage: nanollama report attention RUN [length=L]"
+
+
+def run(folder: Path, length: int | None) -> None:
+    """Write the page of a run.
+
+    Raises:
+        UserError: there is no such run, or it has no test sequences of this length.
+    """
+    config, model, checkpoint = load_run(folder)
+    group = choose_group(config, config.data.max_length if length is None else length)
+    sections = [
+        Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
+        Section("Over training", film(config, folder, group)),
+    ]
+    lead = f"{checkpoint.name}: {len(group.tokens)} test sequences of {group.length} inputs."
+    write_page(folder / "attention.html", f"Attention of {config.name}", lead, sections)
+    save_parts(folder / "attention", sections)
+    print(f"wrote {folder / 'attention.html'} and {folder / 'attention'}")
+
+
+def choose_group(config: CompositionConfig, length: int) -> Group:
+    """Test sequences of the first task.
+
+    Raises:
+        UserError: there are none of this length.
+    """
+    measures = MeasuresConfig(n_sequences=N_SEQUENCES, splits=("test",))
+    groups = [group for group in build_groups(config.data, build_dataset(config.data), measures)]
+    lengths = [group.length for group in groups if group.task == 0]
+    if length not in lengths:
+        raise UserError(
+            f"The run has no test sequences of length {length}: "
+            f"expected one of {', '.join(map(str, lengths))}."
+        )
+    return next(group for group in groups if (group.task, group.length) == (0, length))
+
+
+@torch.no_grad()
+def maps_of(model: Transformer, group: Group) -> list[torch.Tensor]:
+    """Attention maps (B, H, T, T) of every layer."""
+    with recorded_maps(model) as maps:
+        predict(model, group)
+    return [layer.cpu() for layer in maps]
+
+
+def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -> tuple[Picture, ...]:
+    """Every head, a row a layer: averaged over sequences, and on the first of them."""
+    maps = maps_of(model, group)
+    tokens = group.tokens[0, :-1].tolist()
+    n_outputs = len(tokens) - group.length - 2
+    pictures = []
+    for name, labels, chosen, caption in (
+        (
+            "mean",
+            role_labels(group.length, n_outputs),
+            [m.mean(dim=0) for m in maps],
+            "averaged over sequences",
+        ),
+        ("example", token_labels(tokens, config.data), [m[0] for m in maps], "on one test sequence"),
+    ):
+        panels = [
+            [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer)]
+            for i, layer in enumerate(chosen)
+        ]
+        strongest = ", ".join(
+            f"layer {i} head {j} {float(head[group.length + 1 :].amax(dim=-1).mean()):.2f}"
+            for i, layer in enumerate(chosen)
+            for j, head in enumerate(layer)
+        )
+        pictures.append(
+            Picture(
+                f"attention_{name}",
+                plot_maps(panels, labels),
+                f"Attention {caption}: a row is a query, a column the key it attends to.",
+                f"Mean of the largest attention of queries from the end of input on: {strongest}.",
+            )
+        )
+    return tuple(pictures)
+
+
+def scores_table(config: CompositionConfig, model: Transformer, group: Group) -> Table | Words:
+    """The scores of every head on these sequences."""
+    rows = [row for row in measure(model, config.data, [group]) if row.head is not None]
+    if not rows:
+        return Words("Heads have no scores where only the last state is put out.")
+    names = list(dict.fromkeys(row.measure for row in rows))
+    found = {(row.layer, row.head, row.measure): row.value for row in rows}
+    heads = list(dict.fromkeys((row.layer, row.head) for row in rows))
+    return Table(
+        caption=f"Scores of each head on these sequences of {group.length} inputs.",
+        columns=("head", *names),
+        rows=tuple(
+            (f"layer {layer} head {head}", *(f"{found[layer, head, name]:.3f}" for name in names))
+            for layer, head in heads
+        ),
+    )
+
+
+def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Picture | Words, ...]:
+    """The averaged maps at checkpoints spread over training, a row a checkpoint."""
+    steps = Checkpointer(folder / FOLDER).steps()
+    if len(steps) < 2:
+        return (Words("Only one checkpoint was kept; training.checkpoint.keep=null keeps all."),)
+    chosen = [steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES)]
+    panels = []
+    for step in dict.fromkeys(chosen):
+        _, model, _ = load_run(folder / FOLDER / f"step_{step:08d}")
+        panels.append(
+            [
+                (f"step {step}: layer {i} head {j}", head.numpy())
+                for i, layer in enumerate(maps_of(model, group))
+                for j, head in enumerate(layer.mean(dim=0))
+            ]
+        )
+    labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
+    steps_said = ", ".join(str(step) for step in dict.fromkeys(chosen))
+    return (
+        Picture(
+            "attention_film",
+            plot_maps(panels, labels),
+            "Attention averaged over sequences, from the first checkpoint kept to the last.",
+            f"Maps of every head at steps {steps_said}.",
+        ),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> None:
+        if not arguments or len(arguments) > 2:
+            raise UserError(USAGE)
+        length = None
+        for argument in arguments[1:]:
+            key, _, value = argument.partition("=")
+            if key != "length" or not value.isdigit():
+                raise UserError(f"{argument}: expected length=L with a number L; {USAGE}")
+            length = int(value)
+        run(Path(arguments[0]), length)
+
+    return guard(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
