@@ -64,8 +64,9 @@ class World:
         """The model to call in training: its backward pass averages gradients over the processes."""
         if self.world_size == 1:
             return model
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(
+            model, device_ids=[self.device] if self.device.type == "cuda" else None
+        )
 
 
 def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
@@ -94,6 +95,8 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
 def open_world(device: str = "auto") -> Iterator[World]:
     """The world ``torchrun`` describes in the environment, or one process without it.
 
+    Opened inside an open world it is that world: processes meet once and stay together for several runs.
+
     Args:
         device: see `choose_device`.
     """
@@ -102,6 +105,9 @@ def open_world(device: str = "auto") -> Iterator[World]:
         yield World(choose_device(device))
         return
     own = choose_device(device, int(os.environ["LOCAL_RANK"]))
+    if dist.is_initialized():
+        yield World(own, dist.get_rank(), world_size)
+        return
     if own.type == "cuda":
         torch.cuda.set_device(own)
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
