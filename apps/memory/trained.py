@@ -49,7 +49,7 @@ def load_trained(path: Path, keys: Sequence[str] = ()) -> Trained:
     Raises:
         UserError: there is no such run, or no checkpoint that is intact and of this model.
     """
-    folder = path.parents[1] if checkpoint.NAME.fullmatch(path.name) and len(path.parts) > 2 else path
+    folder = path.parent.parent if checkpoint.NAME.fullmatch(path.name) else path
     _check_folder(folder)
     config = load_config(MemoryConfig, [str(folder / CONFIG), *keys])
     if not any((folder / checkpoint.FOLDER).glob("step_*")):

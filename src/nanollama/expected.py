@@ -53,13 +53,13 @@ def attempt_dialogs(
     Args:
         model: run in float32, in evaluation mode; its mode is restored.
         tokenizer: names the special tokens.
-        dialogs: as they should be; each has a prompt and ends with a turn of the assistant.
+        dialogs: as they should be; each ends with a turn of the assistant.
         tool: asked what the dialogs ask, in one batch, and again by the model where it departs from them.
         max_new_tokens: longest continuation of a prompt, as in `generate`.
         batch_size: dialogs decoded side by side.
 
     Raises:
-        ValueError: a dialog has no prompt, does not end with the assistant, or is too long for the model.
+        ValueError: a dialog does not end with the assistant, or is too long for the model.
     """
     encoded = [_encode(tokenizer, messages, model.config.max_seq_len) for messages in dialogs]
     with evaluating(model):
@@ -109,11 +109,11 @@ class _Said:
 
 def _encode(tokenizer: ByteTokenizer, messages: Sequence[Message], max_seq_len: int) -> EncodedDialog:
     dialog = tokenizer.encode_dialog(messages)
-    if not dialog.loss_mask[-1] or dialog.loss_mask.argmax() == 0:
-        raise ValueError(f"A dialog begins with a prompt and ends with the assistant, got {list(messages)}.")
-    if len(dialog) > max_seq_len:
+    if not dialog.loss_mask[-1]:
+        raise ValueError(f"A dialog ends with a turn of the assistant, got {list(messages)}.")
+    if len(dialog) - 1 > max_seq_len:
         raise ValueError(
-            f"A dialog of {len(dialog)} tokens is longer than the model can read, {max_seq_len}."
+            f"A dialog of {len(dialog)} tokens is too long for a model that reads {max_seq_len}."
         )
     return dialog
 
