@@ -25,7 +25,8 @@ def main() -> int:
     """Run the blocks, showing each command; the exit code is that of the first command that fails."""
     lines = shell_lines(Path(sys.argv[1]).read_text(encoding="utf-8"))
     assert lines, f"{sys.argv[1]} has no shell blocks"
-    script = "set -e\nPS4='$ '\nset -x\n" + "\n".join(lines)
+    # Shows each command; unlike `set -x`, not also those of files that are sourced.
+    script = "set -e\ntrap 'echo \"\\$ $BASH_COMMAND\"' DEBUG\n" + "\n".join(lines)
     return subprocess.run(["bash", "-c", script], check=False).returncode
 
 
