@@ -129,6 +129,9 @@ def train(
         progress = stack.enter_context(run.log.progress(config.n_steps))
         loop.evaluate()
         for step in range(first + 1, config.n_steps + 1):
+            if loop.is_decided():
+                loop.save()
+                break
             loop.intervene()
             with loop.profiler.phase("data"):
                 batch = batches.next()
@@ -182,6 +185,7 @@ class Loop:
         self.state = TrainState()
         self.profiler = Profiler(run.world.device)
         self.learning_rate = self.grad_norm = 0.0
+        self.decision: str | None = None
         self.mirrors: list[Mirror] = []
 
     def resume(self) -> int:
@@ -301,11 +305,27 @@ class Loop:
             always=at_end,
         )
 
+    def is_decided(self) -> bool:
+        """Do the evaluations so far say that more steps would not change the outcome? Then that is noted."""
+        rule, run = self.config.stop_when, self.run
+        if rule is None or not self.evaluators or not self._is_evaluated():
+            return False
+        if run.world.is_main:
+            self.decision = rule.reason(run.evals.read())
+        return run.world.any(self.decision is not None)
+
+    def _is_evaluated(self) -> bool:
+        """Is an evaluation due after this step?"""
+        step, every = self.state.step, self.config.eval_every
+        return step == self.config.n_steps or (every is not None and step > 0 and step % every == 0)
+
     def evaluate(self) -> None:
         """Write a row of evaluations where one is due and not there yet."""
-        step, every, run = self.state.step, self.config.eval_every, self.run
-        due = step == self.config.n_steps or (every is not None and step > 0 and step % every == 0)
-        if not (due and self.evaluators and run.world.is_main) or run.evals.last().get("step") == step:
+        step, run = self.state.step, self.run
+        if (
+            not (self._is_evaluated() and self.evaluators and run.world.is_main)
+            or run.evals.last().get("step") == step
+        ):
             return
         row: dict[str, float] = {"step": step}
         model = self.learner.model.eval()
@@ -344,4 +364,5 @@ class Loop:
         """Write the result."""
         self.run.world.wait()
         n_params = sum(parameter.numel() for parameter in self.learner.model.parameters())
-        return self.run.finish(status, self.state.step, self.profiler.elapsed_seconds, n_params)
+        seconds = self.profiler.elapsed_seconds
+        return self.run.finish(status, self.state.step, seconds, n_params, self.decision)

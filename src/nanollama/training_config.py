@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from nanollama.config import Config
+from nanollama.errors import UserError
 from nanollama.monitor.track import Tracker
 from nanollama.optim import OptimizerConfig
 from nanollama.precision import Precision
+from nanollama.wording import show, suggest
 
 
 class CheckpointConfig(Config):
@@ -19,6 +22,58 @@ class CheckpointConfig(Config):
         default=1000, ge=1, description="Steps between two checkpoints; the last step is always saved."
     )
     keep: int | None = Field(default=2, ge=1, description="Newest checkpoints to keep; null keeps all.")
+
+
+class StopWhen(Config):
+    """When a run is decided: measures by name, each at least its value, at so many evaluations in a row.
+
+    ``{recall_trained: 1.0, evaluations: 3}`` is: recall of 1 at three evaluations in a row.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
+
+    evaluations: int = Field(
+        default=1, ge=1, description="How many in a row; each other key is a measure and its least value."
+    )
+
+    @model_validator(mode="after")
+    def _check_measures(self) -> StopWhen:
+        if not self.measures:
+            raise ValueError("names no measure; expected such as {recall_trained: 1.0, evaluations: 3}")
+        for name, least in self.measures.items():
+            if isinstance(least, bool) or not isinstance(least, int | float):
+                raise ValueError(f"the least value of '{name}' must be a number, got {show(least)}")
+        return self
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The least value of each measure."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def reason(self, evaluations: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why the rows of evaluations so far decide a run; None when they do not.
+
+        Raises:
+            UserError: a measure that is not among those evaluated.
+        """
+        last = evaluations[-self.evaluations :]
+        for name in self.measures:
+            if last and name not in last[-1]:
+                known = sorted(last[-1].keys() - {"step"})
+                raise UserError(
+                    f"training.stop_when: no evaluator reports '{name}'{suggest(name, known)} "
+                    f"(reported: {', '.join(known)})"
+                )
+        reached = (
+            row[name] is not None and row[name] >= least
+            for row in last
+            for name, least in self.measures.items()
+        )
+        if len(last) < self.evaluations or not all(reached):
+            return None
+        words = " and ".join(f"{name} >= {least:g}" for name, least in self.measures.items())
+        return f"{words} at {self.evaluations} evaluations in a row"
 
 
 class TrainingConfig(Config):
@@ -58,6 +113,11 @@ class TrainingConfig(Config):
         default=None,
         ge=1,
         description="Steps between two evaluations; null evaluates after the last step only.",
+    )
+    stop_when: StopWhen | None = Field(
+        default=None,
+        description="Stop early when the outcome is decided, such as {recall_trained: 1.0, evaluations: 3}: "
+        "so much at so many evaluations in a row.",
     )
     track: tuple[Tracker, ...] = Field(
         default=(), description="Mirrors of the rows, `tensorboard` and `wandb`; they need the extra `track`."

@@ -62,6 +62,7 @@ class TrainResult:
         n_params: parameters of the model, tied ones once.
         metrics: the last logged loss and the last evaluation.
         config_hash: of the config in ``config.yaml``.
+        decided: why it was finished before its last step; None when it was not.
     """
 
     status: Status
@@ -70,6 +71,7 @@ class TrainResult:
     n_params: int
     metrics: dict[str, Any]
     config_hash: str
+    decided: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,14 @@ class Run:
         result = read_result(self.folder)
         return result if result is not None and result.status == "finished" else None
 
-    def finish(self, status: Status, step: int, seconds: float, n_params: int) -> TrainResult:
+    def finish(
+        self, status: Status, step: int, seconds: float, n_params: int, decided: str | None = None
+    ) -> TrainResult:
         """Write ``result.json`` from the last rows."""
         evaluation = self.evals.last()
         metrics = {"loss": self.metrics.last().get("loss"), **evaluation}
         metrics.pop("step", None)
-        result = TrainResult(status, step, round(seconds, 3), n_params, metrics, self.config_hash)
+        result = TrainResult(status, step, round(seconds, 3), n_params, metrics, self.config_hash, decided)
         if self.world.is_main:
             write_atomically(self.folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
         return result
@@ -218,6 +222,8 @@ def _make(folder: Path) -> None:
         raise UserError(f"The run folder {folder} cannot be made, a file is in its place: {RETRY}.") from None
     except PermissionError:
         raise UserError(f"The run folder {folder} cannot be made, permission is denied: {RETRY}.") from None
+    except OSError as error:
+        raise UserError(f"The run folder {folder} cannot be made, {error.strerror}: {RETRY}.") from None
 
 
 @contextmanager
