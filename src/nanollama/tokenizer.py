@@ -6,10 +6,10 @@ A dialog is laid out turn by turn, each turn opened by the special token of its 
 
 and, when the assistant calls a tool, the tool's reply stands between two turns of the assistant::
 
-    <user>..?<assistant>FIND birth_place FOR Ann Bell<database>Chile<assistant>Ann Bell was born in Chile.<end>
+    <user>..?<assistant>FIND birth_place FOR Ann Bell<database>Chile<assistant>Ann Bell was ...<end>
 
-The assistant writes its own text and the token that ends its turn (the role it hands over to, or ``<end>``). These
-tokens carry loss; all others are given to it.
+The assistant writes its own text and the token that ends its turn (the role it hands over to, or ``<end>``).
+These tokens carry loss; all others are given to it.
 """
 
 from __future__ import annotations
