@@ -161,6 +161,9 @@ OVERRIDES = [
     overridden(
         "training.optimizer.betas=[0.9]", "training.optimizer.betas.1: entry is missing; expected a number..."
     ),
+    overridden(
+        "training.optimizer.betas=[2,0]", "training.optimizer.betas.0: expected a number >= 0 and < 1, got 2."
+    ),
     overridden("training.optimizer.warmup=2", "unknown key; did you mean 'warmup_steps'? (known: ...)"),
     overridden("model.implementation=mamba", "expected 'transformer', got 'mamba'."),
     overridden("model.dropout=1", "expected a number >= 0 and < 1, got 1."),

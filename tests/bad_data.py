@@ -11,6 +11,8 @@ from bad_input import Case, good
 
 DIALOGS = "data/memory/qa.jsonl"
 DATABASE = "data/memory/people.sqlite"
+WITH_TOOL = "data.sources.0.kind=qatool"
+BIOGRAPHIES = "data.sources.0.kind=biographies"
 
 
 def dialogs(n_dialogs: int = 8, **changed: object) -> str:
@@ -109,6 +111,40 @@ DATA = [
         {DIALOGS: dialogs(line_2=turn("assistant", "x" * 601))},
     ),
     Case(
+        "rows too short",
+        "train good.yaml data.batching=packed data.row_len=5",
+        "data.row_len = 5 is too small: the longest text of 'qa' has ... tokens.",
+        {DIALOGS: dialogs()},
+    ),
+    Case(
+        "no biography",
+        f"train good.yaml {BIOGRAPHIES}",
+        "data/memory/biographies.jsonl holds 0 people, 2 are needed; run `...",
+        {"data/memory/biographies.jsonl": ""},
+    ),
+    Case(
+        "biography without text",
+        f"train good.yaml {BIOGRAPHIES}",
+        "data/memory/biographies.jsonl:1: not a biography; expected a key 'text' with a text.",
+        {"data/memory/biographies.jsonl": '{"person": 0, "text": 3}\n'},
+    ),
+    Case(
+        "database URL of no kind",
+        f"train good.yaml {WITH_TOOL} database.url=postgres",
+        "The database URL is not understood; expected dialect+driver://user@host/database...",
+    ),
+    Case(
+        "database file missing",
+        f"train good.yaml {WITH_TOOL} database.url=sqlite:///none.db",
+        "There is no database file 'none.db'; create it first, or correct its path.",
+    ),
+    Case(
+        "database of something else",
+        f"train good.yaml {WITH_TOOL}",
+        f"{DATABASE} holds something else than the people of this study; ...",
+        {DATABASE: "text"},
+    ),
+    Case(
         "vocabulary too small",
         "train good.yaml model.vocab_size=100",
         "model.vocab_size = 100 is too small: the study's tokenizer has 260 ids ...",
@@ -127,6 +163,11 @@ RUN_FOLDERS = [
         "train good.yaml run_dir=x",
         "The run folder x cannot be made, a file is in its place: ...",
         {"x": "text"},
+    ),
+    Case(
+        "no folder can be made",
+        "train good.yaml run_dir=/proc/x",
+        "The run folder /proc/x cannot be made, ...",
     ),
     Case(
         "run of another config",

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, Field
@@ -326,6 +327,7 @@ def test_types_in_words() -> None:
     assert describe_type(Mapping[str, int]) == "a mapping, each an integer"
     assert describe_type(int | None) == "an integer or null"
     assert describe_type(list[str]) == "a list, each a text"
+    assert describe_type(list[Annotated[int, Field(gt=0, lt=9)]]) == "a list, each an integer > 0 and < 9"
     assert describe_type(BaseModel | None) == "a section or null"
     assert describe_type(bytes) == "bytes"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from apps.memory.dataset.generate import ensure_dialogs, write_biographies
@@ -46,6 +47,11 @@ def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
                 f"model.max_seq_len = {config.model.max_seq_len} is too small: the longest text of "
                 f"'{source.kind}' has {longest} tokens."
             )
+        if config.data.batching == "packed" and longest > (config.data.row_len or longest):
+            raise UserError(
+                f"data.row_len = {config.data.row_len} is too small: the longest text of '{source.kind}' has "
+                f"{longest} tokens."
+            )
     stream = DocumentStream(
         sources,
         config.training.batch_size,
@@ -70,16 +76,20 @@ def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
 
 
 def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:
+    n_there = 0
     with path.open("rb") as lines:
-        for number, line in zip(range(1, n_people + 1), lines, strict=False):
+        for line in islice(lines, n_people):
+            n_there += 1
             try:
                 text = json.loads(line)["text"]
             except (ValueError, KeyError, TypeError):
-                raise UserError(f"{path}:{number}: not a biography; expected a key 'text'.") from None
+                text = None
+            if not isinstance(text, str):
+                raise UserError(f"{path}:{n_there}: not a biography; expected a key 'text' with a text.")
             yield [Message("assistant", text)]
-    if number < n_people:
+    if n_there < n_people:
         raise UserError(
-            f"{path} holds {number:,} people, {n_people:,} are needed; run "
+            f"{path} holds {n_there:,} people, {n_people:,} are needed; run "
             f"`python -m apps.memory.dataset.generate biographies --num {n_people}` to extend it."
         )
 

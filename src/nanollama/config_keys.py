@@ -50,7 +50,10 @@ def describe_type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """What a value must be, in words: ``an integer >= 1``, ``one of 'a', 'b'``."""
     if get_origin(annotation) is Annotated:
         inner, *extra = get_args(annotation)
-        return describe_type(inner, [*extra, *metadata])
+        nested = [
+            part for item in extra for part in (item.metadata if isinstance(item, FieldInfo) else [item])
+        ]
+        return describe_type(inner, [*nested, *metadata])
     if _is_union(annotation):
         return " or ".join(_describe_members(annotation, metadata))
     return _noun(annotation, _limits(annotation, metadata))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from nanollama.config import Config
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Config):
@@ -21,7 +23,7 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(
         default=1e-3, gt=0, description="Peak learning rate, reached at the end of the warm-up."
     )
-    betas: tuple[float, float] = Field(
+    betas: tuple[Decay, Decay] = Field(
         default=(0.9, 0.95),
         description="Decay rates of the running means of gradients and of squared gradients, for `adamw`.",
     )
