@@ -62,33 +62,29 @@ def attempt_dialogs(
         ValueError: a dialog does not end with the assistant, or is too long for the model.
     """
     encoded = [_encode(tokenizer, messages, model.config.max_seq_len) for messages in dialogs]
+    limits = [token_limit(model, _prompt(dialog), max_new_tokens) for dialog in encoded]
     with evaluating(model):
         readings = _read(model, encoded)
-    replies = _ask(tokenizer, dialogs, tool)
-    beginnings, limits = [], []
-    for dialog, reading, said in zip(encoded, readings, replies, strict=True):
-        prompt = dialog.ids[: int(dialog.loss_mask.argmax())].tolist()
-        limits.append(token_limit(model, prompt, max_new_tokens))
-        if len(dialog) > limits[-1]:
-            beginnings.append(Completion(prompt))
-        else:
-            beginnings.append(_certain_part(tokenizer, dialog, reading.is_certain, said, tool))
-    departed = [index for index, beginning in enumerate(beginnings) if beginning.ending != "end"]
+    completions = [
+        _certain_part(tokenizer, dialog, reading.is_certain, said, tool)
+        if len(dialog) <= limit
+        else Completion(_prompt(dialog))
+        for dialog, limit, reading, said in zip(
+            encoded, limits, readings, _ask(tokenizer, dialogs, tool), strict=True
+        )
+    ]
+    departed = [index for index, completion in enumerate(completions) if completion.ending != "end"]
     written = continue_dialogs(
         model,
         tokenizer,
-        [beginnings[index].ids for index in departed],
+        [completions[index].ids for index in departed],
         tool,
         [limits[index] for index in departed],
         batch_size=batch_size,
     )
-    completions = list(beginnings)
     for index, rest in zip(departed, written, strict=True):
-        completions[index] = Completion(rest.ids, beginnings[index].replies + rest.replies, rest.ending)
-    return [
-        Attempt(completion, reading.loss_nats)
-        for completion, reading in zip(completions, readings, strict=True)
-    ]
+        completions[index] = Completion(rest.ids, completions[index].replies + rest.replies, rest.ending)
+    return list(map(Attempt, completions, [reading.loss_nats for reading in readings]))
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,10 @@ def _encode(tokenizer: ByteTokenizer, messages: Sequence[Message], max_seq_len: 
             f"A dialog of {len(dialog)} tokens is too long for a model that reads {max_seq_len}."
         )
     return dialog
+
+
+def _prompt(dialog: EncodedDialog) -> list[int]:
+    return dialog.ids[: int(dialog.loss_mask.argmax())].tolist()
 
 
 def _read(model: Transformer, encoded: Sequence[EncodedDialog]) -> list[_Reading]:
