@@ -62,7 +62,7 @@ class TrainResult:
         n_params: parameters of the model, tied ones once.
         metrics: the last logged loss and the last evaluation.
         config_hash: of the config in ``config.yaml``.
-        decided: why it was finished before its last step; None when it was not.
+        decided: why it was finished before its last step; None, and left out there, when it was not.
     """
 
     status: Status
@@ -120,7 +120,8 @@ class Run:
         metrics.pop("step", None)
         result = TrainResult(status, step, round(seconds, 3), n_params, metrics, self.config_hash, decided)
         if self.world.is_main:
-            write_atomically(self.folder / RESULT, json.dumps(asdict(result), indent=2) + "\n")
+            row = {key: value for key, value in asdict(result).items() if key != "decided" or value}
+            write_atomically(self.folder / RESULT, json.dumps(row, indent=2) + "\n")
         return result
 
     def record_data(self, hashes: Mapping[str, str]) -> None:
