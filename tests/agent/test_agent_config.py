@@ -31,7 +31,7 @@ def write_study(folder: Path, **keys: str) -> str:
         {"path": "people.sqlite"},
         {"path": "people.sqlite", "language": "sql", "limits": "{max_rows: 3}"},
         {"url": "postgresql+psycopg://reader:$SECRET@localhost:5432/people"},
-        {"url": "postgresql+psycopg://reader@localhost:5432/people?connect_timeout=3"},
+        {"url": "postgresql+psycopg://reader@localhost:5432/people?passfile=/home/reader/.pgpass"},
         {"url": "postgresql+psycopg://localhost/people"},
         {"url": "sqlite:////data/people.sqlite"},
     ],
@@ -75,7 +75,9 @@ def test_wrong_config_is_refused(tmp_path: Path, keys: dict[str, str], message: 
     ],
 )
 def test_password_in_a_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match=r"study\.yaml:1: tool: the URL holds a password; write") as caught:
+    with pytest.raises(
+        ConfigError, match=r"study\.yaml:3: tool\.url: the URL holds a password; write"
+    ) as caught:
         load_config(Study, [write_study(tmp_path, url=f'"{url}"')])
     assert "hunter2" not in str(caught.value)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nanollama.agent.config import DatabaseConfig, Limits
+from nanollama.agent.config import DatabaseConfig, DatabaseUrl, Limits
 from nanollama.agent.protocol import Reply, Tool, extract_request
 from nanollama.errors import MissingExtraError
 
-__all__ = ["DatabaseConfig", "Limits", "Reply", "Tool", "build_tool", "extract_request"]
+__all__ = ["DatabaseConfig", "DatabaseUrl", "Limits", "Reply", "Tool", "build_tool", "extract_request"]
 
 
 def build_tool(config: DatabaseConfig) -> Tool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from nanollama.config import Config, ConfigPath
 
@@ -13,7 +13,21 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$
 
 _VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)\}")
 _URL_PASSWORD = re.compile(r"://[^:/]*:([^@]*)@")  # greedy as SQLAlchemy's own: a password may hold / and ?
-_QUERY_PASSWORD = re.compile(r"[?&]\w*pass\w*=", re.IGNORECASE)
+_QUERY_PASSWORD = re.compile(r"[?&]\w*(password|passwd|passphrase|pwd)=", re.IGNORECASE)
+
+
+def _refuse_password(url: str) -> str:
+    match = _URL_PASSWORD.search(url)
+    if _QUERY_PASSWORD.search(url) or (match and match[1] and password_variable(match[1]) is None):
+        raise ValueError(
+            "the URL holds a password; write the name of an environment variable that holds it, as in "
+            "postgresql+psycopg://user:$PASSWORD_VARIABLE@host/name"
+        )
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_refuse_password)]
+"""An SQLAlchemy URL without a password: configs are printed and are written into run folders."""
 
 
 class Limits(Config):
@@ -45,7 +59,7 @@ class DatabaseConfig(Config):
     """
 
     path: ConfigPath | None = Field(default=None, description="SQLite file; opened read-only.")
-    url: str | None = Field(
+    url: DatabaseUrl | None = Field(
         default=None,
         description="SQLAlchemy URL of another database: postgresql+psycopg://user:$PASSWORD_VARIABLE@host/name.",
     )
@@ -66,25 +80,9 @@ class DatabaseConfig(Config):
             raise ValueError(
                 f"expected different names as key and attributes, got {[self.key, *self.attributes]}"
             )
-        if self.url is not None:
-            if self.language == "sql":
-                raise ValueError("language 'sql' is for an SQLite file only; with 'url' use 'find'")
-            check_no_password(self.url)
+        if self.url is not None and self.language == "sql":
+            raise ValueError("language 'sql' is for an SQLite file only; with 'url' use 'find'")
         return self
-
-
-def check_no_password(url: str) -> None:
-    """Refuse a URL that holds a password: configs are printed and are written into run folders.
-
-    Raises:
-        ValueError: with a message that does not repeat the URL.
-    """
-    match = _URL_PASSWORD.search(url)
-    if _QUERY_PASSWORD.search(url) or (match and match[1] and password_variable(match[1]) is None):
-        raise ValueError(
-            "the URL holds a password; write the name of an environment variable that holds it, as in "
-            "postgresql+psycopg://user:$PASSWORD_VARIABLE@host/name"
-        )
 
 
 def password_variable(password: str) -> str | None:
