@@ -1,0 +1,60 @@
+"""What the runs of a grid share, made before the first of them starts: dialogs, biographies, database.
+
+Alone, a run makes the files it misses; two runs that start together, about different numbers of people, would
+each make their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from apps.memory.dataset.dialogs import DialogKind, Language
+from apps.memory.dataset.generate import count_people, write_biographies, write_dialogs
+from apps.memory.dataset.paths import biographies_path, dialogs_path
+from apps.memory.dataset.sql_db import ensure_database
+from apps.memory.settings import MemoryConfig
+from nanollama.config import Config
+
+
+class Texts(NamedTuple):
+    """A file of texts that runs read; no kind: biographies."""
+
+    root: Path
+    kind: DialogKind | None
+    language: Language
+
+
+def prepare(configs: Sequence[Config]) -> None:
+    """Make the files that runs of these configs read, each with as many people as the largest needs.
+
+    Raises:
+        UserError: a file cannot be written, or holds something else.
+    """
+    needs: dict[Texts, int] = {}
+    databases: set[Path] = set()
+    for config in configs:
+        if not isinstance(config, MemoryConfig):
+            continue
+        for source in config.data.sources:
+            kind = None if source.kind == "biographies" else source.kind
+            texts = Texts(config.data_root, kind, config.data.language)
+            needs[texts] = max(needs.get(texts, 0), config.data.n_people)
+        if config.data.uses_tool and config.database.url is None:
+            databases.add(config.data_root)
+    for texts, n_people in needs.items():
+        _write(texts, n_people)
+    for root in sorted(databases):
+        ensure_database(root)
+
+
+def _write(texts: Texts, n_people: int) -> None:
+    root, kind, language = texts
+    path = biographies_path(root) if kind is None else dialogs_path(root, kind, language)
+    if path.exists() and (kind is not None) and count_people(path) >= n_people:
+        return
+    outcome = (
+        write_biographies(root, n_people) if kind is None else write_dialogs(root, kind, n_people, language)
+    )
+    print(outcome, flush=True)

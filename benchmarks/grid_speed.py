@@ -1,0 +1,93 @@
+"""Runs per hour of a grid: two at a time against one after another, with 1 and with 2 threads.
+
+``python benchmarks/grid_speed.py [N_RUNS]`` trains the same small models (2 layers, d_model 16-36, learned by
+heart) in three ways, one after the other in one go, and prints runs per hour and the ratios. One after
+another is what a shell loop over ``python -m apps.memory.train`` does.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GRID = """\
+base: {base}
+name: {name}
+data_root: {data}
+run_dir: {runs}/{name}
+grid:
+  product:
+    model.d_model: [16, 24, 36]
+  seeds: {n_seeds}
+data: {{n_people: 32}}
+training:
+  n_steps: 200
+  batch_size: 64
+  log_every: 50
+  eval_every: null
+"""
+
+
+def run(arguments: list[str], n_threads: int) -> None:
+    """Run ``python -m`` with so many threads."""
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(n_threads))}
+    subprocess.run([sys.executable, "-m", *arguments], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+
+
+def one_after_another(config: Path, runs: Path, n_threads: int) -> float:
+    """Seconds of a loop over the runs of a grid."""
+    from nanollama.config import dump_config
+    from nanollama.launcher.plan import read_plan
+
+    files = []
+    for item in read_plan([str(config)]).runs:
+        path = runs / f"{config.stem}-{item.name}.yaml"
+        path.write_text(dump_config(item.config), encoding="utf-8")
+        files.append(path)
+    began = time.perf_counter()
+    for path in files:
+        run(["apps.memory.train", str(path)], n_threads)
+    return time.perf_counter() - began
+
+
+def side_by_side(config: Path, n_jobs: int) -> float:
+    """Seconds of the local pool."""
+    began = time.perf_counter()
+    run(["apps.memory.local_grid", str(config), f"local.n_jobs={n_jobs}", "local.n_threads=1"], 1)
+    return time.perf_counter() - began
+
+
+def main(n_runs: int) -> None:
+    """Print the table."""
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+
+        def grid(name: str) -> Path:
+            path = runs / f"{name}.yaml"
+            base = ROOT / "apps/memory/config/debug.yaml"
+            text = GRID.format(base=base, name=name, data=runs / "data", runs=runs, n_seeds=n_runs // 3)
+            path.write_text(text, encoding="utf-8")
+            return path
+
+        side_by_side(grid("warm_up"), 2)  # writes the data, fills the disk's cache
+        seconds = {
+            "one after another, 1 thread": one_after_another(grid("one"), runs, 1),
+            "one after another, 2 threads": one_after_another(grid("two"), runs, 2),
+            "local grid, 2 jobs of 1 thread": side_by_side(grid("grid"), 2),
+        }
+    best = seconds["local grid, 2 jobs of 1 thread"]
+    print(f"{n_runs} runs")
+    for name, value in seconds.items():
+        print(f"{name:32} {value:7.1f} s {3600 * n_runs / value:7.0f} runs/h   {value / best:.2f} x")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
