@@ -7,9 +7,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from report_runs import write_run
 
 from nanollama.errors import MissingExtraError
 from nanollama.report.figures import plot_bars, plot_curves
+from nanollama.report.runs import read_runs
+from nanollama.report.sections import measure_pictures
 from nanollama.report.style import figure_style, save_figure, to_inline_svg
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -138,3 +141,10 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"'matplotlib' is not installed.*nanollama\[visu\]"):
         curves()
+
+
+def test_shares_are_drawn_on_their_whole_range(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / "share", recall=0.5), write_run(tmp_path / "other", recall=0.4)])
+    assert measure_pictures(runs)[0].figure.axes[0].get_ylim() == (-0.03, 1.03)
+    beyond = read_runs([write_run(tmp_path / "beyond", recall=2.0)])
+    assert measure_pictures(beyond)[0].figure.axes[0].get_ylim()[1] > 2

@@ -78,7 +78,14 @@ def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
             continue
         for x, x_label, by in (("step", _STEPS, "step"), ("elapsed_seconds", _SECONDS, "seconds")):
             figure = plot_curves(
-                rows, x, name, low=name + LOW, high=name + HIGH, x_label=x_label, y_label=spell(name)
+                rows,
+                x,
+                name,
+                low=name + LOW,
+                high=name + HIGH,
+                x_label=x_label,
+                y_label=spell(name),
+                y_range=(-0.03, 1.03) if _is_share(rows, name) else None,
             )
             caption = f"{spell(name).capitalize()} by {'step' if by == 'step' else 'time'}."
             caption += (
@@ -126,6 +133,12 @@ def _rows(runs: Sequence[RunRecord], kind: str) -> list[dict[str, Any]]:
         for run in runs
         for row in getattr(run, kind)
     ]
+
+
+def _is_share(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Does a measure with its interval stay between 0 and 1? Then it is drawn on that whole range."""
+    ends = [(row[name + LOW], row[name + HIGH]) for row in rows if name + LOW in row and name + HIGH in row]
+    return bool(ends) and all(0 <= low <= high <= 1 for low, high in ends)
 
 
 def _seconds_at(run: RunRecord, step: int) -> float | None:
