@@ -241,6 +241,55 @@ DATASET = [
     Case("nothing to delete", "sql_db delete --yes", f"There is no database {DATABASE}; ..."),
 ]
 
+EXAMINE = {"x.yaml": "study: memory\nrun: r\n"}
+EXAMINATIONS = [
+    Case("no run", "eval x.yaml", "There is no run folder r: train it first, `...`.", EXAMINE),
+    Case(
+        "not a run",
+        "eval x.yaml",
+        "r is not a run folder: it holds no config.yaml; ...",
+        {**EXAMINE, "r/x": "text"},
+    ),
+    Case(
+        "no checkpoint",
+        "eval x.yaml",
+        "r holds no checkpoint yet: train it first, `...`.",
+        {**EXAMINE, "r/config.yaml": good()},
+    ),
+    Case(
+        "damaged run",
+        "eval x.yaml",
+        "r/config.yaml:9: model.d_modle: unknown key; did you mean 'd_model'? (known: ...)",
+        {**EXAMINE, "r/config.yaml": good().replace("d_model", "d_modle")},
+    ),
+    Case(
+        "damaged checkpoint",
+        "eval x.yaml",
+        "r holds no intact checkpoint: expected a run folder with checkpoints/step_<8 digits>/.",
+        {**EXAMINE, "r/config.yaml": good(), "r/checkpoints/step_00000002/model.safetensors": "text"},
+    ),
+    Case(
+        "config of a training run",
+        "eval good.yaml",
+        "good.yaml: run: required key is missing; expected a path.\n"
+        "good.yaml:2: name: unknown key (known: ...)\n"
+        "...\ngood.yaml:12: training: unknown key (known: ...)",
+    ),
+    Case(
+        "nobody to ask about",
+        "eval x.yaml recall.sets=[]",
+        "...: expected a list with at least 1 entry, ...",
+        EXAMINE,
+    ),
+    Case("run to chat with missing", "chat runs/x", "There is no run folder runs/x: train it first, `...`."),
+    Case("wrong key to show", "show good.yaml seed=1", "command line: seed=1: unknown key; did you mean ..."),
+    Case(
+        "run to report on missing",
+        "nanollama report runs/x",
+        "runs/x: no such folder; expected the folder of a run...",
+    ),
+]
+
 COMMAND = [
     Case("verb misspelt", "nanollama trian", "...No such command 'trian'. Did you mean 'train'?"),
     Case("option misspelt", "nanollama schema memory --cofnig x", "...No such option: --cofnig..."),

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 from bad_configs import CONFIGS, OVERRIDES, PATHS
-from bad_data import COMMAND, DATA, DATASET, RUN_FOLDERS
+from bad_data import COMMAND, DATA, DATASET, EXAMINATIONS, RUN_FOLDERS
 from bad_input import GOOD, Case
 
 APPS = Path(__file__).parents[1] / "apps"
 WITHOUT_EFFECT = [*PATHS, *CONFIGS, *OVERRIDES]
-CASES = [*WITHOUT_EFFECT, *DATA, *RUN_FOLDERS, *DATASET, *COMMAND]
+CASES = [*WITHOUT_EFFECT, *DATA, *RUN_FOLDERS, *DATASET, *EXAMINATIONS, *COMMAND]
 COMMANDS = {
     "train": "apps.memory.train",
     "eval": "apps.memory.eval",
+    "show": "apps.memory.show",
+    "chat": "apps.memory.chat",
     "generate": "apps.memory.dataset.generate",
     "sql_db": "apps.memory.dataset.sql_db",
     "nanollama": "nanollama.cli",
@@ -58,7 +60,7 @@ def test_wrong_input_is_told_in_one_sentence(case: Case, capsys: pytest.CaptureF
     assert "Traceback" not in said
     # The parser of the command line shows its usage before the sentence.
     said = said.rpartition("\n")[2] if said.startswith("Usage: nanollama") else said
-    assert re.fullmatch(".*".join(map(re.escape, case.said.split("..."))), said), said
+    assert re.fullmatch(".*".join(map(re.escape, case.said.split("..."))), said, re.DOTALL), said
     assert all(len(line) < 500 and line.endswith((".", ")", "?", "]")) for line in said.splitlines())
     if case in WITHOUT_EFFECT:
         assert names() == before  # a wrong config has no effect

@@ -74,6 +74,9 @@ def test_the_exit_code_is_the_verbs(checkout: Path, capsys: pytest.CaptureFixtur
     run_dir.mkdir(parents=True)
     shutil.copy("toy.yaml", run_dir / "config.yaml")
     assert run(capsys, "chat", "runs/one", "n=3") == (75, "chat runs/one n=3\n", "")
+    checkpoint = run_dir / "checkpoints" / "step_00000001"
+    checkpoint.mkdir(parents=True)
+    assert run(capsys, "chat", str(checkpoint)) == (75, f"chat {checkpoint}\n", "")
 
 
 @pytest.mark.usefixtures("checkout")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 APPS = "apps"
 STUDY_KEY = "study"
+RUN_CONFIG = "config.yaml"
 VERBS = ("train", "eval", "show", "chat")
 
 
@@ -35,28 +36,18 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     return _call(study_of(argv), verb, argv)
 
 
-def chat(run_dir: str, argv: Sequence[str]) -> int:
-    """Call ``chat.main([run_dir, ...])`` of the study that a run folder belongs to; its exit code.
+def chat(run: str, argv: Sequence[str]) -> int:
+    """Call ``chat.main([run, ...])`` of the study of a run, named by its folder or that of a checkpoint.
 
     Raises:
         UserError: the folder is not a run, or its study cannot be talked to.
     """
-    return run_verb_of("chat", run_dir, argv)
-
-
-def run_verb_of(verb: str, run_dir: str, argv: Sequence[str]) -> int:
-    """Call ``main([run_dir, ...])`` of a verb of the study that a run folder belongs to; its exit code.
-
-    Raises:
-        UserError: the folder is not a run, or its study lacks the verb.
-    """
-    config = Path(run_dir, "config.yaml")
-    if not config.is_file():
-        problem = (
-            "is not a run folder: it holds no config.yaml" if Path(run_dir).is_dir() else "no such folder"
-        )
-        raise UserError(f"{run_dir}: {problem}; expected the folder of a run, such as runs/debug.")
-    return _call(study_of([str(config)]), verb, [run_dir, *argv])
+    folder = Path(run)
+    found = [path / RUN_CONFIG for path in (folder, folder.parent.parent) if (path / RUN_CONFIG).is_file()]
+    if not found or not folder.is_dir():
+        problem = f"is not a run folder: it holds no {RUN_CONFIG}" if folder.is_dir() else "no such folder"
+        raise UserError(f"{run}: {problem}; expected the folder of a run, such as runs/debug.")
+    return _call(study_of([str(found[0])]), "chat", [run, *argv])
 
 
 def config_classes(study: str) -> Mapping[str, type[Config]]:
