@@ -196,7 +196,7 @@ def test_only_the_sets_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recall": {"max_new_tokens": 99}}, r"max_new_tokens = 99 is too small: a right dialog has 1\d\d tok"),
+        ({"recall": {"max_new_tokens": 99}}, r"max_new_tokens = 99 is too small: a right dialog has 1\d\d"),
         (
             {"model": {"implementation": "transformer", "d_model": 8, "n_layers": 1, "n_heads": 1,
                        "max_seq_len": 150}},

@@ -1,0 +1,181 @@
+"""Talking to a trained model: what is shown, what is understood, that nothing breaks it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from toy_run import toy_config, toy_model, write_run
+
+from apps.memory.chat import main, print_part, questions_of
+from apps.memory.dataset.people import people
+from apps.memory.trained import load_trained
+from nanollama.cli import main as nanollama
+
+PERSON = people(0, 1)[0]
+
+
+@pytest.fixture(scope="module")
+def in_weight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = toy_config(tmp_path_factory.mktemp("in_weight"), "qa")
+    return write_run(config, toy_model(config, 100))
+
+
+@pytest.fixture(scope="module")
+def in_tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose data root holds the database of all people."""
+    config = toy_config(tmp_path_factory.mktemp("in_tool"))
+    return write_run(config, toy_model(config, 160))
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    """What is typed, as bytes: to be filled and rewound before the chat."""
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
+    return raw
+
+
+def chat(folder: Path, typed: io.BytesIO, text: str | bytes, *keys: str) -> int:
+    typed.write(text.encode() if isinstance(text, str) else text)
+    typed.seek(0)
+    return main([str(folder), *keys])
+
+
+def test_a_question_and_its_answer(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, f"Where was {PERSON.name} born?\n") == 0
+    said, warned = capsys.readouterr()
+    assert "step 100: " in said and "answers by heart, learned from 2 people." in said
+    assert f"question  Where was {PERSON.name} born?\n" in said
+    assert f"  answer  {PERSON.name} was born in {PERSON.birth_place}.\n" in said
+    assert warned == "" and "\x1b" not in said and "ask>" not in said
+
+
+def test_a_name_asks_for_everything(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, f"  {PERSON.name} \n") == 0
+    said = capsys.readouterr().out
+    assert said.count("  answer  ") == said.count("question  ") == 4
+    for fact in PERSON[2:]:
+        assert f" {fact}.\n" in said
+
+
+@pytest.mark.slow
+def test_a_request_and_its_reply(
+    in_tool: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_tool, typed, f"What does {PERSON.name} do for a living?\n") == 0
+    said = capsys.readouterr().out
+    assert "asks a database, learned from 2 people." in said
+    parts = [line[:10].strip() for line in said.splitlines() if line[:10].strip() and line[0] == " "]
+    assert f"          FIND occupation FOR {PERSON.name}\n" in said
+    assert f"database  {PERSON.occupation}\n" in said
+    assert f"  answer  {PERSON.name} works as a {PERSON.occupation}.\n" in said
+    assert parts[-2:] == ["request", "answer"]
+
+
+@pytest.mark.parametrize("farewell", ["quit", "EXIT ", "Quit\nWhen was it?"])
+def test_a_farewell_ends_it(
+    farewell: str, in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, f"\n   \n{farewell}\n") == 0
+    assert "question" not in capsys.readouterr().out.split("Such as:")[1]
+
+
+def test_ctrl_c_ends_it(in_weight: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    assert main([str(in_weight)]) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\x00\x1b[2J what?",
+        b"?",
+        b"[bold]markup[/nothing]",
+        "naïve 🙂?".encode(),
+        b"{} {name}",
+        b"a" * 400,
+    ],
+    ids=["no text", "one character", "markup", "beyond ASCII", "braces", "long"],
+)
+def test_whatever_is_typed_is_a_question(
+    line: bytes, in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, line + b"\n") == 0
+    said, warned = capsys.readouterr()
+    assert warned == "" and "\x1b" not in said
+    assert said.count("question  ") >= 1
+    assert " answer  " in said or "cut off: the model did not come to an end" in said
+
+
+def test_a_question_can_be_too_long(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, "a" * 600 + "\n" + "a" * 511 + "\n" + "a" * 510 + "\n") == 0
+    said = capsys.readouterr().out
+    assert said.count("Too long: the model reads 512 bytes at most.") == 2
+    assert said.count("question  ") == 1
+
+
+def test_examples_are_of_every_kind(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chat(in_weight, typed, "") == 0
+    said = capsys.readouterr().out
+    assert f"  When was {PERSON.name} born?  (learned about)\n" in said
+    assert f"  Where was {people(2, 3)[0].name} born?  (never seen)\n" in said
+    assert f"  Where does {people(0, 1, 'new')[0].name} live?  (new names)\n" in said
+
+
+def test_two_words_are_a_name(in_weight: Path) -> None:
+    trained = load_trained(in_weight)
+    assert questions_of("Ann  Bell", trained)[1] == "Where was Ann Bell born?"
+    for line in ("Who else?", "Where was Ann Bell born", "Ann"):
+        assert questions_of(line, trained) == [line]
+
+
+def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    print_part(Console(force_terminal=True, color_system="standard"), "database", "Chile\nPeru")
+    assert "\x1b[36mChile\x1b[0m\n\x1b[36m          Peru" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: python -m apps.memory.chat RUN"),
+        (["runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
+        (["{run}", "nonsense=1"], "command line: nonsense=1: unknown key"),
+        (["{run}", "model.d_model=8"], "does not fit the model"),
+    ],
+)
+def test_refusals(
+    arguments: list[str], message: str, in_weight: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([argument.format(run=in_weight) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "usage:" in capsys.readouterr().out
+
+
+def test_through_the_command(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    typed.write(b"Who?\n")
+    typed.seek(0)
+    assert nanollama(["chat", str(in_weight), "training.device=cpu"]) == 0
+    assert "question  Who?" in capsys.readouterr().out
