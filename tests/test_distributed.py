@@ -16,20 +16,26 @@ from nanollama.errors import UserError
 from tests.toy_ranks import ranks_config
 from tests.toy_training import ToyModel, ToyStream, rows, run_toy, same_end, same_values
 
+TIMEOUT_SECONDS = 500
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two ranks have run."""
     folder = tmp_path_factory.mktemp("ranks")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
+    with subprocess.Popen(
         [*torchrun, "-m", "tests.toy_ranks", str(folder)],
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun ends its processes when it is asked to end, not when it is killed
+            raise
+    assert process.returncode == 0, said
     return folder
 
 

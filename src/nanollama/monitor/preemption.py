@@ -8,9 +8,7 @@ import time
 from types import FrameType, TracebackType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-ECHO_SECONDS = (
-    1.0  # one Ctrl-C can arrive twice: from the terminal and from the process that started this one
-)
+ECHO_SECONDS = 1.0  # one Ctrl-C can arrive twice: from the terminal and from the parent process
 
 
 class Preemption:
