@@ -23,7 +23,7 @@ from nanollama.inference import Completion, continue_dialogs, evaluating, most_l
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import ByteTokenizer, EncodedDialog, Message
 
-N_ROWS = 64
+N_ROWS = 32
 """Dialogs in one forward pass: enough to keep the processor busy, few enough for its caches."""
 
 
@@ -129,12 +129,13 @@ def _read(model: Transformer, encoded: Sequence[EncodedDialog]) -> list[_Reading
         logits = model(batch.input_ids, query_positions=batch.query_positions)
         tokens, is_tie = most_likely(logits)
         is_certain = ((tokens == batch.targets) & ~is_tie).cpu().numpy()
-        losses = (
-            F.cross_entropy(logits.mT, batch.targets, ignore_index=IGNORE, reduction="none").cpu().numpy()
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="none"
         )
+        loss_nats = losses.view_as(batch.targets).cpu().numpy()
         for row, (index, mask) in enumerate(zip(chosen, masks, strict=True)):
             n_written = int(mask.sum())
-            readings[index] = _Reading(is_certain[row, :n_written], losses[row, :n_written])
+            readings[index] = _Reading(is_certain[row, :n_written], loss_nats[row, :n_written])
     return [readings[index] for index in range(len(encoded))]
 
 
