@@ -58,5 +58,6 @@ def plot_maps(panels: Sequence[Sequence[tuple[str, np.ndarray]]], labels: Sequen
                 cell.set_yticks(centres, shown, fontsize=6)
         axes[0][0].set_ylabel("query")
         axes[-1][0].set_xlabel("key")
-        figure.colorbar(image, ax=axes.ravel().tolist(), shrink=0.8, label="attention")
+        bar = figure.colorbar(image, ax=axes.ravel().tolist(), shrink=0.8, label="attention")
+        bar.solids.set_rasterized(False)
     return figure

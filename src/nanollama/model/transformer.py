@@ -100,7 +100,7 @@ class Transformer(nn.Module):
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0.0, std, generator=generator)
+                module.weight.normal_(0.0, self.config.embedding_std or std, generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 nn.init.ones_(module.weight)
                 if isinstance(module, nn.LayerNorm) and module.bias is not None:

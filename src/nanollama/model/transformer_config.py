@@ -49,6 +49,9 @@ class TransformerConfig(Config):
         description="What attention adds to: the stream, or the normed stream, as the published runs of "
         "arXiv 2406.02128 did, which forgets the scale of what came before.",
     )
+    embedding_std: float | None = Field(
+        None, gt=0, description="Spread of initial embeddings of tokens and positions; default init_std."
+    )
     init_std: float | None = Field(
         None, gt=0, description="Spread of initial weights; default d_model ** -0.5."
     )
