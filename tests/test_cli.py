@@ -77,6 +77,8 @@ def test_the_exit_code_is_the_verbs(checkout: Path, capsys: pytest.CaptureFixtur
     checkpoint = run_dir / "checkpoints" / "step_00000001"
     checkpoint.mkdir(parents=True)
     assert run(capsys, "chat", str(checkpoint)) == (75, f"chat {checkpoint}\n", "")
+    Path("apps/toy/attention.py").write_text(VERB.format(verb="attention", code=0))
+    assert run(capsys, "report", "attention", "runs/one", "step=3") == (0, "attention runs/one step=3\n", "")
 
 
 @pytest.mark.usefixtures("checkout")

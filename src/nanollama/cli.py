@@ -175,7 +175,7 @@ def chat(run: RunArgument, keys: KeyArguments = None) -> None:
     """Ask the model of a run and watch its tool calls."""
     from nanollama import studies
 
-    _finish(lambda: studies.chat(run, keys or []))
+    _finish(lambda: studies.run_verb_of("chat", run, keys or []))
 
 
 @app.command(context_settings=PASS_ON)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 APPS = "apps"
 STUDY_KEY = "study"
 RUN_CONFIG = "config.yaml"
-VERBS = ("train", "eval", "show", "chat")
+VERBS = ("train", "eval", "show", "chat", "attention")
 
 
 def run_verb(verb: str, argv: Sequence[str]) -> int:
@@ -36,18 +36,23 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     return _call(study_of(argv), verb, argv)
 
 
-def chat(run: str, argv: Sequence[str]) -> int:
-    """Call ``chat.main([run, ...])`` of the study of a run, named by its folder or that of a checkpoint.
+def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
+    """Call ``main([run, ...])`` of a verb of a run's study; its exit code.
+
+    Args:
+        verb: ``chat`` or ``attention``.
+        run: the folder of the run, or of one of its checkpoints.
+        argv: further arguments of the verb.
 
     Raises:
-        UserError: the folder is not a run, or its study cannot be talked to.
+        UserError: the folder is not a run, or its study lacks the verb.
     """
     folder = Path(run)
     found = [path / RUN_CONFIG for path in (folder, folder.parent.parent) if (path / RUN_CONFIG).is_file()]
     if not found or not folder.is_dir():
         problem = f"is not a run folder: it holds no {RUN_CONFIG}" if folder.is_dir() else "no such folder"
         raise UserError(f"{run}: {problem}; expected the folder of a run, such as runs/debug.")
-    return _call(study_of([str(found[0])]), "chat", [run, *argv])
+    return _call(study_of([str(found[0])]), verb, [run, *argv])
 
 
 def config_classes(study: str) -> Mapping[str, type[Config]]:
