@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
-from nanollama.agent import DatabaseConfig, Limits
+from nanollama.agent import DatabaseConfig, DatabaseUrl, Limits
 from nanollama.config import Config, ConfigPath
 from nanollama.data.stream import Batching
 from nanollama.model import ModelConfig
@@ -53,9 +53,10 @@ class DataConfig(Config):
 class DatabaseSettings(Config):
     """The database that is asked while a model is evaluated."""
 
-    url: str | None = Field(
+    url: DatabaseUrl | None = Field(
         default=None,
-        description="SQLAlchemy URL (postgresql+psycopg://...); default: SQLite file under data_root.",
+        description="SQLAlchemy URL, postgresql+psycopg://user:$PASSWORD_VARIABLE@host/name; default: the "
+        "SQLite file under data_root.",
     )
     limits: Limits = Field(default=Limits(), description="What one request may cost.")
 
@@ -106,6 +107,10 @@ class MemoryConfig(Config):
             raise ValueError(
                 f"recall.n_people = {self.recall.n_people} people of the set 'unseen' are asked about, but "
                 f"data.n_people = {self.data.n_people} leaves {N_PEOPLE - self.data.n_people} never shown"
+            )
+        if self.database.url is not None and self.data.language == "sql":
+            raise ValueError(
+                "data.language = sql needs the SQLite database: leave out database.url, or use find"
             )
         return self
 
