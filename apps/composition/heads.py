@@ -40,8 +40,8 @@ def ideal_maps(maps: Tensor, pattern: Pattern, length: int) -> Tensor:
 
 
 def uniform_maps(maps: Tensor) -> Tensor:
-    """Attention maps (B, H, M, T) in which each query attends to all it sees alike."""
-    seen = (maps > 0).to(maps.dtype)
+    """Attention maps (B, H, T, T) in which each query attends alike to itself and to all before it."""
+    seen = torch.ones_like(maps).tril()
     return seen / seen.sum(dim=-1, keepdim=True)
 
 

@@ -1,0 +1,193 @@
+"""The commands of the study: train, stop, go on, evaluate, transfer, show; and their words to wrong input."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apps.composition import attention, eval, train, transfer
+from apps.composition.transfer import Pair, compare, make_pair, sign_flip_test
+from nanollama.monitor import preemption
+from tests.toy_training import rows, same_end
+
+CONFIGS = Path(__file__).parents[3] / "apps" / "composition" / "config"
+SMALL = [
+    "data.max_length=3",
+    "data.n_train=6",
+    "data.n_test=4",
+    "model.d_model=16",
+    "training.n_steps=6",
+    "training.batch_size=8",
+    "training.log_every=2",
+    "training.eval_every=3",
+    "training.checkpoint.every=2",
+    "training.device=cpu",
+]
+
+
+def train_small(folder: Path, *keys: str) -> int:
+    return train.main([str(CONFIGS / "debug.yaml"), f"run_dir={folder}", *SMALL, *keys])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["debug", "polynomial", "parity", "copy", "mix", "no_cot", "one_layer", "sparse_addition", "paper"],
+)
+def test_every_config_is_valid(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([str(CONFIGS / f"{name}.yaml"), "--dry-run"]) == 0
+    assert "study: composition" in capsys.readouterr().out
+
+
+def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    assert train_small(folder) == 0
+    found = rows(folder, "evals.jsonl")
+    assert [row["step"] for row in found] == [3, 6]
+    assert {"test_accuracy", "test_grammar", "circuit_score", "iteration_peakiness"} <= found[-1].keys()
+    assert "test/layer_1/head_0/iteration_peakiness/length_3" in found[-1]
+
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={folder}"]) == 0
+    assert "uniform maps: every head" in capsys.readouterr().out
+    with open(folder / "eval" / "measures.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    accuracies = [
+        float(row["value"]) for row in table if (row["split"], row["measure"]) == ("test", "accuracy")
+    ]
+    assert sum(accuracies) / len(accuracies) == pytest.approx(found[-1]["test_accuracy"])
+    assert (folder / "eval" / "causal.csv").exists() and (folder / "eval" / "probes.csv").exists()
+
+    assert attention.main([str(folder), "length=2"]) == 0
+    assert "<image" not in (folder / "attention.html").read_text(), "the page's policy would not show it"
+    names = {path.name for path in (folder / "attention").iterdir()}
+    assert {"attention_mean.svg", "attention_example.pdf", "attention_film.png"} <= names
+
+
+def test_a_run_goes_on_across_an_intervention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        "interventions=[{implementation: freeze, parameters: ['blocks.0.*'], at_step: 2}, "
+        "{implementation: reinitialize, parameters: ['blocks.1.mlp.*'], at_step: 4}]"
+    ]
+    assert train_small(tmp_path / "whole", *keys) == 0
+    for stop in (2, 3, 4, 5):
+        folder = tmp_path / f"cut_{stop}"
+        with monkeypatch.context() as patch:
+            patch.setattr(preemption.Preemption, "reason", _StopAfter(stop))
+            assert train_small(folder, *keys) == 75
+        assert train_small(folder, *keys) == 0
+        assert same_end(tmp_path / "whole", folder)
+
+
+class _StopAfter:
+    """A reason to stop, from the n-th time it is asked for."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.asked = n, 0
+
+    def __get__(self, instance: object, owner: type) -> str | None:
+        self.asked += 1
+        return "a test" if self.asked >= self.n else None
+
+    def __set__(self, instance: object, value: object) -> None:
+        pass
+
+
+def test_transfer_trains_pairs_and_says_what_they_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = "max_length: 3, n_train: 6, n_test: 4"
+    learning = "n_steps: 4, batch_size: 8, eval_every: 2, device: cpu"
+    arguments = [
+        str(CONFIGS / "transfer.yaml"),
+        f"run_dir={tmp_path}",
+        "seeds=[0, 1]",
+        "threshold=0.001",
+        "model.d_model=16",
+        f"source={{data: {{tasks: [{{implementation: polynomial, problem_token: 33}}], {sizes}}}, "
+        f"training: {{{learning}}}}}",
+        f"target={{data: {{tasks: [{{implementation: parity, problem_token: 32}}], {sizes}}}, "
+        f"training: {{{learning}}}}}",
+        "interventions=[{implementation: freeze, parameters: ['embedding*']}]",
+    ]
+    assert transfer.main(arguments) == 0
+    assert "2 pairs; p = " in capsys.readouterr().out
+    result = json.loads((tmp_path / "transfer.json").read_text())
+    assert [pair["seed"] for pair in result["pairs"]] == [0, 1]
+    assert (tmp_path / "learning_curves.svg").exists()
+    assert (tmp_path / "seed_1" / "transfer" / "result.json").exists()
+    assert transfer.main(arguments) == 0, "what is there is used as it is"
+
+
+def test_pairs_are_compared_exactly() -> None:
+    learned = make_pair(0, [(1.0, 0.1), (8.0, 0.95)], [(1.0, 0.3), (2.0, 0.9)], 0.9)
+    assert learned == Pair(0, 8.0, 2.0, True, True)
+    assert make_pair(0, [(1.0, 0.1), (9.0, 0.5)], [(1.0, 1.0)], 0.9) == Pair(0, 9.0, 1.0, False, True)
+    comparison = compare([learned] * 5)
+    assert (comparison.speedup, comparison.p_value) == (pytest.approx(4.0), 1 / 32)
+    assert comparison.low == comparison.high == pytest.approx(4.0)
+    assert sign_flip_test(np.array([1.0, -1.0])) == 0.75
+    assert sign_flip_test(np.array([3.0, 1.0, -2.0])) == pytest.approx(3 / 8)
+
+
+PARITY = "{implementation: parity, problem_token: 32}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["data.tasks=[{implementation: party, problem_token: 32}]"], "'parity'"),
+        (["data.tasks=[]"], "data.tasks"),
+        (["data.n_trian=5"], "did you mean 'n_train'?"),
+        (["data.max_length=0"], "data.max_length"),
+        (["data.tokens.end_of_input=63"], "end_of_sequence = 63 is also the token of end_of_input"),
+        (["data.tokens.end_of_input=32"], "tasks.0.problem_token = 32 is also the token of end_of_input"),
+        (["model.vocab_size=40"], "model.vocab_size = 40 is too small: the data use token 63"),
+        (["model.max_seq_len=9"], "data.max_length = 4 makes inputs of 10 tokens"),
+        (["model.n_heads=3"], "d_model = 32 is not a multiple of n_heads = 3"),
+        (
+            ["model.positions=none", "model.position_dim=4"],
+            "position_dim needs positions = learned, not none",
+        ),
+        (["model.position_dim=64"], "position_dim = 64 is more than d_model = 32"),
+        (["training.optimizer.implementation=sgd", "training.optimizer.eps=1e-6"], "eps belongs to"),
+        (["training.optimizer.momentum=0.9"], "momentum belongs to implementation = sgd"),
+        (["interventions=[{implementation: freeze, at_step: 300}]"], "is never reached in 300 steps"),
+        (["interventions=[{implementation: thaw}]"], "'freeze'"),
+        (["data.phases=[{from_step: 500}]"], "from_step = 500, which is never reached in 300 steps"),
+        (
+            ["interventions=[{implementation: load, run: runs/nowhere}]"],
+            "there is no run folder runs/nowhere",
+        ),
+        (["interventions=[{implementation: freeze, parameters: [hed]}]"], "'hed' matches no parameter"),
+        ([f"data.tasks=[{PARITY}, {PARITY}]"], "tasks.1.problem_token = 32 is also the token of"),
+        (["data.file=README.md"], "README.md must end in .npz"),
+    ],
+)
+def test_wrong_configs_are_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: list[str], message: str
+) -> None:
+    assert train.main([str(CONFIGS / "debug.yaml"), f"run_dir={tmp_path / 'run'}", *keys]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "runs/nowhere is not a run: there is no"),
+        (attention, ["runs/nowhere"], "runs/nowhere is not a run"),
+        (attention, [], "usage: nanollama report attention RUN"),
+        (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
+        (transfer, [str(CONFIGS / "transfer.yaml"), "seeds=[1, 1]"], "seeds must differ, got [1, 1]"),
+    ],
+)
+def test_wrong_arguments_of_other_commands(
+    command: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said
