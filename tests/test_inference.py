@@ -157,11 +157,12 @@ def test_an_id_without_a_meaning_is_malformed() -> None:
 
 
 def test_the_model_reads_no_more_than_it_can() -> None:
-    model = toy_model(max_seq_len=12)
-    prompts = [prompt_of("a"), prompt_of("abcdefghi")]
+    """Also while a dialog that has reached the limit waits for others, which have not."""
+    model = scripted_model({"<assistant>": "x", "x": "x"}, max_seq_len=12)
+    prompts = [prompt_of(letters) for letters in ("a", "abcdefghi", "bc")]
     completions = generate(model, TOKENIZER, prompts, None, max_new_tokens=99)
-    assert [len(completion.ids) for completion in completions if completion.ending == "limit"]
-    assert max(len(completion.ids) for completion in completions) == 13  # the last one is not read
+    assert {completion.ending for completion in completions} == {"limit"}
+    assert {len(completion.ids) for completion in completions} == {13}  # the last one is not read
     assert completions == [
         generate_one(model, TOKENIZER, prompt, None, max_new_tokens=99) for prompt in prompts
     ]

@@ -84,14 +84,17 @@ def toy_model(n_steps: int = 0, **changes: object) -> Transformer:
     return model.eval()
 
 
-def scripted_model(follows: Mapping[str, str], ties: Mapping[str, str] | None = None) -> Transformer:
+def scripted_model(
+    follows: Mapping[str, str], ties: Mapping[str, str] | None = None, max_seq_len: int = 64
+) -> Transformer:
     """A real transformer whose next token is a function of the last one.
 
     Args:
         follows: token to token, each a character or a special token such as ``<end>``.
         ties: a second token that is exactly as likely.
+        max_seq_len: how much it can read.
     """
-    config = toy_config(d_model=260, n_layers=1, d_ff=1)
+    config = toy_config(d_model=260, n_layers=1, d_ff=1, max_seq_len=max_seq_len)
     model = build_model(config, torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
         model.blocks[0].attention.output.weight.zero_()

@@ -12,7 +12,16 @@ from toy_run import TOKENIZER, learned_dialogs, toy_config, toy_model
 from apps.memory.dataset.dialogs import make_dialog
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, people
-from apps.memory.recall import Answer, build_recall, choose_people, is_answered, open_tool, score, summarise
+from apps.memory.recall import (
+    Answer,
+    RecallEvaluator,
+    build_recall,
+    choose_people,
+    is_answered,
+    open_tool,
+    score,
+    summarise,
+)
 from apps.memory.settings import MemoryConfig, RecallConfig
 from nanollama.agent import Reply
 from nanollama.errors import UserError
@@ -136,19 +145,17 @@ def test_an_answer_ends_with_the_value_and_a_full_stop(content: str, is_right: b
 
 
 def test_a_dialog_that_was_not_ended_is_not_right(tmp_path: Path) -> None:
-    """A model that says the right thing and hands over to the user, instead of coming to an end."""
+    """One token short: the answer is there, full stop included, but the model might have gone on."""
     config = toy_config(tmp_path, "qa")
-    model = toy_model(config, 100)
-    head = model.head.weight.data
-    head[TOKENIZER.special_ids["user"]], head[TOKENIZER.end_id] = (
-        head[TOKENIZER.end_id].clone(),
-        head[TOKENIZER.special_ids["user"]].clone(),
+    model, question = toy_model(config, 100), learned_dialogs(config)[0]
+    n_new = len(TOKENIZER.encode_dialog(question.messages)) - len(
+        TOKENIZER.encode_prompt(question.messages[:1])
     )
-    with build_recall(config) as recall:
-        answers = recall.ask(model)["trained"]
-    assert {answer.ending for answer in answers} == {"malformed"}
-    assert all(is_answered(answer.question, answer.messages[:2]) for answer in answers)
-    assert not any(answer.is_right for answer in answers)
+    for max_new_tokens, ending in ((n_new, "end"), (n_new - 1, "limit")):
+        recall = RecallConfig(max_new_tokens=max_new_tokens)
+        (found,) = RecallEvaluator({"trained": [question]}, TOKENIZER, None, recall).ask(model)["trained"]
+        assert found.messages == question.messages
+        assert (found.ending, found.is_right) == (ending, ending == "end")
 
 
 def numbers(name: str, n_learned: int, seed: int = 0, n_people: int = 20) -> list[int]:
