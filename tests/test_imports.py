@@ -136,7 +136,7 @@ def test_imports_have_no_effect(tmp_path: Path) -> None:
     """No output, no file, no global seed, no process-wide setting of torch."""
     modules = [name for name in [*LIBRARY, *APPS] if not name.endswith("__main__")]
     command = (
-        "import os, random, torch, numpy\n"
+        "import os, random, torch, numpy, rich.style\n"  # rich draws a number when it is imported
         "def state():\n"
         "    seeds = (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist())\n"
         "    modes = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads())\n"
