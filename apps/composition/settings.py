@@ -7,14 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from apps.composition.data_config import DataConfig
+from apps.composition.data_config import DataConfig, TokensConfig
+from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
-from nanollama.interventions import InterventionConfig
+from nanollama.interventions import InterventionConfig, LoadConfig
 from nanollama.model import ModelConfig
 from nanollama.training_config import TrainingConfig
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "test"]
+Arm = Literal["source", "scratch", "transfer"]
 
 
 class MeasuresConfig(Config):
@@ -106,4 +108,102 @@ class EvalConfig(Config):
         return self.out or self.run / "eval"
 
 
-CONFIGS: dict[str, type[Config]] = {"train": CompositionConfig, "eval": EvalConfig}
+class TaskSection(Config):
+    """What is learned in one part of the experiment, and how."""
+
+    data: DataConfig = Field(description="What is learned.")
+    training: TrainingConfig = Field(description="How; the seed is that of the pair.")
+
+
+class TransferConfig(Config):
+    """Does a model that has learned one task learn another one faster? Pairs of runs, a pair a seed."""
+
+    study: Literal["composition"] = Field(description="Which study this config belongs to.")
+    name: RunName = Field(description="Name of the experiment.")
+    run_dir: ConfigPath | None = Field(default=None, description="Folder of all runs; default runs/<name>.")
+    overwrite: bool = Field(default=False, description="Start every run anew.")
+    seeds: tuple[int, ...] = Field(min_length=2, description="Seeds; each gives a source and a pair of runs.")
+    threshold: float = Field(
+        default=0.9, gt=0, le=1, description="Test accuracy on the target task that counts as learned."
+    )
+    model: ModelConfig = Field(description="Which model learns.")
+    source: TaskSection = Field(description="The task learned first.")
+    target: TaskSection = Field(description="The task learned from there, and from scratch.")
+    interventions: tuple[InterventionConfig, ...] = Field(
+        default=(),
+        description="What else is done to the model at the target: freeze or reinitialize parts.",
+    )
+    measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
+
+    @model_validator(mode="after")
+    def _check(self) -> TransferConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
+        if self.target.training.eval_every is None:
+            raise ValueError("target.training.eval_every says how finely epochs are told: it must be set")
+        for arm in ("source", "scratch", "transfer"):
+            self.run_config(arm, self.seeds[0])
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Folder of all runs."""
+        return self.run_dir or Path("runs") / self.name
+
+    def run_config(self, arm: Arm, seed: int) -> CompositionConfig:
+        """The config of one run."""
+        section = self.source if arm == "source" else self.target
+        load = LoadConfig(implementation="load", run=self.folder / f"seed_{seed}" / "source")
+        # Targets start from the same weights and see the same batches: pairs differ in the transfer alone.
+        return CompositionConfig(
+            study="composition",
+            name=f"{self.name}_{arm}_{seed}",
+            run_dir=self.folder / f"seed_{seed}" / arm,
+            overwrite=self.overwrite,
+            data=section.data,
+            model=self.model,
+            training=section.training.model_copy(update={"seed": seed}),
+            interventions=(load, *self.interventions) if arm == "transfer" else (),
+            measures=self.measures,
+        )
+
+
+class HandmadeConfig(Config):
+    """A model built by hand, to be measured like a trained one."""
+
+    study: Literal["composition"] = Field(description="Which study this config belongs to.")
+    tasks: tuple[TaskConfig, ...] = Field(
+        min_length=1, description="Iterations to build a model for, each alone."
+    )
+    tokens: TokensConfig = Field(default=TokensConfig(), description="Which token means what.")
+    vocab_size: int = Field(default=64, ge=1, description="Number of token ids.")
+    max_length: int = Field(default=32, ge=1, le=256, description="Inputs of the longest sequences.")
+    n_test: int = Field(default=64, ge=1, description="Sequences a length to measure on.")
+
+    @model_validator(mode="after")
+    def _check(self) -> HandmadeConfig:
+        for index, task in enumerate(self.tasks):
+            if task.implementation == "sparse_addition":
+                raise ValueError(f"tasks.{index} is no iteration: sparse_addition has no states")
+            largest = self.data(index).largest_token
+            if largest >= self.vocab_size:
+                raise ValueError(f"vocab_size = {self.vocab_size} is too small: the data use token {largest}")
+        return self
+
+    def data(self, index: int) -> DataConfig:
+        """The sequences of one task."""
+        return DataConfig(
+            tasks=(self.tasks[index],),
+            tokens=self.tokens,
+            max_length=self.max_length,
+            n_train=None,
+            n_test=self.n_test,
+        )
+
+
+CONFIGS: dict[str, type[Config]] = {
+    "train": CompositionConfig,
+    "eval": EvalConfig,
+    "transfer": TransferConfig,
+    "handmade": HandmadeConfig,
+}

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from apps.composition.settings import CompositionConfig
+from apps.composition.settings import CompositionConfig, TransferConfig
 from apps.composition.tables import print_table, write_csv
 from apps.composition.train import run as train_run
-from apps.composition.transfer_settings import TransferConfig
 from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile

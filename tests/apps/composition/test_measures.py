@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from apps.composition.causal import causal_effects
+from apps.composition.circuit import build_handmade
 from apps.composition.data import build_dataset
 from apps.composition.data_config import DataConfig
-from apps.composition.handmade import build_handmade
 from apps.composition.heads import (
     entropy_bits,
     find_circuit,

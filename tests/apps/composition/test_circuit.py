@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
+from apps.composition import handmade
+from apps.composition.circuit import build_handmade, layout
 from apps.composition.data import build_dataset
 from apps.composition.data_config import DataConfig
-from apps.composition.handmade import build_handmade, layout
 from apps.composition.measures import build_groups, measure, summarise
 from apps.composition.settings import MeasuresConfig
 from apps.composition.tasks import Copy, Iteration, Parity, Polynomial, Table
 
+CONFIGS = Path(__file__).parents[3] / "apps" / "composition" / "config"
 TASKS = [
     Copy(implementation="copy", problem_token=40),
     Parity(implementation="parity", problem_token=40),
@@ -79,3 +82,13 @@ def test_it_writes_the_whole_sequence_by_itself() -> None:
 def test_layout_has_no_gaps() -> None:
     blocks = layout(vocab_size=10, max_length=3)
     assert dataclasses.astuple(blocks) == (0, 10, 18, 26, 31, 41, 51)
+
+
+def test_the_command_prints_the_worst_length(capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(CONFIGS / "handmade.yaml")
+    assert handmade.main([config, "max_length=4", "n_test=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["copy", "parity", "polynomial"]
+    assert all(line.count("1.0000") == 3 for line in lines[3:])
+    assert handmade.main([config, "vocab_size=63"]) == 2
+    assert "vocab_size = 63 is too small: the data use token 63" in capsys.readouterr().err
