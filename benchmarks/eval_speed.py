@@ -1,7 +1,7 @@
 """Prompts per second of a recall evaluation with the live database: ours, and decoding one dialog at a time.
 
-``python -m benchmarks.eval_speed [--quick]``. 256 questions of the memory study's in-tool arm, greedy, float32,
-at most 257 tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
+``python -m benchmarks.eval_speed [--quick]``. 256 questions of the memory study's in-tool arm, greedy,
+float32, at most 257 tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
 
     endless  untrained, and unable to end or to ask: every dialog is decoded to its 257 tokens
     fresh    untrained

@@ -1,8 +1,8 @@
 """Runs per hour of a grid: two at a time against one after another, with 1 and with 2 threads.
 
-``python benchmarks/grid_speed.py [N_RUNS]`` trains the same small models (2 layers, d_model 16-36, learned by
-heart) in three ways, one after the other in one go, and prints runs per hour and the ratios. One after
-another is what a shell loop over ``python -m apps.memory.train`` does.
+``python -m benchmarks.grid_speed`` trains the same small models (2 layers, d_model 16-36, learned by heart) in
+three ways, one after the other in one go, and prints runs per hour and the ratios. One after another is what
+a shell loop over ``python -m apps.memory.train`` does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.row import Row
 
 ROOT = Path(__file__).parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -37,7 +39,9 @@ training:
 def run(arguments: list[str], n_threads: int) -> None:
     """Run ``python -m`` with so many threads."""
     environment = {**os.environ, **dict.fromkeys(THREADS, str(n_threads))}
-    subprocess.run([sys.executable, "-m", *arguments], check=True, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", *arguments]
+    silent = subprocess.DEVNULL
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=silent, stderr=silent)
 
 
 def one_after_another(config: Path, runs: Path, n_threads: int) -> float:
@@ -63,10 +67,8 @@ def side_by_side(config: Path, n_jobs: int) -> float:
     return time.perf_counter() - began
 
 
-def main(n_runs: int) -> None:
-    """Print the table."""
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
+def measure(n_runs: int) -> dict[str, float]:
+    """Runs per hour of each way, all in one go; a multiple of three runs."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
 
@@ -81,13 +83,20 @@ def main(n_runs: int) -> None:
         seconds = {
             "one after another, 1 thread": one_after_another(grid("one"), runs, 1),
             "one after another, 2 threads": one_after_another(grid("two"), runs, 2),
-            "local grid, 2 jobs of 1 thread": side_by_side(grid("grid"), 2),
+            "2 jobs of 1 thread": side_by_side(grid("grid"), 2),
         }
-    best = seconds["local grid, 2 jobs of 1 thread"]
-    print(f"{n_runs} runs")
-    for name, value in seconds.items():
-        print(f"{name:32} {value:7.1f} s {3600 * n_runs / value:7.0f} runs/h   {value / best:.2f} x")
+    return {name: 3600 * n_runs / value for name, value in seconds.items()}
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """For `make bench`."""
+    n_runs = 3 if quick else 24
+    found = measure(n_runs)
+    ours = found.pop("2 jobs of 1 thread")
+    work = f"local grid of {n_runs} small runs, 2 jobs of 1 thread"
+    return [Row(work, ours, "runs/h", other, name) for name, other in found.items()]
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 24)
+    for row in rows():
+        print(f"{row.work}: {row.ours:.0f} runs/h, {row.ratio:.2f} times {row.compared_with}")
