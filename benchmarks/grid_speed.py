@@ -1,8 +1,8 @@
 """Runs per hour of a grid: two at a time against one after another, with 1 and with 2 threads.
 
-``python -m benchmarks.grid_speed`` trains the same small models (2 layers, d_model 16-36, learned by heart) in
-three ways, one after the other in one go, and prints runs per hour and the ratios. One after another is what
-a shell loop over ``python -m apps.memory.train`` does.
+``python -m benchmarks.grid_speed`` trains the same small models (2 layers, d_model 16-36, learned by heart)
+in three ways, one after the other in one go, and prints runs per hour and the ratios. One after another is
+what a shell loop over ``python -m apps.memory.train`` does.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class Row:
     Args:
         work: what was done.
         ours: how fast we do it, in `unit`.
-        unit: such as ``dialogs/s``; a unit without ``/s`` is a cost, of which less is better.
+        unit: such as ``dialogs/s``; a unit without ``/`` is a cost, of which less is better.
         other: how fast the other does it, in the same unit; None without a comparison.
         compared_with: the other, or the aim, in words.
     """
@@ -29,7 +29,7 @@ class Row:
         """How many times better ours is."""
         if self.other is None:
             return None
-        return self.ours / self.other if self.unit.endswith("/s") else self.other / self.ours
+        return self.ours / self.other if "/" in self.unit else self.other / self.ours
 
     def to_json(self) -> dict[str, Any]:
         """For ``results.json``."""
