@@ -8,17 +8,21 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from nanollama.data.batch import Batch
 from nanollama.distributed import World
 from nanollama.errors import UserError
+from nanollama.monitor.checkpoint import Stateful, load_training
 from nanollama.optim import OptimizerConfig, build_optimizer, set_learning_rate
 from nanollama.precision import Precision, gradient_scaler, precision_context
+from nanollama.sharding import Shards, WholeOptimizer
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
 """Sum of the losses, in nats, of all targets of a batch that are not `IGNORE`: a scalar in float32."""
@@ -45,6 +49,7 @@ class Learner:
         precision: of matrix products.
         n_accumulation: micro-batches of a process's share.
         compile_model: compile the forward and backward pass.
+        sharded: share parameters out over the processes, instead of one copy in each.
     """
 
     def __init__(
@@ -57,9 +62,12 @@ class Learner:
         precision: Precision = "float32",
         n_accumulation: int = 1,
         compile_model: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.model = model.to(world.device).train()
-        self.optimizer = build_optimizer(config, self.model)
+        self._shards = Shards(self.model, world) if sharded and world.world_size > 1 else None
+        self._trained = self.model if self._shards is None else self._shards.model
+        self.optimizer = build_optimizer(config, self._trained)
         self.scaler = gradient_scaler(precision, world.device)
         self._loss_fn = loss_fn
         self._clip_grad_norm = config.clip_grad_norm
@@ -73,7 +81,8 @@ class Learner:
 
     def wrap(self) -> None:
         """Compile and replicate the model, again where a change decided which parameters learn."""
-        self._replica = self._world.wrap(compiled(self.model) if self._compile_model else self.model)
+        model = compiled(self._trained) if self._compile_model else self._trained
+        self._replica = model if self._shards is not None else self._world.wrap(model)
 
     def backward(self, batch: Batch) -> StepSums:
         """Gradients of the loss per token of the global batch, of which ``batch`` is this process's share."""
@@ -99,13 +108,31 @@ class Learner:
         """Norm of the whole gradient, which is then scaled down to the largest norm allowed."""
         self.scaler.unscale_(self.optimizer)
         limit = float("inf") if self._clip_grad_norm is None else self._clip_grad_norm
-        return float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = nn.utils.clip_grad_norm_(self._trained.parameters(), limit)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def update(self, learning_rate: float) -> None:
         """Take the optimizer step; with float16, skip it where scaling has made a gradient overflow."""
         set_learning_rate(self.optimizer, learning_rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def gather(self) -> None:
+        """Bring `model` up to date where another copy learns; all processes call this together."""
+        if self._shards is not None:
+            self._shards.gather()
+
+    def gather_optimizer(self) -> Stateful:
+        """The optimizer with its whole state, for a checkpoint; all processes call this together."""
+        return self.optimizer if self._shards is None else WholeOptimizer.gather(self.optimizer)
+
+    def load(self, checkpoint: Path) -> dict[str, Any]:
+        """Read weights and optimizer from a checkpoint; returns the state it was saved with."""
+        if self._shards is None:
+            return load_training(checkpoint, self.model, self.optimizer)
+        saved = load_training(checkpoint, self.model, WholeOptimizer(self.optimizer))
+        self._shards.share_out()
+        return saved
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside weights and optimizer, as JSON."""

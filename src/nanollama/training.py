@@ -25,7 +25,6 @@ from nanollama.data.stream import Stream
 from nanollama.errors import Preempted
 from nanollama.interventions import Intervention
 from nanollama.learner import Learner, LossFn, StepSums
-from nanollama.monitor.checkpoint import load_training
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
 from nanollama.monitor.run_folder import Run, Status, TrainResult
@@ -181,6 +180,7 @@ class Loop:
             precision=self.precision,
             n_accumulation=config.n_accumulation,
             compile_model=config.compile,
+            sharded=config.parallel == "sharded",
         )
         self.state = TrainState()
         self.profiler = Profiler(run.world.device)
@@ -205,7 +205,7 @@ class Loop:
                 if intervention.at_step < step:
                     intervention.change_training(self.learner.model, self.learner.optimizer)
             self.learner.wrap()
-            saved = load_training(run.checkpoints.path(step), self.learner.model, self.learner.optimizer)
+            saved = self.learner.load(run.checkpoints.path(step))
             self.learner.load_state(saved["learner"])
             self.state = TrainState(**saved["state"])
             self.profiler = Profiler(world.device, saved["seconds"])
@@ -322,10 +322,10 @@ class Loop:
     def evaluate(self) -> None:
         """Write a row of evaluations where one is due and not there yet."""
         step, run = self.state.step, self.run
-        if (
-            not (self._is_evaluated() and self.evaluators and run.world.is_main)
-            or run.evals.last().get("step") == step
-        ):
+        if not (self._is_evaluated() and self.evaluators):
+            return
+        self.learner.gather()
+        if not run.world.is_main or run.evals.last().get("step") == step:
             return
         row: dict[str, float] = {"step": step}
         model = self.learner.model.eval()
@@ -346,6 +346,8 @@ class Loop:
     def save(self) -> None:
         """Write a checkpoint; the rows it vouches for are on disk before it."""
         run = self.run
+        self.learner.gather()
+        optimizer = self.learner.gather_optimizer()
         if not run.world.is_main:
             return
         with self.profiler.phase("checkpoint"):
@@ -358,7 +360,7 @@ class Loop:
                 "seconds": self.profiler.elapsed_seconds,
             }
             keep = self.config.checkpoint.keep
-            run.checkpoints.save(self.state.step, self.learner.model, self.learner.optimizer, state, keep)
+            run.checkpoints.save(self.state.step, self.learner.model, optimizer, state, keep)
 
     def finish(self, status: Status) -> TrainResult:
         """Write the result."""

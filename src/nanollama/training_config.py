@@ -99,6 +99,10 @@ class TrainingConfig(Config):
     precision: Literal["auto"] | Precision = Field(
         default="auto", description="Format of matrix products; `auto` is what the hardware does well."
     )
+    parallel: Literal["replicated", "sharded"] = Field(
+        default="replicated",
+        description="What each of several processes holds: a copy of the model (DDP), a share of it (FSDP2).",
+    )
     compile: bool = Field(
         default=False, description="Compile the model: tens of seconds once, then faster steps."
     )

@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -31,6 +31,18 @@ FOLDER = "checkpoints"  # inside a run folder
 VERSION = 1
 NAME = re.compile(r"step_(\d{8})")
 LEFTOVER = re.compile(r"\.step_\d{8}\.(new|old)")
+
+
+class Stateful(Protocol):
+    """An optimizer, or what stands for one whose state is spread over processes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state: tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        ...
 
 
 class DamagedCheckpoint(Exception):
@@ -53,7 +65,7 @@ class Checkpointer:
         self,
         step: int,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Stateful,
         state: Mapping[str, Any],
         keep: int | None = None,
     ) -> Path:
@@ -195,7 +207,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     load_model(model, str(path / MODEL))
 
 
-def load_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load_training(path: Path, model: nn.Module, optimizer: Stateful) -> dict[str, Any]:
     """Read a checkpoint into model and optimizer; returns the state it was saved with."""
     load_weights(path, model)
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))

@@ -40,6 +40,7 @@ MAY_DIFFER = frozenset(
         "training.compile",
         "training.n_accumulation",
         "training.n_prefetch",
+        "training.parallel",
         "training.max_minutes",
         "training.checkpoint",
         "training.track",
