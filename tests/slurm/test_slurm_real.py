@@ -80,6 +80,11 @@ def calm(cluster: Checkout, config: str, *keys: str) -> Path:
     return cluster.folder / "runs/calm"
 
 
+def job_number(said: str) -> str:
+    """The number of a job in the sentence about its submission."""
+    return said.split(" job ")[1].split(";")[0]
+
+
 def n_attempts(run: Path) -> int:
     n: int = json.loads((run / "launch.json").read_text())["n_attempts"]
     return n
@@ -136,13 +141,19 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(cluster: Ch
 def test_a_job_at_its_time_limit_is_queued_again(cluster: Checkout) -> None:
     cluster.write(
         "job.yaml",
-        "name: job\nseconds_a_step: 0.5\ntraining: {n_steps: 120}\nslurm: {minutes: 1, grace_seconds: 10}\n",
+        "name: job\nseconds_a_step: 0.5\ntraining: {n_steps: 240}\nslurm: {minutes: 30, grace_seconds: 20}\n",
     )
-    assert cluster.run(LAUNCH, "job.yaml").returncode == 0
-    wait_for_end(cluster)
+    job = job_number(cluster.run(LAUNCH, "job.yaml").stdout)
     run = cluster.folder / "runs/job"
+    wait(cluster, lambda: len(rows(run)) > 2)
+    minutes, seconds = map(int, ask(cluster, "squeue", "--noheader", "--format=%M").split(":"))
+    ask(cluster, "scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 1 + (seconds > 30)}")
+    wait(cluster, lambda: n_attempts(run) == 2)  # a start may take longer than that limit
+    ask(cluster, "scontrol", "update", f"JobId={job}", "TimeLimit=30")
+    wait_for_end(cluster)
     assert cluster.result("job")["status"] == "finished"
-    assert n_attempts(run) >= 2
+    assert n_attempts(run) == 2
+    assert "Stopped after step" in (run / "output.txt").read_text()
     assert same_end(run, calm(cluster, "job.yaml"))
 
 
@@ -151,7 +162,7 @@ def test_a_cancelled_job_stays_cancelled_and_can_be_submitted_again(cluster: Che
     done = cluster.run(LAUNCH, "job.yaml")
     run = cluster.folder / "runs/job"
     wait(cluster, lambda: len(rows(run)) > 0)
-    ask(cluster, "scancel", done.stdout.split(" job ")[1].split(";")[0])
+    ask(cluster, "scancel", job_number(done.stdout))
     wait_for_end(cluster)
     assert cluster.result("job")["status"] == "preempted"
     assert cluster.run(LAUNCH, "job.yaml").stdout.startswith("Submitted")

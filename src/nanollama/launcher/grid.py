@@ -125,11 +125,12 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
         raise ConfigError(f"{section.place}: {SECTION}: every run is excluded; expected at least one run.")
     names = _name_runs([*axes[1:], axes[0]] if grid.seeds is not None else axes, points)
     runs, problems = [], _Problems()
+    base = set_node(base, "overwrite", Node(False, base.place))
     for name, point in zip(names, points, strict=True):
         tree = base
         for key, node in point.items():
             tree = set_node(tree, key, node)
-        for key, value in (("name", name), ("run_dir", str(folder / name)), ("overwrite", False)):
+        for key, value in (("name", name), ("run_dir", str(folder / name))):
             tree = set_node(tree, key, Node(value, base.place))
         try:
             config = build_config(config_class, tree)

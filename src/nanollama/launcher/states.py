@@ -34,13 +34,11 @@ class State:
 
     Args:
         kind: in a word.
-        launch: its last attempt; None when there was none.
         result: ``result.json``, empty when there is none.
         reason: why it failed.
     """
 
     kind: Kind
-    launch: Launch | None
     result: dict[str, Any]
     reason: str = ""
 
@@ -48,22 +46,22 @@ class State:
 def inspect(run: GridRun) -> State:
     """The state of a run."""
     result = read_json(run.folder / RESULT)
-    launch = read_launch(run.folder)
     if result.get("status") == "finished":
-        return State("finished", launch, result)
+        return State("finished", result)
+    launch = read_launch(run.folder)
     if launch is None:
-        return State("waiting", None, result)
+        return State("waiting", result)
     if launch.exit_code is None:
         if launch.queued:
-            return State("queued", launch, result)
+            return State("queued", result)
         if _alive(launch):
-            return State("running", launch, result)
-        return State("waiting", launch, result)  # its process was killed, and who started it as well
+            return State("running", result)
+        return State("waiting", result)  # its process was killed, and who started it as well
     if launch.exit_code == EXIT_PREEMPTED:
-        return State("stopped", launch, result)
+        return State("stopped", result)
     if launch.exit_code == EXIT_OK:
-        return State("failed", launch, result, f"it ended well but wrote no finished {RESULT}")
-    return State("failed", launch, result, launch.reason or describe_exit(launch.exit_code))
+        return State("failed", result, f"it ended well but wrote no finished {RESULT}")
+    return State("failed", result, launch.reason or describe_exit(launch.exit_code))
 
 
 def check_folder(run: GridRun) -> None:
