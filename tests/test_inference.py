@@ -191,7 +191,7 @@ def test_the_plain_pass_decides_ties_and_nothing_else(is_tied: bool, monkeypatch
         asked.append(ids)
         return token_id("x")
 
-    monkeypatch.setattr(inference, "most_likely_token", decide)
+    monkeypatch.setattr(inference, "next_token", decide)
     completions = generate(model, TOKENIZER, [prompt_of("a"), prompt_of("bb")], None, max_new_tokens=9)
     assert asked == ([prompt_of("a"), prompt_of("bb")] if is_tied else [])
     assert completions[0] == alone

@@ -5,9 +5,9 @@ hands over to the tool: the text of the turn is the request, the bytes of the re
 given to the model, and it writes on. Any other special token is not the assistant's to write: it finishes the
 dialog as malformed. A dialog that reaches its limit of tokens is finished as cut off.
 
-What is written does not depend on how it is computed. The next token is the one of `most_likely_token`, which
+What is written does not depend on how it is computed. The token that follows is the one of `next_token`, which
 reads a dialog alone and whole. Side by side and with a cache, logits differ in their last bits, and so could
-the choice between two tokens that are as good as equal: there, `most_likely_token` is asked.
+the choice between two tokens that are as good as equal: there, `next_token` is asked.
 
 Shapes: B lanes (dialogs side by side), T tokens, V vocabulary.
 """
@@ -90,7 +90,7 @@ def generate_one(
     replies: list[Reply] = []
     with evaluating(model):
         while len(ids) < limit:
-            token = most_likely_token(model, ids)
+            token = next_token(model, ids)
             ids.append(token)
             if token == turns.end_id:
                 return Completion(ids, replies, "end")
@@ -151,8 +151,8 @@ def evaluating(model: Transformer) -> Iterator[None]:
         model.train(was_training)
 
 
-def most_likely_token(model: Transformer, ids: Sequence[int]) -> int:
-    """The arg max of the logits after a dialog, read alone and whole."""
+def next_token(model: Transformer, ids: Sequence[int]) -> int:
+    """The token that follows a dialog, read alone and whole: the arg max of its logits."""
     input_ids = torch.tensor([ids], device=model.embedding.weight.device)
     last = torch.tensor([[len(ids) - 1]], device=input_ids.device)
     return int(model(input_ids, query_positions=last)[0, 0].argmax())
@@ -258,7 +258,7 @@ class _Lanes:
         chosen, is_tie = most_likely(logits)
         for lane in (free & is_tie).nonzero().flatten().tolist():
             ids = self.tokens[lane, : int(self.n_known[lane])].tolist()
-            chosen[lane] = most_likely_token(self.model, ids)
+            chosen[lane] = next_token(self.model, ids)
         given = self.tokens.gather(1, position[:, None])
         self.tokens.scatter_(1, position[:, None], torch.where(free, chosen, given[:, 0])[:, None])
         self.n_known = self.n_known + free
