@@ -159,7 +159,7 @@ def test_an_id_without_a_meaning_is_malformed() -> None:
 def test_the_model_reads_no_more_than_it_can() -> None:
     """Also while a dialog that has reached the limit waits for others, which have not."""
     model = scripted_model({"<assistant>": "x", "x": "x"}, max_seq_len=12)
-    prompts = [prompt_of(letters) for letters in ("a", "abcdefghi", "bc")]
+    prompts = [prompt_of(letters) for letters in ("abcdefghi", *"abcdefghij")]
     completions = generate(model, TOKENIZER, prompts, None, max_new_tokens=99)
     assert {completion.ending for completion in completions} == {"limit"}
     assert {len(completion.ids) for completion in completions} == {13}  # the last one is not read

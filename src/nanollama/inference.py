@@ -5,7 +5,7 @@ hands over to the tool: the text of the turn is the request, the bytes of the re
 given to the model, and it writes on. Any other special token is not the assistant's to write: it finishes the
 dialog as malformed. A dialog that reaches its limit of tokens is finished as cut off.
 
-What is written does not depend on how it is computed. The token that follows is the one of `next_token`, which
+What is written does not depend on how it is computed. The token that follows is that of `next_token`, which
 reads a dialog alone and whole. Side by side and with a cache, logits differ in their last bits, and so could
 the choice between two tokens that are as good as equal: there, `next_token` is asked.
 
@@ -293,9 +293,9 @@ class _Lanes:
         self.cache.lengths[lane] = 0  # until it leaves it stays there, out of the way
 
     def _compact(self) -> None:
-        """Let finished lanes leave, once that saves more than it costs: they are half of the batch."""
+        """Let finished lanes leave, once that saves more than it costs: they are an eighth of the batch."""
         kept = self.alive.nonzero().flatten()
-        if 2 * len(kept) > len(self.alive):
+        if 8 * len(kept) > 7 * len(self.alive):
             return
         self.cache.keep(kept)
         self.tokens, self.n_known, self.limits = self.tokens[kept], self.n_known[kept], self.limits[kept]
