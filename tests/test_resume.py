@@ -88,6 +88,22 @@ def test_evaluations_are_not_repeated_and_not_left_out(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(tmp_path, "evals.jsonl")] == [3, 6, 9, 12]
 
 
+def test_an_evaluation_at_the_checkpoint_is_not_repeated(tmp_path: Path) -> None:
+    first, second = ToyEvaluator(), ToyEvaluator()
+
+    class Breaks(StopAt):
+        def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+            if self.calls == self.step - 1:
+                raise OSError("the disk is gone")
+            return super().__call__(model, batch)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_toy(toy_config(tmp_path, eval_every=4), evaluators=[first], loss_fn=Breaks(6))
+    assert first.steps == [4] and newest(tmp_path).name == "step_00000004"
+    run_toy(toy_config(tmp_path, eval_every=4), evaluators=[second])
+    assert second.steps == [8, 12]
+
+
 def test_elapsed_seconds_go_on(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         run_toy(toy_config(tmp_path), loss_fn=StopAt(6))
