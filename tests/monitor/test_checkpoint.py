@@ -131,6 +131,16 @@ def test_a_damaged_newest_checkpoint_is_skipped_with_a_warning(
     assert checkpoints.latest() == 2 and checkpoints.steps() == [1, 2]
 
 
+def test_a_damaged_newer_checkpoint_does_not_take_the_place_of_one_that_is_kept(
+    checkpoints: Checkpointer,
+) -> None:
+    for step in (1, 9):
+        save(checkpoints, step)
+    cut_weights(checkpoints.path(9))
+    save(checkpoints, 2, keep=1)
+    assert checkpoints.steps() == [2, 9] and checkpoints.latest() == 2
+
+
 def test_when_all_are_damaged_none_is_found(checkpoints: Checkpointer) -> None:
     cut_weights(save(checkpoints, 1))
     assert checkpoints.latest() is None

@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from nanollama.monitor import preemption as module
-from nanollama.monitor.preemption import SIGNALS, Preemption
+from nanollama.monitor.preemption import Preemption
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_is_a_reason_to_stop(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Preemption() as preemption:
