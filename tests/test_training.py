@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.distributed import World
-from nanollama.errors import Preempted
+from nanollama.errors import Preempted, UserError
 from nanollama.learner import Learner
 from nanollama.optim import OptimizerConfig, learning_rate
 from nanollama.training import Diverged
@@ -290,6 +290,15 @@ def test_a_compiled_model_trains_the_same(tmp_path: Path) -> None:
     run_toy(toy_config(tmp_path / "compiled", n_steps=4, compile=True))
     for one, other in zip(rows(tmp_path / "plain"), rows(tmp_path / "compiled"), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        UserError, match=r"training\.compile=true needs a C\+\+ compiler .* training\.compile=false"
+    ):
+        run_toy(toy_config(tmp_path, compile=True))
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:

@@ -155,6 +155,24 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
             opened(folder)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "permission is denied"),
+        (OSError(30, "Read-only file system"), "Read-only file system"),
+    ],
+)
+def test_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, reason: str
+) -> None:
+    def refuse(path: Path, *args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=f"cannot be made, {reason}: choose another run_dir"):
+        opened(tmp_path / "run")
+
+
 def test_a_result_that_is_not_one(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"status": "finished"}')
     with pytest.raises(UserError, match=r"result\.json is not the result of a run"):
