@@ -100,12 +100,12 @@ def test_never_more_workers_than_asked_for_and_ctrl_c_saves(checkout: Checkout) 
     checkout.write("grid.yaml", "name: g\nseconds_a_step: 0.5\ngrid: {seeds: 6}\n")
     most = 0
     with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
-        while len(list(checkout.folder.glob("runs/g/*/result.json"))) < 2:
+        codes: list[int | None] = []
+        while codes.count(0) < 2 or codes.count(None) < 2:  # two have ended, the next two run
             most = max(most, n_alive(checkout))
+            codes = [launch["exit_code"] for launch in attempts(checkout, "g").values()]
             time.sleep(0.02)
             assert process.poll() is None
-        while n_alive(checkout) < 2:
-            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
     assert most == 2

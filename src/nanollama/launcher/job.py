@@ -184,7 +184,7 @@ def conclude(folder: Path, launch: Launch, job: str, code: int, *, asked: bool, 
         reason = f"stopped {stalled} times before it could save a step: give it more `slurm.minutes`"
         write_launch(folder, replace(launch, exit_code=EXIT_FAILED, reason=reason))
         return EXIT_FAILED
-    if is_cancelled(job):
+    if not is_running(job):
         write_launch(folder, replace(launch, exit_code=EXIT_PREEMPTED))
         return EXIT_PREEMPTED
     write_launch(folder, replace(launch, queued=True, n_stalled=stalled))
@@ -192,14 +192,14 @@ def conclude(folder: Path, launch: Launch, job: str, code: int, *, asked: bool, 
     return EXIT_PREEMPTED
 
 
-def is_cancelled(job: str) -> bool:
-    """Did a user cancel this job?"""
+def is_running(job: str) -> bool:
+    """Is this job still one that runs? Not if it was cancelled, or if Slurm is queueing it again itself."""
     done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
-    return "JobState=CANCELLED" in done.stdout
+    return "JobState=RUNNING" in done.stdout
 
 
 def requeue(job: str) -> None:
-    """Put this job back into the queue; a preempted one Slurm has put there already."""
+    """Put this job back into the queue."""
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     if done.returncode:
         print(f"scontrol requeue {job}: {done.stderr.strip()}", flush=True)

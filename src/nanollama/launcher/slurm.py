@@ -8,7 +8,8 @@ directly; the folder of the submission holds all there is to it, as text.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import io
 import math
 import os
 import shlex
@@ -16,14 +17,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
 from nanollama.errors import EXIT_OK, MissingExtraError, UserError
-from nanollama.launcher.attempts import LAUNCH, Launch, read_launch, write_launch
+from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.job import JobSpec
 from nanollama.launcher.local import prepare
@@ -117,7 +118,7 @@ def check_slurm(plan: Plan) -> None:
     except subprocess.TimeoutExpired:
         raise UserError("Slurm does not answer: `sinfo` took more than a minute; try again later.") from None
     if done.returncode:
-        raise UserError(f"Slurm does not answer: {_last_line(done.stderr)}")
+        raise UserError(f"Slurm does not answer: {_errors(done.stderr)}.")
     known, wanted = sorted(set(done.stdout.split())), plan.slurm.partition
     if wanted is not None and wanted not in known:
         hint = suggest(wanted, known) or "."
@@ -197,10 +198,12 @@ def slurm_parameters(name: str, config: SlurmConfig) -> dict[str, Any]:
 def _sbatch(executor: SlurmExecutor, command: str) -> str:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    said = io.StringIO()
     try:
-        return str(executor._submit_command(command).job_id)
+        with redirect_stderr(said):  # submitit passes on what sbatch says; it is told once, below
+            return str(executor._submit_command(command).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"Slurm refused the job: {_last_line(str(error))}") from None
+        raise UserError(f"Slurm refused the job: {_errors(said.getvalue() or str(error))}.") from None
 
 
 @contextmanager
@@ -216,6 +219,8 @@ def _whole(folder: Path, runs: Sequence[GridRun]) -> Iterator[None]:
         yield
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
         for run_folder, launch in launches.items():
             _restore(run_folder, launch)
         if isinstance(error, OSError):
@@ -229,16 +234,19 @@ def _restore(folder: Path, launch: Launch | None) -> None:
     try:
         if launch is not None:
             write_launch(folder, launch)
-        else:
-            (folder / LAUNCH).unlink(missing_ok=True)
-    except OSError:  # what could not be written needs no restoring
+            return
+        (folder / LAUNCH).unlink(missing_ok=True)
+        (folder / LAUNCH_CONFIG).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:  # it holds more than this, or could not be written to in the first place
         return
 
 
-def _last_line(text: str) -> str:
+def _errors(text: str) -> str:
+    """What a command of Slurm complains of, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if "error:" in line] or lines or ["no reason was given"]
-    return told[-1]
+    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    return "; ".join(errors or lines[-1:] or ["no reason was given"])
 
 
 def _help() -> str:
