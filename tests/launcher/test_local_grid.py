@@ -95,7 +95,6 @@ def test_verbs_tell_what_became_of_a_grid(checkout: Checkout) -> None:
     assert {row["status"] for row in rows} == {"finished"}
 
 
-@pytest.mark.xfail(reason="known defect: exit codes of runs stopped by Ctrl-C are not always recorded")
 def test_never_more_workers_than_asked_for_and_ctrl_c_saves(checkout: Checkout) -> None:
     checkout.write("grid.yaml", "name: g\nseconds_a_step: 0.5\ngrid: {seeds: 6}\n")
     most = 0
