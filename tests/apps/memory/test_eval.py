@@ -188,7 +188,10 @@ def test_refusals(
     eval_yaml: str,
     run_folder: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))  # the checkout may hold a trained runs/debug
     spoiled(run_folder)
     assert main([eval_yaml, *(key.format(run=run_folder) for key in keys)]) == 2
     said = capsys.readouterr().err
