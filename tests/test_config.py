@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from toy import TOY, Deep, Source, ToyConfig, Wide
 
 from nanollama.config import Config, config_hash, dump_config, first_difference, json_schema, load_config
 from nanollama.config_keys import describe_keys
+from nanollama.config_source import read_source
+from nanollama.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +121,44 @@ def test_a_section_with_another_implementation_starts_anew() -> None:
     write(TOY, "far.yaml")
     config = load("base: far.yaml\nmodel: {implementation: deep, n_layers: 2}\n")
     assert config.model == Deep(n_layers=2)
+
+
+SCALES = "scales: {paper: {model: {d_model: 64}, sources: []}, tiny: {seed: 9}}\n"
+
+
+def test_a_config_has_the_size_that_is_asked_for() -> None:
+    assert load(TOY + SCALES) == load(TOY + SCALES, "scale=small") == load(TOY)
+    paper = load(TOY + SCALES, "seed=1", "scale=paper", "model.n_heads=8")
+    assert (paper.model, paper.sources, paper.seed) == (Wide(d_model=64, n_heads=8), (), 1)
+    assert load(TOY + SCALES + "scale: tiny\n").seed == 9
+    assert load(TOY + SCALES + "scale: tiny\n", "scale=small").seed == 3
+    write(TOY + SCALES, "far.yaml")
+    near = load("base: far.yaml\nscales: {paper: {seed: 5}}\n", "scale=paper")
+    assert (near.seed, near.model) == (5, Wide(d_model=64))  # sizes are merged as well
+
+
+def test_another_size_has_another_name() -> None:
+    source = read_source([write("name: run\nscales: {paper: {}, tiny: {name: mouse}}\n"), "scale=paper"])
+    assert source.plain() == {"name": "run_paper"}
+    assert read_source(["toy.yaml", "scale=tiny"]).plain() == {"name": "mouse"}
+    assert read_source(["toy.yaml", "scale=paper", "name=mine"]).plain() == {"name": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TOY, "command line: scale=papre: the config has no section `scales`: it has one size."),
+        (
+            TOY + SCALES,
+            "scale=papre: expected one of 'small', 'paper', 'tiny', got 'papre'; did you mean 'paper'?",
+        ),
+        (TOY + "scales: 3\n", "scales: expected a section a size, got 3."),
+        (TOY + "scales: {papre: 3}\n", "scales.papre: expected a section, got 3."),
+    ],
+)
+def test_sizes_that_are_not_there(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(text, "scale=papre")
 
 
 def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,10 +281,10 @@ def test_python_cannot_misspell_a_key_either() -> None:
         Source(kind="qa", wieght=1)  # type: ignore[call-arg]
 
 
-def test_the_schema_knows_every_key_and_the_base() -> None:
+def test_the_schema_knows_every_key_the_base_and_scales() -> None:
     schema = json_schema(ToyConfig)
     json.dumps(schema)
-    assert set(schema["properties"]) == {"base", *ToyConfig.model_fields}
+    assert set(schema["properties"]) == {"base", "scale", "scales", *ToyConfig.model_fields}
     assert schema["anyOf"] == [{"required": ["base"]}, {"required": ["study", "model"]}]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["seed"]["description"] == "Seed of all that is random."

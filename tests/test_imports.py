@@ -96,7 +96,11 @@ def test_every_module_can_be_imported(module: str) -> None:
 def loaded_after(command: str, tmp_path: Path) -> set[str]:
     """Names of the packages that a fresh Python has loaded after a command; it must print nothing itself."""
     code = f"import sys, json\n{command}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     finished = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -26,7 +26,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from nanollama.config_messages import explain
-from nanollama.config_source import BASE_KEY, Node, expand_path, read_source
+from nanollama.config_source import BASE_KEY, SCALE_KEY, SCALES_KEY, Node, expand_path, read_source
 from nanollama.errors import ConfigError
 from nanollama.wording import show
 
@@ -117,8 +117,12 @@ def json_schema(config_class: type[Config]) -> dict[str, Any]:
     """JSON schema of a config file, for editors: a file that names a base may leave out required keys."""
     schema = config_class.model_json_schema()
     required = schema.pop("required", [])
-    description = "Config file this one builds on, relative to this file."
-    schema["properties"] = {BASE_KEY: {"type": "string", "description": description}, **schema["properties"]}
+    about_files = {
+        BASE_KEY: {"type": "string", "description": "Config file this one builds on, relative to this file."},
+        SCALE_KEY: {"type": "string", "description": "Size of the experiment: small, or one of scales."},
+        SCALES_KEY: {"type": "object", "description": "What other sizes change, by their names."},
+    }
+    schema["properties"] = about_files | schema["properties"]
     schema["anyOf"] = [{"required": [BASE_KEY]}, {"required": required}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -4,6 +4,10 @@ A config is a YAML 1.2 file. It may name another file it builds on with the top-
 to itself): sections are merged key by key, the nearer file wins, lists are replaced, and a section with
 another ``implementation`` than its base starts anew. Arguments ``key.sub=value`` come last; their values are
 YAML and replace what was there.
+
+One file can hold an experiment in several sizes: the section ``scales`` says, by name, what another size
+changes. ``scale=paper`` lays that section over the rest, merged like a file over its base, and adds
+``_paper`` to the name; without it, or with ``scale=small``, the config is what it is.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from nanollama.wording import shorten, show, suggest
 Keys = tuple[str | int, ...]
 
 BASE_KEY = "base"
+SCALE_KEY, SCALES_KEY = "scale", "scales"
+AS_WRITTEN = "small"
 DISCRIMINATOR = "implementation"
 MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -85,8 +91,13 @@ def read_source(argv: Sequence[str]) -> Node:
     """
     path, overrides = _split_arguments(argv)
     root = _read_file(os.path.expanduser(path))
-    for argument in overrides:
+    scales = [argument for argument in overrides if argument.startswith(f"{SCALE_KEY}=")]
+    for argument in scales[-1:]:
         root = _override(root, argument)
+    root = _choose_scale(root)
+    for argument in overrides:
+        if argument not in scales:
+            root = _override(root, argument)
     return root
 
 
@@ -305,6 +316,39 @@ def _merge(far: Node, near: Node) -> Node:
     for key, node in near.value.items():
         merged[key] = _merge(merged[key], node) if key in merged else node
     return Node(merged, near.place)
+
+
+def _choose_scale(root: Node) -> Node:
+    """The tree at the size that ``scale`` names, without the keys ``scale`` and ``scales``."""
+    chosen, scales = root.value.pop(SCALE_KEY, None), root.value.pop(SCALES_KEY, None)
+    if scales is not None and not isinstance(scales.value, dict):
+        raise ConfigError(
+            f"{scales.place}: {SCALES_KEY}: expected a section a size, got {show(scales.plain())}."
+        )
+    if chosen is None:
+        return root
+    if scales is None:
+        raise ConfigError(
+            f"{chosen.place.of(SCALE_KEY)}: the config has no section `{SCALES_KEY}`: it has one size."
+        )
+    if chosen.value == AS_WRITTEN:
+        return root
+    if chosen.value not in scales.value:
+        names = [AS_WRITTEN, *scales.value]
+        hint = suggest(str(chosen.plain()), names) or "."
+        raise ConfigError(
+            f"{chosen.place.of(SCALE_KEY)}: expected one of {', '.join(map(repr, names))}, "
+            f"got {show(chosen.plain())}{hint}"
+        )
+    changes = scales.value[chosen.value]
+    if not isinstance(changes.value, dict):
+        raise ConfigError(
+            f"{changes.place}: {SCALES_KEY}.{chosen.value}: expected a section, got {show(changes.plain())}."
+        )
+    name = root.value.get("name")
+    if name is not None:
+        root.value["name"] = Node(f"{name.value}_{chosen.value}", name.place)
+    return _merge(root, changes)
 
 
 def _override(root: Node, argument: str) -> Node:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import OUTPUT
-from nanollama.launcher.local import inspect_all, run_missing
+from nanollama.launcher.local import RESULTS, inspect_all, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
 
@@ -38,15 +38,20 @@ def logs(argv: Sequence[str], run: str) -> int:
 
 
 def results(argv: Sequence[str], out: str | None = None) -> int:
-    """Print mean and interval over seeds of each setting, and write the rows of all runs to a table."""
+    """Print mean and interval over seeds of each setting, write the rows of all runs to a table, and judge.
+
+    Returns:
+        0, or 1 when something expected was missed.
+    """
+    from nanollama.launcher.outcome import show_outcome
     from nanollama.launcher.results import collect, summary_lines, write_table
 
     plan = read_grid(argv)
     rows = collect(plan)
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
-    path = write_table(rows, plan.folder / "results.csv" if out is None else out)
+    path = write_table(rows, plan.folder / RESULTS if out is None else out)
     for line in summary_lines(plan, rows):
         print(line)
     print(f"{len(rows)} rows of {len(plan.runs)} runs in {path}")
-    return EXIT_OK
+    return show_outcome(plan, rows)

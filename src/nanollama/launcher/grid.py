@@ -192,7 +192,7 @@ class _Exclusions:
         kept = [True] * len(points)
         for entry in self._entries:
             wanted: dict[str, Any] = entry.plain()
-            hits = [index for index, values in enumerate(plain) if _matches(values, wanted)]
+            hits = [index for index, values in enumerate(plain) if matches(values, wanted)]
             if not hits:
                 raise ConfigError(f"{entry.place}: grid.exclude: {show(wanted)} is no run of the grid.")
             for index in hits:
@@ -200,7 +200,8 @@ class _Exclusions:
         return [point for point, keep in zip(points, kept, strict=True) if keep]
 
 
-def _matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+def matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Has each key the value that is wanted, or any of a list of them?"""
     return all(
         _same(values[key], value) or (isinstance(value, list) and any(_same(values[key], v) for v in value))
         for key, value in wanted.items()

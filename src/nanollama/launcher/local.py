@@ -24,7 +24,7 @@ from nanollama.launcher.screen import Screen, state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
 from nanollama.launcher.states import State, check_folder, forget, inspect
 
-LOCK = ".grid.lock"
+LOCK, RESULTS = ".grid.lock", "results.csv"
 PATIENCE_SECONDS = 60.0
 """How long to wait for the runs of a driver that was killed: they were asked to stop, and save first."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,7 +61,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         choose: which of the unfinished runs.
 
     Returns:
-        0 when all are finished, 1 when one has failed.
+        0 when all are finished, 1 when one has failed or something expected was missed.
 
     Raises:
         Preempted: asked to stop; the same command goes on.
@@ -128,10 +128,19 @@ def _conclude(plan: Plan, states: Mapping[str, State]) -> int:
     for line in state_lines({n: s for n, s in states.items() if s.kind == "failed"}):
         print(line)
     if kinds == {"finished"}:
-        return EXIT_OK
+        return _show_outcome(plan)
     if "failed" in kinds:
         return EXIT_FAILED
     raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
+
+
+def _show_outcome(plan: Plan) -> int:
+    from nanollama.launcher.outcome import show_outcome
+    from nanollama.launcher.results import collect, write_table
+
+    rows = collect(plan)
+    print(f"results in {write_table(rows, plan.folder / RESULTS)}")
+    return show_outcome(plan, rows)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.launcher import grid
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
+from nanollama.launcher.verdict import EXPECT, Expectation, check_expectations
 from nanollama.wording import show, suggest
 
 RUNS = Path("runs")
@@ -38,6 +39,7 @@ class Plan:
         overwrite: start anew, removing what earlier runs wrote.
         local: how runs share this machine.
         slurm: what Slurm is asked for.
+        expect: what has to come out.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Plan:
     overwrite: bool
     local: LocalConfig
     slurm: SlurmConfig
+    expect: Sequence[Expectation] = ()
 
     @cached_property
     def by_name(self) -> dict[str, GridRun]:
@@ -74,6 +77,7 @@ class LaunchKeys(Config):
     overwrite: bool = False
     local: LocalConfig = LocalConfig()
     slurm: SlurmConfig = SlurmConfig()
+    expect: tuple[Expectation, ...] = ()
 
 
 def read_plan(argv: Sequence[str]) -> Plan:
@@ -96,15 +100,18 @@ def read_plan(argv: Sequence[str]) -> Plan:
         runs = grid.expand(section, base, config_class, folder)
     else:
         runs = [GridRun(name, folder, build_config(config_class, base), {})]
+    seed_key = None if section is None else grid.read_grid_config(section).seed_key
+    check_expectations(keys.expect, runs, seed_key or "")
     return Plan(
         name=name,
         folder=folder,
         module=module,
         runs=runs,
-        seed_key=None if section is None else grid.read_grid_config(section).seed_key,
+        seed_key=seed_key,
         overwrite=keys.overwrite,
         local=keys.local,
         slurm=keys.slurm,
+        expect=keys.expect,
     )
 
 
@@ -147,7 +154,7 @@ def _split(source: Node) -> tuple[Node | None, Node]:
         node = source.value.get(name)
         if node is not None and not isinstance(node.value, dict):
             raise ConfigError(f"{node.place.of(name)}: expected a section, got {show(node.plain())}.")
-    rest = [name for name in source.value if name not in (grid.SECTION, LOCAL, SLURM)]
+    rest = [name for name in source.value if name not in (grid.SECTION, LOCAL, SLURM, EXPECT)]
     return source.value.get(grid.SECTION), _only(source, *rest)
 
 

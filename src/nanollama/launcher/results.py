@@ -109,13 +109,16 @@ def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[fl
 
 
 def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
-    """One line for each setting, with the mean of each measure over its finished seeds."""
+    """One line for each setting, with the mean of each measure over its finished seeds.
+
+    Measures whose names have slashes are details, for the table only.
+    """
     settings = [key for key in plan.runs[0].values if key != plan.seed_key]
     hidden = {plan.seed_key, "step", "seconds"}
     finished = [row for row in rows if row["status"] == "finished"]
     for setting, measures in over_seeds(finished, settings).items():
         words = " ".join(f"{key}={show(value)}" for key, value in zip(settings, setting, strict=True))
-        shown = (f"{name} {measures[name]}" for name in measures if name not in hidden)
+        shown = (f"{name} {measures[name]}" for name in measures if name not in hidden and "/" not in name)
         n = max((measure.n for measure in measures.values()), default=0)
         yield f"{words or 'all'} ({n} run{'s' if n > 1 else ''}): {', '.join(shown)}"
 
