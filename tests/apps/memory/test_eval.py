@@ -191,7 +191,9 @@ def test_refusals(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))  # the checkout may hold a trained runs/debug
+    checkout = tmp_path_factory.mktemp("checkout")  # without runs; the real one may hold a trained runs/debug
+    (checkout / "apps").symlink_to(Path("apps").absolute())
+    monkeypatch.chdir(checkout)
     spoiled(run_folder)
     assert main([eval_yaml, *(key.format(run=run_folder) for key in keys)]) == 2
     said = capsys.readouterr().err
