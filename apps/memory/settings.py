@@ -141,4 +141,25 @@ class EvalConfig(Config):
     )
 
 
-CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig, "eval": EvalConfig}
+class CircuitConfig(Config):
+    """An examination of the in-tool model that is built by hand."""
+
+    study: Literal["memory"] = Field(description="Which study this config belongs to.")
+    name: RunName = Field(default="circuit", description="Name of the run.")
+    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
+    data_root: ConfigPath = Field(
+        default=Path("data"), description="Folder of the database that `nanollama chat` then asks."
+    )
+    n_people: tuple[Annotated[int, Field(ge=1, le=1_000_000)], ...] = Field(
+        default=(10, 100_000), min_length=1, description="Sizes of the databases of invented people."
+    )
+    n_questions: int = Field(default=1000, ge=1, description="Different questions for each of these sizes.")
+    seed: int = Field(default=0, ge=0, description="Of names, values and questions.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run_dir or Path("runs") / self.name
+
+
+CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig}

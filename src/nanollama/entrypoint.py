@@ -29,7 +29,7 @@ DRY_RUN_FLAG = "--dry-run"
 
 def run_main(
     config_class: type[C],
-    run: Callable[[C], None],
+    run: Callable[[C], int | None],
     argv: Sequence[str] | None = None,
     description: str = "",
 ) -> int:
@@ -37,7 +37,7 @@ def run_main(
 
     Args:
         config_class: what the config must be.
-        run: does the work.
+        run: does the work; may return an exit code of its own, such as 1 when what was expected did not come.
         argv: ``[config=]PATH [key=value ...]``, ``--help``, ``--dry-run``; the command line when None.
         description: what the verb does, for the help text.
 
@@ -47,17 +47,17 @@ def run_main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     program = _program_name(run)
 
-    def work() -> None:
+    def work() -> int | None:
         if HELP_FLAGS.intersection(arguments):
             print(help_text(config_class, program, description), end="")
-            return
+            return EXIT_OK
         if not arguments:
             raise UserError(f"{_usage(program)}\n`{program} --help` lists the keys.")
         config = load_config(config_class, [item for item in arguments if item != DRY_RUN_FLAG])
         if DRY_RUN_FLAG in arguments:
             print(dump_config(config), end="")
-        else:
-            run(config)
+            return EXIT_OK
+        return run(config)
 
     return guard(work)
 
@@ -120,7 +120,7 @@ def _usage(program: str) -> str:
     return f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]"
 
 
-def _program_name(run: Callable[..., None]) -> str:
+def _program_name(run: Callable[..., int | None]) -> str:
     """The command that calls ``run``, which is usually defined in the module that is executed."""
     module = run.__module__
     spec = getattr(sys.modules["__main__"], "__spec__", None)

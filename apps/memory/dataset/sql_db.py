@@ -47,7 +47,7 @@ def create_database(root: Path, n_people: int = N_PEOPLE, overwrite: bool = Fals
     start = time.perf_counter()
     with replacing(path) as new_path:
         try:
-            _write_rows(new_path, _rows(n_people))
+            write_rows(new_path, _rows(n_people))
         except sqlite3.Error as error:
             raise UserError(f"Cannot write {path}: {error}.") from error
         os.replace(new_path, path)
@@ -65,6 +65,20 @@ def ensure_database(root: Path, n_people: int = N_PEOPLE) -> Path:
     if not path.exists() or not _holds_person(path, n_people - 1):
         print(create_database(root, n_people), flush=True)
     return path
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Make a database whose table holds these rows of name and attributes, fastest when sorted by name."""
+    columns = ", ".join(f"{attribute} TEXT NOT NULL" for attribute in ATTRIBUTES)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # A crash leaves a file of another name, so nothing is lost by not journalling.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        connection.execute(f"CREATE TABLE {TABLE}(name TEXT PRIMARY KEY, {columns}) WITHOUT ROWID")
+        marks = ", ".join("?" for _ in COLUMNS)
+        connection.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", rows)
+        connection.execute("COMMIT")
 
 
 def query_database(root: Path, statement: str, values: Sequence[str] = ()) -> tuple[Row, list[Row]]:
@@ -155,19 +169,6 @@ def _parser() -> Parser:
 def _rows(n_people: int) -> list[Row]:
     """Rows of the table, by name: SQLite appends sorted rows twice as fast as it inserts others."""
     return sorted(person[1:] for population in POPULATIONS for person in people(0, n_people, population))
-
-
-def _write_rows(path: Path, rows: Iterable[Row]) -> None:
-    columns = ", ".join(f"{attribute} TEXT NOT NULL" for attribute in ATTRIBUTES)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        # A crash leaves a file of another name, so nothing is lost by not journalling.
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        connection.execute(f"CREATE TABLE {TABLE}(name TEXT PRIMARY KEY, {columns}) WITHOUT ROWID")
-        marks = ", ".join("?" for _ in COLUMNS)
-        connection.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", rows)
-        connection.execute("COMMIT")
 
 
 def _n_people_there(path: Path) -> int:

@@ -1,0 +1,134 @@
+"""Examine the in-tool model built by hand: ``python -m apps.memory.circuit CONFIG [key=value ...]``.
+
+The same weights answer questions about people of invented names and values, few and many. They are
+written into a run folder, so ``nanollama chat`` and ``python -m apps.memory.eval`` take the circuit as
+any other model.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from apps.memory.circuit_page import write_circuit_page
+from apps.memory.circuit_weights import build_circuit
+from apps.memory.circuit_words import Words
+from apps.memory.dataset.dialogs import Dialog, make_dialog
+from apps.memory.dataset.people import ATTRIBUTES
+from apps.memory.recall import Answer, RecallEvaluator, score
+from apps.memory.settings import CircuitConfig, MemoryConfig, RecallConfig
+from apps.memory.sources import build_tokenizer
+from apps.memory.strangers import database_of, make_strangers
+from nanollama.config import config_hash, dump_config
+from nanollama.entrypoint import run_main
+from nanollama.errors import EXIT_FAILED, EXIT_OK
+from nanollama.model.transformer import Transformer
+from nanollama.monitor.checkpoint import FOLDER, Checkpointer
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import CONFIG
+from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
+from nanollama.report.tables import Table, show_interval, show_number
+from nanollama.seeds import named_seed
+
+RESULT = "circuit.json"
+N_SHOWN = 4  # dialogs of each number of people that are kept to look at
+
+
+def run(config: CircuitConfig) -> int:
+    """Build the model, ask it, write what came out; 1 if a question was answered wrongly."""
+    model = build_circuit(build_tokenizer(), Words())
+    rows, samples = [], []
+    for n_people in config.n_people:
+        began = time.perf_counter()
+        answers = list(ask_about_strangers(model, n_people, config.n_questions, config.seed))
+        found = score(answers)
+        seconds = round(time.perf_counter() - began, 1)
+        rows.append(
+            {"n_people": n_people, **found._asdict(), "n_params": model.n_params(), "seconds": seconds}
+        )
+        samples += [_sample(n_people, answer) for answer in answers[:N_SHOWN]]
+        samples += [_sample(n_people, answer) for answer in answers if not answer.is_right][:N_SHOWN]
+    table = circuit_table(rows)
+    write_run(config, model, rows, samples)
+    Console(width=None if sys.stdout.isatty() else 100).print(table.to_rich())
+    n_wrong = sum(row["n_prompts"] - row["n_right"] for row in rows)
+    print(f"All right, as expected: {'yes' if n_wrong == 0 else f'no, {n_wrong:,} questions were not'}.")
+    print(f"wrote {write_circuit_page(config.folder, model, table, samples)}")
+    return EXIT_OK if n_wrong == 0 else EXIT_FAILED
+
+
+def ask_about_strangers(model: Transformer, n_people: int, n_questions: int, seed: int) -> Iterator[Answer]:
+    """Answers to so many different questions; as many databases of strangers as it takes to have them."""
+    n_left = n_questions
+    for number in range(-(-n_questions // (n_people * len(ATTRIBUTES)))):
+        rng = np.random.Generator(np.random.Philox(named_seed(seed, f"strangers/{n_people}/{number}")))
+        strangers = make_strangers(n_people, rng)
+        pairs = rng.choice(n_people * len(ATTRIBUTES), min(n_left, n_people * len(ATTRIBUTES)), replace=False)
+        dialogs: list[Dialog] = [
+            make_dialog(strangers[pair // len(ATTRIBUTES)], ATTRIBUTES[pair % len(ATTRIBUTES)], "qatool")
+            for pair in pairs.tolist()
+        ]
+        n_left -= len(dialogs)
+        with database_of(strangers) as tool:
+            evaluator = RecallEvaluator({"strangers": dialogs}, build_tokenizer(), tool, RecallConfig())
+            yield from evaluator.ask(model)["strangers"]
+
+
+def circuit_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """One row for each number of people in the database."""
+    cells = [
+        (
+            f"{row['n_people']:,}",
+            f"{row['n_right']:,} of {row['n_prompts']:,}",
+            show_interval(row["recall"], row["low"], row["high"]),
+            show_number(row["n_params"]),
+            f"{row['seconds']}",
+        )
+        for row in rows
+    ]
+    columns = ("people", "right", "recall", "parameters", "seconds")
+    return Table("Questions about strangers, in brackets 95 % Wilson intervals.", columns, tuple(cells))
+
+
+def write_run(
+    config: CircuitConfig, model: Transformer, rows: Sequence[dict[str, Any]], samples: Sequence[SampleDialog]
+) -> None:
+    """The folder of a run that was never trained: its only checkpoint is that of step 0."""
+    of_run = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": config.name,
+            "run_dir": config.folder,
+            "data_root": config.data_root,
+            "data": {"n_people": 1, "sources": [{"kind": "qatool"}]},
+            "model": model.config,
+            "training": {"n_steps": 1},
+        }
+    )
+    config.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(config.folder / CONFIG, dump_config(of_run))
+    nothing_learned = torch.optim.SGD(model.parameters())
+    Checkpointer(config.folder / FOLDER, config_hash(of_run)).save(0, model, nothing_learned, {})
+    write_samples(config.folder / DIALOGS, samples)
+    write_atomically(config.folder / RESULT, json.dumps({"rows": rows}, indent=2) + "\n")
+
+
+def _sample(n_people: int, answer: Answer) -> SampleDialog:
+    title = f"{n_people:,} people, {answer.question.attribute.replace('_', ' ')}"
+    return SampleDialog(title, answer.question.answer, answer.is_right, answer.messages)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(CircuitConfig, run, argv, "Examine the in-tool model built by hand.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
