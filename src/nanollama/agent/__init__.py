@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from nanollama.agent.config import DatabaseConfig, DatabaseUrl, Limits
+from nanollama.agent.calculator import CalculatorTool
+from nanollama.agent.config import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.agent.protocol import Reply, Tool, extract_request
+from nanollama.agent.toolbox import Toolbox
 from nanollama.errors import MissingExtraError
 
-__all__ = ["DatabaseConfig", "DatabaseUrl", "Limits", "Reply", "Tool", "build_tool", "extract_request"]
+__all__ = [
+    "CalculatorConfig",
+    "CalculatorTool",
+    "DatabaseConfig",
+    "DatabaseUrl",
+    "Limits",
+    "Reply",
+    "Tool",
+    "Toolbox",
+    "build_tool",
+    "extract_request",
+]
 
 
 def build_tool(config: DatabaseConfig) -> Tool:

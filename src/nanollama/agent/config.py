@@ -89,3 +89,19 @@ def password_variable(password: str) -> str | None:
     """The name in ``$NAME`` or ``${NAME}``, or None."""
     match = _VARIABLE.fullmatch(password)
     return match and (match[1] or match[2])
+
+
+Operator = Literal["+", "-", "*"]
+
+
+class CalculatorConfig(Config):
+    """A calculator of whole numbers that a model may ask."""
+
+    operators: tuple[Operator, ...] = Field(
+        default=("+", "-", "*"), min_length=1, description="What it can do with two numbers."
+    )
+    max_digits: int = Field(default=32, ge=1, le=1000, description="Digits of a number in a request.")
+    max_depth: int = Field(default=8, ge=0, le=50, description="Brackets within brackets in a request.")
+    limits: Limits = Field(
+        default=Limits(), description="What one request may cost; rows, steps and seconds do not matter."
+    )
