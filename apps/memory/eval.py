@@ -19,7 +19,6 @@ from typing import Any
 
 from rich.console import Console
 
-from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.recall import Answer, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
 from apps.memory.trained import Trained, load_trained
@@ -60,7 +59,8 @@ def examined_config(config: EvalConfig, of_run: MemoryConfig) -> MemoryConfig:
 
 def rows_of(name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """One row for all answers of a set, then one for each attribute."""
-    scores = {ALL: score(answers)} | {attribute: score(answers, attribute) for attribute in ATTRIBUTES}
+    attributes = dict.fromkeys(answer.question.attribute for answer in answers)
+    scores = {ALL: score(answers)} | {attribute: score(answers, attribute) for attribute in attributes}
     return [
         {
             "set": name,
@@ -83,12 +83,17 @@ def recall_table(trained: Trained, measures: Mapping[str, float], rows: Sequence
         for row in rows
     }
     lines = [
-        ("recall" if attribute == ALL else f"  {attribute}", *(cells[attribute, name] for name in names))
-        for attribute in (ALL, *ATTRIBUTES)
+        (
+            "recall" if attribute == ALL else f"  {attribute}",
+            *(cells.get((attribute, name), ABSENT) for name in names),
+        )
+        for attribute in dict.fromkeys(row["attribute"] for row in rows)
     ]
     others = {
-        "asked the database": "tool_use_{}",
+        "asked a tool": "tool_use_{}",
         "valid requests": "valid_calls_{}",
+        "recall, tool asked": "recall_{}_asked",
+        "recall, by heart": "recall_{}_by_heart",
         "loss, nats a token": "loss_{}_nats",
         "questions": "n_prompts_{}",
     }

@@ -38,6 +38,8 @@ def prepare(configs: Sequence[Config]) -> None:
         if not isinstance(config, MemoryConfig):
             continue
         for source in config.data.sources:
+            if source.kind == "sums" or source.kind == "sumstool" or config.data.dependence is not None:
+                continue  # made in memory, from the config alone
             kind = None if source.kind == "biographies" else source.kind
             texts = Texts(config.data_root, kind, config.data.language)
             needs[texts] = max(needs.get(texts, 0), config.data.n_people)

@@ -14,12 +14,21 @@ import numpy as np
 from torch import nn
 
 from apps.memory.capacity import capacity, value_loss_nats
+from apps.memory.dataset.dependent import database_bits, dependent_people
 from apps.memory.dataset.dialogs import Dialog, DialogKind, make_dialog
-from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, Population, people
+from apps.memory.dataset.people import (
+    ATTRIBUTES,
+    N_PEOPLE,
+    Person,
+    Population,
+    bits_per_person,
+    people,
+)
 from apps.memory.dataset.sql_db import ensure_database
-from apps.memory.settings import MemoryConfig, RecallConfig
+from apps.memory.settings import SUM_SETS, MemoryConfig, RecallConfig
 from apps.memory.sources import build_tokenizer
-from nanollama.agent import Reply, Tool, build_tool
+from apps.memory.sums import SumKind, sum_dialogs
+from nanollama.agent import CalculatorTool, Reply, Tool, Toolbox, build_tool
 from nanollama.errors import UserError
 from nanollama.expected import attempt_dialogs
 from nanollama.inference import Ending
@@ -27,6 +36,9 @@ from nanollama.model.transformer import Transformer
 from nanollama.seeds import named_seed
 from nanollama.statistics import wilson_interval
 from nanollama.tokenizer import ByteTokenizer, Message
+
+TOOL_ROLE = "database"
+"""The special token that opens the reply of any tool."""
 
 
 class Answer(NamedTuple):
@@ -59,6 +71,13 @@ class Score(NamedTuple):
     high: float
 
 
+class Learned(NamedTuple):
+    """What there was to learn by heart: about so many people, so many bits on average."""
+
+    n_people: int
+    bits_per_person: float
+
+
 class RecallEvaluator:
     """Asks the same questions at every evaluation.
 
@@ -67,8 +86,8 @@ class RecallEvaluator:
         tokenizer: of the model.
         tool: the database; None where answers are known by heart.
         config: how many tokens a dialog may take and how many dialogs are decoded at once.
-        n_people_learned: how many people the model learned by heart; ``trained`` is a sample of them, from
-            which its capacity is reckoned.
+        learned: what the model learned by heart; ``trained`` is a sample of the people, from which its
+            capacity is reckoned.
     """
 
     def __init__(
@@ -77,13 +96,13 @@ class RecallEvaluator:
         tokenizer: ByteTokenizer,
         tool: Tool | None,
         config: RecallConfig,
-        n_people_learned: int | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self.questions = questions
         self._tokenizer = tokenizer
         self._tool = tool
         self._config = config
-        self._n_people_learned = n_people_learned
+        self._learned = learned
 
     def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
         """Measures of each set, see `summarise`; of in-weight models also `capacity`."""
@@ -122,11 +141,11 @@ class RecallEvaluator:
         measures: dict[str, float] = {}
         for name, of_set in answers.items():
             measures |= summarise(of_set, name, uses_tool=self._tool is not None)
-        if self._n_people_learned is not None and "trained" in answers:
+        if self._learned is not None and "trained" in answers:
             losses = [
                 value_loss_nats(answer.question.answer, answer.loss_nats) for answer in answers["trained"]
             ]
-            measures |= capacity(losses, self._n_people_learned, n_params)
+            measures |= capacity(losses, n_params=n_params, **self._learned._asdict())
         return measures
 
 
@@ -141,19 +160,24 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
 
     Returns:
         with ``name`` for the set: ``recall_name``, the share of right answers, ``recall_name_low`` and
-        ``recall_name_high``, its 95 % Wilson interval; ``recall_name_attribute``, the share by attribute;
-        ``tool_use_name``, the share of dialogs that asked the database; ``valid_calls_name``, the share of
-        requests that were well formed and found a value (NaN without any); ``loss_name_nats``, the mean
-        cross entropy of the tokens the assistant should write; ``n_prompts_name``.
+        ``recall_name_high``, its 95 % Wilson interval; ``recall_name_attribute``, the share by attribute, of
+        people; ``tool_use_name``, the share of dialogs that asked a tool; ``valid_calls_name``, the share of
+        requests that were well formed and found a value; ``recall_name_asked`` and ``recall_name_by_heart``,
+        the shares of right answers among dialogs that asked a tool and among the others; ``loss_name_nats``,
+        the mean cross entropy of the tokens the assistant should write; ``n_prompts_name``. Shares of nothing
+        are NaN.
     """
     _, _, recall, low, high = score(answers)
     measures = {f"recall_{name}": recall, f"recall_{name}_low": low, f"recall_{name}_high": high}
-    for attribute in ATTRIBUTES:
+    for attribute in () if name in SUM_SETS else ATTRIBUTES:
         measures[f"recall_{name}_{attribute}"] = score(answers, attribute).recall
     if uses_tool:
         calls = [reply.ok for answer in answers for reply in answer.replies]
         measures[f"tool_use_{name}"] = _share([bool(answer.replies) for answer in answers])
         measures[f"valid_calls_{name}"] = _share(calls)
+        for way, asked in (("asked", True), ("by_heart", False)):
+            rights = [answer.is_right for answer in answers if bool(answer.replies) == asked]
+            measures[f"recall_{name}_{way}"] = _share(rights)
     losses = np.concatenate([answer.loss_nats for answer in answers])
     measures[f"loss_{name}_nats"] = float(losses.mean(dtype=np.float64))
     measures[f"n_prompts_{name}"] = len(answers)
@@ -173,26 +197,49 @@ def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
     Raises:
         UserError: the database cannot be used, a set has too few people, or right dialogs would be cut off.
     """
-    tokenizer, learned, uses_tool = build_tokenizer(), config.data.n_people, config.data.uses_tool
-    kind: DialogKind = "qatool" if uses_tool else "qa"
-    chosen = {name: choose_people(name, learned, config.recall) for name in config.recall.sets}
-    questions: dict[str, list[Dialog]] = {
-        name: [
-            make_dialog(person, attribute, kind, config.data.language)
-            for person in of_set
-            for attribute in ATTRIBUTES
-        ]
-        for name, of_set in chosen.items()
-    }
+    tokenizer, data = build_tokenizer(), config.data
+    questions = {name: choose_questions(name, config) for name in config.recall.sets}
     _check_lengths(questions, tokenizer, config)
-    n_known = min(N_PEOPLE, _pool("unseen", learned, config.recall).stop)
+    n_known = min(N_PEOPLE, _pool("unseen", data.n_people, config.recall).stop)
     with open_tool(config, n_known) as tool:
-        yield RecallEvaluator(questions, tokenizer, tool, config.recall, None if uses_tool else learned)
+        yield RecallEvaluator(questions, tokenizer, tool, config.recall, learned_by_heart(config))
+
+
+def choose_questions(name: str, config: MemoryConfig) -> list[Dialog]:
+    """The dialogs of a set, as they should be: with the tool, where the run learned to use it.
+
+    Raises:
+        UserError: too few people were left out of the training.
+    """
+    data, recall = config.data, config.recall
+    if name in SUM_SETS:
+        sum_kind: SumKind = "sumstool" if data.has("sumstool") else "sums"
+        split = name.removeprefix("sums_")
+        assert split == "trained" or split == "unseen" or split == "longer"
+        n_sums = min(recall.n_sums, data.sums.n_sums) if split == "trained" else recall.n_sums
+        return sum_dialogs(data.sums, split, sum_kind, n_sums)
+    kind: DialogKind = "qatool" if data.uses_tool else "qa"
+    chosen = choose_people(name, data.n_people, recall)
+    if data.dependence is not None:
+        known = dependent_people(data.dependence.alpha, data.n_people, data.dependence.seed)
+        chosen = [known[person.index] for person in chosen]
+    return [make_dialog(who, attribute, kind, data.language) for who in chosen for attribute in ATTRIBUTES]
+
+
+def learned_by_heart(config: MemoryConfig) -> Learned | None:
+    """What a run has to store in its weights about people; None if it may ask, or learns of nobody."""
+    data = config.data
+    if data.uses_tool or not data.tells_of_people:
+        return None
+    if data.dependence is None:
+        return Learned(data.n_people, bits_per_person())
+    bits = database_bits(data.dependence.alpha, data.n_people, data.dependence.seed)
+    return Learned(data.n_people, bits / data.n_people)
 
 
 @contextmanager
 def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool | None]:
-    """The database that the model of a run asks, None for one that answers by heart.
+    """What the model of a run may ask: database, calculator, both; None if it learned to ask nothing.
 
     Args:
         config: of the run.
@@ -201,16 +248,19 @@ def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool |
     Raises:
         UserError: the database cannot be used.
     """
-    if not config.data.uses_tool:
-        yield None
-        return
-    if config.database.url is None:
-        ensure_database(config.data_root, n_people)
-    tool = build_tool(config.database.tool_config(config.data_root, config.data.language))
+    data = config.data
+    tools: dict[str, Tool] = {}
+    if data.uses_tool:
+        if config.database.url is None:
+            ensure_database(config.data_root, n_people)
+        tools["FIND"] = build_tool(config.database.tool_config(config.data_root, data.language))
+    if data.has("sumstool"):
+        tools["CALC"] = CalculatorTool(data.sums.calculator, TOOL_ROLE)
     try:
-        yield tool
+        yield Toolbox(tools, TOOL_ROLE) if len(tools) > 1 else next(iter(tools.values()), None)
     finally:
-        tool.close()
+        for tool in tools.values():
+            tool.close()
 
 
 def choose_people(name: str, n_people_learned: int, config: RecallConfig) -> list[Person]:

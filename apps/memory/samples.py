@@ -13,6 +13,9 @@ SET_NAMES = {
     "trained": "trained person",
     "unseen": "person never trained on",
     "new_names": "person of a new name",
+    "sums_trained": "sum trained on",
+    "sums_unseen": "operands never trained on",
+    "sums_longer": "longer operands",
 }
 
 

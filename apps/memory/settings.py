@@ -7,16 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
-from nanollama.agent import DatabaseConfig, DatabaseUrl, Limits
+from nanollama.agent import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
+from nanollama.agent.config import Operator
 from nanollama.config import Config, ConfigPath
 from nanollama.data.stream import Batching
 from nanollama.model import ModelConfig
 from nanollama.training_config import TrainingConfig
 
-SourceKind = Literal["qa", "qatool", "biographies"]
+SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
+RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
+SUM_SETS = ("sums_trained", "sums_unseen", "sums_longer")
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
@@ -24,9 +28,41 @@ class SourceConfig(Config):
     """One kind of text to learn from."""
 
     kind: SourceKind = Field(
-        description="`qa` answers by heart, `qatool` asks the database, `biographies` tells all four facts."
+        description="`qa` answers by heart, `qatool` asks the database, `biographies` tells all four facts; "
+        "`sums` are reckoned in the head, `sumstool` by asking the calculator."
     )
     weight: float = Field(default=1.0, gt=0, description="Share of the rows of a batch, on any scale.")
+
+
+class SumsConfig(Config):
+    """Whole-number arithmetic to learn from; see `apps.memory.sums`."""
+
+    n_sums: int = Field(default=10_000, ge=1, le=1_000_000, description="Sums to learn from.")
+    operators: tuple[Operator, ...] = Field(
+        default=("+", "-", "*"), min_length=1, description="Operators, each equally often."
+    )
+    n_digits: int = Field(default=3, ge=2, le=12, description="Most digits of an operand.")
+    n_longer_digits: int = Field(
+        default=2, ge=1, le=12, description="How many digits more the operands of `sums_longer` have."
+    )
+    depth: int = Field(default=1, ge=1, le=8, description="Operators of a sum, each applied to the rest.")
+    seed: int = Field(default=0, ge=0, description="Of the sums, and of which operands are kept unseen.")
+
+    @property
+    def calculator(self) -> CalculatorConfig:
+        """The calculator that does these sums."""
+        return CalculatorConfig(operators=self.operators)
+
+
+class DependenceConfig(Config):
+    """Facts that depend on the last name; see `apps.memory.dataset.dependent`."""
+
+    alpha: float = Field(
+        ge=0,
+        le=1,
+        description="Chance of a fact to be free: 0, it follows from the last name; 1, it is uniform.",
+    )
+    seed: int = Field(default=0, ge=0, description="Of names and facts.")
 
 
 class DataConfig(Config):
@@ -44,10 +80,25 @@ class DataConfig(Config):
         default=None, ge=1, description="Tokens a row when packed; default: the longest dialog."
     )
 
+    sums: SumsConfig = Field(default=SumsConfig(), description="What `sums` and `sumstool` are made of.")
+    dependence: DependenceConfig | None = Field(
+        default=None,
+        description="Learn, by heart, facts that depend on the last name; null: independent facts.",
+    )
+
     @property
     def uses_tool(self) -> bool:
         """Does any source show how to ask the database?"""
-        return any(source.kind == "qatool" for source in self.sources)
+        return self.has("qatool")
+
+    @property
+    def tells_of_people(self) -> bool:
+        """Is any source about people?"""
+        return self.has("qa", "qatool", "biographies")
+
+    def has(self, *kinds: SourceKind) -> bool:
+        """Is there a source of one of these kinds?"""
+        return any(source.kind in kinds for source in self.sources)
 
 
 class DatabaseSettings(Config):
@@ -74,12 +125,13 @@ class RecallConfig(Config):
     n_people: int = Field(
         default=100, ge=1, description="People of each set to ask about, four questions each."
     )
-    sets: tuple[Literal["trained", "unseen", "new_names"], ...] = Field(
+    sets: tuple[RecallSet, ...] = Field(
         default=("trained", "unseen", "new_names"),
         min_length=1,
         description="`trained`: people learned about; `unseen`: same name lists, never shown; `new_names`: "
-        "new first and last names.",
+        "new first and last names. `sums_trained`, `sums_unseen` (operands never shown), `sums_longer`.",
     )
+    n_sums: int = Field(default=400, ge=1, description="Sums of each set of sums.")
     seed: int = Field(default=0, ge=0, description="Of the choice of people.")
     batch_size: int = Field(default=256, ge=1, description="Dialogs generated at once.")
     max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
@@ -103,6 +155,7 @@ class MemoryConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> MemoryConfig:
+        self._check_sets()
         if "unseen" in self.recall.sets and self.data.n_people + self.recall.n_people > N_PEOPLE:
             raise ValueError(
                 f"recall.n_people = {self.recall.n_people} people of the set 'unseen' are asked about, but "
@@ -113,6 +166,27 @@ class MemoryConfig(Config):
                 "data.language = sql needs the SQLite database: leave out database.url, or use find"
             )
         return self
+
+    def _check_sets(self) -> None:
+        """Each set must be about something that is learned."""
+        for name in self.recall.sets:
+            if name in SUM_SETS and not self.data.has("sums", "sumstool"):
+                raise ValueError(f"recall.sets: '{name}' needs a source of kind sums or sumstool")
+            if name not in SUM_SETS and not self.data.tells_of_people:
+                raise ValueError(
+                    f"recall.sets: '{name}' is a set of people, and no source is about people; "
+                    f"expected sets among {', '.join(SUM_SETS)}"
+                )
+        dependence = self.data.dependence
+        if dependence is None:
+            return
+        if self.recall.sets != ("trained",) or {source.kind for source in self.data.sources} != {"qa"}:
+            raise ValueError("data.dependence is for sources of kind qa and recall.sets: [trained]")
+        if self.data.n_people > N_DEPENDENT_PEOPLE:
+            raise ValueError(
+                f"data.n_people = {self.data.n_people} is too many: with data.dependence there are "
+                f"{N_DEPENDENT_PEOPLE}"
+            )
 
     @property
     def folder(self) -> Path:

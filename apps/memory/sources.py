@@ -8,10 +8,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from apps.memory.dataset.dependent import dependent_people
+from apps.memory.dataset.dialogs import make_dialog
 from apps.memory.dataset.generate import ensure_dialogs, write_biographies
 from apps.memory.dataset.paths import biographies_path
 from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig, SourceKind
+from apps.memory.sums import sum_dialogs
 from nanollama.data.dialogs import DialogSource, read_dialogs
 from nanollama.data.stream import DocumentStream
 from nanollama.errors import UserError
@@ -20,7 +23,11 @@ from nanollama.tokenizer import ByteTokenizer, Message
 
 
 def build_tokenizer() -> ByteTokenizer:
-    """Bytes and the four special tokens of the study: 260 ids."""
+    """Bytes and the four special tokens of the study: 260 ids.
+
+    ``<database>`` opens the reply of whichever tool was called, so all models of the study have one
+    vocabulary.
+    """
     return ByteTokenizer(roles=("user", "assistant", "database"))
 
 
@@ -64,8 +71,14 @@ def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
 
 
 def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
-    """All texts of one kind about the people of a run; biographies are turns of the assistant alone."""
+    """All texts of one kind that a run learns from; biographies are turns of the assistant alone."""
     root, n_people = config.data_root, config.data.n_people
+    if kind == "sums" or kind == "sumstool":
+        dialogs = sum_dialogs(config.data.sums, "trained", kind, config.data.sums.n_sums)
+        return [list(dialog.messages) for dialog in dialogs]
+    if (dependence := config.data.dependence) is not None:
+        known = dependent_people(dependence.alpha, n_people, dependence.seed)
+        return [list(make_dialog(who, attribute, "qa").messages) for who in known for attribute in ATTRIBUTES]
     if kind == "biographies":
         path = biographies_path(root)
         if not path.exists():

@@ -1,0 +1,183 @@
+"""People whose facts depend on their last names, and exactly how many bits there are to know about them.
+
+128 first and 64 last names make 8,192 people. For each attribute a rule gives every last name a value. A
+fact is what the rule says, but with chance ``alpha`` it is free: uniform over the values. There are max(2,
+floor(alpha |V|)) values, of the |V| there are (claim C1.3, arXiv 2508.20755). At alpha 0 facts follow from
+the last name; at alpha 1 they are uniform and independent.
+
+A rule is drawn as well, uniformly, and nobody is told it: what there is to know is the entropy of the facts
+of all people, given their names. Facts of different last names and attributes are independent; the k people
+of one last name share one value of the rule, so with m values, p = 1 - alpha + alpha / m and q = alpha / m,
+
+    P(facts) = 1/m  sum over values v of  p^{n_v} q^{k - n_v}
+
+where n_v people have value v. This depends on the sorted n_v alone, a partition of k, so the entropy is a sum
+over partitions.
+
+``python -m apps.memory.dataset.dependent ALPHA [--num N] [--root DIR] [--seed S]`` writes people and dialogs.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from apps.memory.dataset.command import Parser, add_root
+from apps.memory.dataset.dialogs import make_dialog
+from apps.memory.dataset.files import write_lines
+from apps.memory.dataset.lines import dialog_line, person_line
+from apps.memory.dataset.people import ATTRIBUTES, Person, attribute_values, read_list, splitmix64
+from nanollama.entrypoint import guard
+from nanollama.errors import UserError
+from nanollama.seeds import named_seed
+
+N_DEPENDENT_FIRST, N_DEPENDENT_LAST = 128, 64
+N_DEPENDENT_PEOPLE = N_DEPENDENT_FIRST * N_DEPENDENT_LAST
+MAX_PEOPLE_SUMMED = 36
+"""Largest group whose partitions are all summed: 17,977 of them."""
+
+_PROGRAM = "python -m apps.memory.dataset.dependent"
+
+
+def dependent_people(alpha: float, n_people: int, seed: int = 0) -> list[Person]:
+    """The first so many people. A fact that is free at some alpha is free at every larger one.
+
+    Raises:
+        ValueError: alpha is no chance, or there are fewer people.
+    """
+    if not 0 <= alpha <= 1 or not 0 <= n_people <= N_DEPENDENT_PEOPLE:
+        raise ValueError(
+            f"Expected alpha from 0 to 1 and 0 to {N_DEPENDENT_PEOPLE} people, got {alpha} and {n_people}."
+        )
+    index, last = np.arange(n_people), last_names(n_people, seed)
+    pairs = _pairs(seed)[:n_people].tolist()
+    firsts, lasts = read_list("first_names"), read_list("last_names")
+    names = [f"{firsts[pair // N_DEPENDENT_LAST]} {lasts[pair % N_DEPENDENT_LAST]}" for pair in pairs]
+    facts = []
+    for attribute in ATTRIBUTES:
+        values, n_values = attribute_values(attribute), pool_size(attribute, alpha)
+        chance = (_hash(seed, f"{attribute}/free", index) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        free = _hash(seed, f"{attribute}/value", index) % np.uint64(n_values)
+        ruled = _hash(seed, f"{attribute}/rule", last) % np.uint64(n_values)
+        facts.append([values[number] for number in np.where(chance < alpha, free, ruled).tolist()])
+    return list(map(Person, range(n_people), names, *facts))
+
+
+def last_names(n_people: int, seed: int = 0) -> np.ndarray:
+    """(n_people,) number of the last name of each person."""
+    return _pairs(seed)[:n_people] % N_DEPENDENT_LAST
+
+
+def pool_size(attribute: str, alpha: float) -> int:
+    """Values an attribute can take."""
+    return max(2, math.floor(alpha * len(attribute_values(attribute))))
+
+
+def database_bits(alpha: float, n_people: int, seed: int = 0) -> float:
+    """Entropy of all facts of the first so many people, in bits, given their names."""
+    groups = Counter(Counter(last_names(n_people, seed).tolist()).values())
+    return math.fsum(
+        n_groups * group_bits(n_members, pool_size(attribute, alpha), alpha)
+        for attribute in ATTRIBUTES
+        for n_members, n_groups in groups.items()
+    )
+
+
+@lru_cache(maxsize=4096)
+def group_bits(n_members: int, n_values: int, alpha: float) -> float:
+    """Entropy of one fact of all people of one last name, in bits.
+
+    Exact up to `MAX_PEOPLE_SUMMED` members. Each further one adds at least what a fact adds once the rule
+    is known and at most what the last one summed added; the mean of both is taken.
+    """
+    if alpha == 1:
+        return n_members * math.log2(n_values)
+    if n_members > MAX_PEOPLE_SUMMED:
+        summed = group_bits(MAX_PEOPLE_SUMMED, n_values, alpha)
+        at_most = summed - group_bits(MAX_PEOPLE_SUMMED - 1, n_values, alpha)
+        at_least = _fact_bits(n_values, alpha)
+        return summed + (n_members - MAX_PEOPLE_SUMMED) * (at_least + at_most) / 2
+    hit, miss = 1 - alpha + alpha / n_values, alpha / n_values
+    terms = []
+    for partition in _partitions(n_members, n_members, n_values):
+        others = (n_values - len(partition)) * miss**n_members
+        chance = sum(hit**n * miss ** (n_members - n) for n in partition) + others
+        if chance > 0:
+            log_chance = math.log(chance) - math.log(n_values)
+            terms.append(-math.exp(_log_n_sequences(partition, n_values) + log_chance) * log_chance)
+    return math.fsum(terms) / math.log(2)
+
+
+def _fact_bits(n_values: int, alpha: float) -> float:
+    """Entropy of a fact where the rule is known."""
+    hit, miss = 1 - alpha + alpha / n_values, alpha / n_values
+    rest = (n_values - 1) * miss * math.log2(miss) if miss > 0 else 0.0
+    return -hit * math.log2(hit) - rest
+
+
+def _partitions(total: int, largest: int, n_parts: int) -> Iterator[tuple[int, ...]]:
+    """Ways to write a number as a sum of at most so many positive parts, in falling order."""
+    if total == 0:
+        yield ()
+    elif n_parts > 0:
+        for part in range(min(total, largest), 0, -1):
+            for rest in _partitions(total - part, part, n_parts - 1):
+                yield (part, *rest)
+
+
+def _log_n_sequences(partition: Sequence[int], n_values: int) -> float:
+    """Logarithm of the number of sequences of values in which values are as frequent as the parts say."""
+    orders = math.lgamma(sum(partition) + 1) - sum(math.lgamma(part + 1) for part in partition)
+    choices = sum(math.log(n_values - used) for used in range(len(partition)))
+    alike = sum(math.lgamma(n_parts + 1) for n_parts in Counter(partition).values())
+    return orders + choices - alike
+
+
+def _hash(seed: int, purpose: str, counters: np.ndarray) -> np.ndarray:
+    return splitmix64(named_seed(seed, f"dependent/{purpose}"), counters)
+
+
+def _pairs(seed: int) -> np.ndarray:
+    """The permutation: number of the name pair of each person."""
+    return np.argsort(_hash(seed, "name", np.arange(N_DEPENDENT_PEOPLE)), kind="stable")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = Parser(prog=_PROGRAM, description="Write people whose facts depend on their last names.")
+    parser.add_argument("alpha", help="chance of a fact to be free, from 0 to 1")
+    parser.add_argument("--num", default=str(N_DEPENDENT_PEOPLE), help="people (default: all)")
+    parser.add_argument("--seed", default="0", help="of names and facts (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that differ")
+    add_root(parser)
+    return guard(lambda: _write(parser.parse_args(argv)))
+
+
+def _write(arguments: object) -> None:
+    options = vars(arguments)
+    try:
+        alpha, n_people, seed = float(options["alpha"]), int(options["num"]), int(options["seed"])
+        known = dependent_people(alpha, n_people, seed)
+    except ValueError:
+        raise UserError(
+            f"Expected ALPHA from 0 to 1, --num from 0 to {N_DEPENDENT_PEOPLE} and a whole --seed, got "
+            f"{options['alpha']}, {options['num']} and {options['seed']}."
+        ) from None
+    folder = Path(options["root"]) / "memory" / "dependent" / f"alpha_{alpha:g}"
+    dialogs = "".join(
+        dialog_line(make_dialog(person, attribute, "qa")) for person in known for attribute in ATTRIBUTES
+    )
+    for name, text in (("people", "".join(map(person_line, known))), ("qa", dialogs)):
+        print(write_lines(folder / f"{name}.jsonl", [text.encode()], options["overwrite"]))
+    bits = database_bits(alpha, n_people, seed)
+    print(f"alpha {alpha:g}: {bits:,.1f} bits in all, {bits / max(1, n_people):.4f} bits a person")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
