@@ -69,10 +69,8 @@ class Checkout:
         return json.loads((self.folder / "runs" / run / "result.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    """A checkout in a folder of its own."""
-    folder = tmp_path / "a checkout"
+def make_checkout(folder: Path) -> Checkout:
+    """A checkout in a new folder."""
     shutil.copytree(
         Path(__file__).parent / "toy_study",
         folder / "apps" / "toy",
@@ -81,3 +79,32 @@ def checkout(tmp_path: Path) -> Checkout:
     (folder / "apps" / "__init__.py").touch()
     (folder / "base.yaml").write_text(BASE, encoding="utf-8")
     return Checkout(folder)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A checkout of a test's own, in a folder whose name has a space."""
+    return make_checkout(tmp_path / "a checkout")
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of a Slurm that has the partitions gpu and cpu and refuses every job; they note their calls.
+
+    Its largest array has three tasks, and it accepts the first job when there is a file ``kind``.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    refuse = "echo 'sbatch: error: Invalid account or account/partition combination' >&2; exit 1"
+    for name, code in {
+        "srun": "exit 0",
+        "sinfo": "printf 'gpu\\ncpu\\n'",
+        "squeue": "exit 0",
+        "scontrol": "echo 'MaxArraySize = 3'",
+        "scancel": "exit 0",
+        "sbatch": f"rm {folder}/kind 2>/dev/null && echo 'Submitted batch job 12' || {{ {refuse}; }}",
+    }.items():
+        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/calls\n{code}\n')
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder

@@ -157,7 +157,7 @@ def test_wrong_input_starts_nothing(checkout: Checkout) -> None:
     checkout.write("grid.yaml", "name: g\ngrid: {seeds: 2}\n")
     done = checkout.run(RUN, "grid.yaml")
     assert done.returncode == 2
-    assert done.stderr == "The folder runs/g of the grid cannot be written to: Not a directory.\n"
+    assert done.stderr == "The grid in runs/g cannot be run, writing there failed: Not a directory.\n"
 
 
 def test_a_study_that_cannot_be_imported_is_named(checkout: Checkout) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, UserError
-from nanollama.launcher import attempts, job, slurm
+from nanollama.launcher import attempts, examinations, job, slurm, slurm_script
 from nanollama.launcher.attempts import Launch, read_launch, write_launch
+from nanollama.launcher.examinations import Examinations
 from nanollama.launcher.job import JobSpec, Place
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
@@ -30,22 +31,6 @@ DEBUG = "apps/memory/config/debug.yaml"
 def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in the root of this repository."""
     monkeypatch.chdir(ROOT)
-
-
-@pytest.fixture
-def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands of a Slurm that has the partitions gpu and cpu and refuses every job."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, code in {
-        "srun": "exit 0",
-        "sinfo": "printf 'gpu\\ncpu\\n'",
-        "sbatch": "echo 'sbatch: error: Invalid account or account/partition combination' >&2; exit 1",
-    }.items():
-        (folder / name).write_text(f"#!/bin/sh\n{code}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
 
 
 def plan_of(*keys: str) -> Plan:
@@ -68,8 +53,8 @@ def test_the_script_says_what_the_config_asks_for(at_root: None, fake_slurm: Pat
         setup=("module load cuda",),
     )
     plan = replace(plan_of(), slurm=config)
-    executor = slurm.build_executor(plan, Path("/runs/debug/s"), 1)
-    assert slurm.build_script(executor, "COMMAND").splitlines() == [
+    executor = slurm_script.build_executor(plan, Path("/runs/debug/s"), slurm_script.Array(0, 1, 1))
+    assert slurm_script.build_script(executor, "COMMAND").splitlines() == [
         "#!/bin/bash",
         "",
         "# Parameters",
@@ -100,16 +85,18 @@ def test_the_script_says_what_the_config_asks_for(at_root: None, fake_slurm: Pat
 
 def test_a_grid_is_one_array(at_root: None, fake_slurm: Path) -> None:
     plan = plan_of("grid={seeds: 6}", "slurm.array_parallelism=2")
-    script = slurm.build_script(slurm.build_executor(plan, Path("/s"), 6), "COMMAND")
+    script = slurm_script.build_script(
+        slurm_script.build_executor(plan, Path("/s"), slurm_script.Array(0, 6, 2)), "COMMAND"
+    )
     assert "#SBATCH --array=0-5%2\n" in script
     assert "#SBATCH --output=/s/%A_%a_0_log.out\n" in script
 
 
 def test_the_command_looks_for_code_in_the_copy_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/other")
-    assert slurm.build_command(Path("/a b"), 3) == (
+    assert slurm_script.build_command(Path("/a b"), 1000, 3) == (
         "env 'PYTHONPATH=/a b/code/src:/a b/code:/other' 'NANOLLAMA_SNAPSHOT=/a b/snapshot.json' "
-        f"OMP_NUM_THREADS=3 {sys.executable} -m nanollama.launcher.job '/a b'"
+        f"OMP_NUM_THREADS=3 {sys.executable} -m nanollama.launcher.job '/a b' 1000"
     )
 
 
@@ -127,6 +114,66 @@ def test_a_refused_submission_leaves_nothing(
     with pytest.raises(UserError, match=message):
         slurm.submit(plan)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_grid_larger_than_the_largest_array_is_several(at_root: None, fake_slurm: Path) -> None:
+    plan = plan_of("grid={seeds: 7}", "slurm.array_parallelism=5")
+    arrays = slurm.share_out(plan, 7)
+    assert arrays == [slurm_script.Array(0, 3, 1), slurm_script.Array(3, 3, 2), slurm_script.Array(6, 1, 2)]
+    assert slurm.job_numbers(plan, arrays, ["12", "13", "14"]) == [
+        *("12_0", "12_1", "12_2", "13_0", "13_1", "13_2", "14_0")
+    ]
+    assert slurm.share_out(plan, 3) == [slurm_script.Array(0, 3, 5)]
+    with pytest.raises(UserError, match=r"array_parallelism: expected at least 3, got 2: .* at most 3 runs"):
+        slurm.share_out(plan_of("grid={seeds: 7}", "slurm.array_parallelism=2"), 7)
+
+
+def test_an_array_that_is_refused_takes_the_others_with_it(
+    at_root: None, fake_slurm: Path, tmp_path: Path
+) -> None:
+    (fake_slurm / "kind").touch()
+    where = (f"run_dir={tmp_path}/runs", f"data_root={tmp_path}/data")
+    with pytest.raises(UserError, match=r"^Slurm refused the job: Invalid account"):
+        slurm.submit(plan_of("grid={seeds: 4}", *where))
+    calls = [line.split()[0] for line in (fake_slurm / "calls").read_text().splitlines()]
+    assert calls[-3:] == ["sbatch", "sbatch", "scancel"]
+    assert "scancel 12" in (fake_slurm / "calls").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_examinations_are_jobs_of_one_process(at_root: None, fake_slurm: Path) -> None:
+    evaluate = "apps/memory/config/eval.yaml"
+    plan = plan_of("training.checkpoint.keep=null", f"slurm={{n_processes: 4, evaluate: {evaluate}}}")
+    assert str(getattr(slurm.evaluation_config(plan), "run", "")) == "runs/debug"
+    script = slurm_script.evaluation_script(plan, Path("/s"))
+    assert "#SBATCH --cpus-per-task=1\n" in script and "#SBATCH --job-name=debug-eval\n" in script
+    assert script.rstrip().endswith('nanollama.launcher.child apps.memory.eval /s/evaluate.yaml run="$1"')
+    with pytest.raises(UserError, match=r"slurm.evaluate: expected training.checkpoint.keep=null, since"):
+        slurm.evaluation_config(plan_of(f"slurm.evaluate={evaluate}"))
+    with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
+        slurm.evaluation_config(plan_of("training.checkpoint.keep=null", "slurm.evaluate=nowhere.yaml"))
+
+
+def test_each_complete_checkpoint_is_examined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append(command)
+        assert not [name for name in options["env"] if name.startswith("SLURM_JOB")]
+        return subprocess.CompletedProcess(command, 0, "77\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    for step in (4, 8):
+        (tmp_path / f"run/checkpoints/step_{step:08d}").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/step_00000004/manifest.json").touch()
+    Examinations(tmp_path, tmp_path / "run").submit_new()
+    assert not calls
+    (tmp_path / "evaluate.sh").touch()
+    for _ in range(2):
+        Examinations(tmp_path, tmp_path / "run").submit_new()
+    assert [call[-1] for call in calls] == [str(tmp_path / "run/checkpoints/step_00000004")]
+    assert json.loads((tmp_path / "run/examinations.json").read_text()) == {"step_00000004": "77"}
 
 
 def test_a_machine_without_slurm_is_told_what_to_use(at_root: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +226,7 @@ def test_code_outside_git_cannot_be_submitted(tmp_path: Path, monkeypatch: pytes
 def test_names_of_files_are_those_of_training() -> None:
     assert (attempts.RESULT, attempts.METRICS) == (run_folder.RESULT, run_folder.METRICS)
     assert (attempts.CHECKPOINTS, attempts.STEP_NAME) == (checkpoint.FOLDER, checkpoint.NAME)
+    assert examinations.MANIFEST == checkpoint.MANIFEST
 
 
 def test_several_processes_are_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""Jobs on a real Slurm of one node, started for these tests: all end as promised, to the same bits."""
+"""Jobs on a real Slurm, started for these tests: all end as promised, to the same bits.
+
+What takes long is to wait: for starts, for the scheduler, for a time limit, which Slurm counts in minutes.
+So all jobs share one Slurm and one checkout, and the job that is to reach its limit is submitted first.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,18 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.launcher.conftest import Checkout, checkout
+from tests.launcher.conftest import Checkout, make_checkout
 from tests.toy_training import rows, same_end
-
-__all__ = ["checkout"]
 
 START = Path(__file__).parent / "start_slurm.sh"
 LAUNCH = "nanollama.launcher"
-PATIENCE_SECONDS = 900
+PATIENCE_SECONDS = 600
+SAME = "training: {n_steps: 60, log_every: 1, checkpoint: {every: 10}}\n"
+"""The training of all runs but those of grids, so that one undisturbed run shows how all of them end."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,9 +49,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     subprocess.run(["bash", str(START), "--stop", str(folder)], check=True)
 
 
-@pytest.fixture
-def cluster(checkout: Checkout, slurm: str) -> Checkout:
+@pytest.fixture(scope="module")
+def cluster(slurm: str, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout under git on a machine with Slurm."""
+    checkout = make_checkout(tmp_path_factory.mktemp("cluster") / "a checkout")
     checkout.environment["SLURM_CONF"] = slurm
     (checkout.folder / ".gitignore").write_text("runs/\n")
     for command in ("git init -q .", "git add -A", "git -c user.name=n -c user.email=e commit -q -m first"):
@@ -54,10 +60,55 @@ def cluster(checkout: Checkout, slurm: str) -> Checkout:
     return checkout
 
 
+@pytest.fixture(scope="module", autouse=True)
+def jobs(cluster: Checkout) -> dict[str, str]:
+    """Slurm's numbers of jobs that run while the first tests look at others, by name."""
+    numbers = {
+        "limited": submit(
+            cluster, "limited", "seconds_a_step: 1.0\nslurm: {minutes: 1, grace_seconds: 10}\n"
+        ),
+        "on_one": submit(cluster, "on_one", "slurm: {n_processes: 2}\n"),
+        "on_two": submit(cluster, "on_two", "slurm: {n_nodes: 2, partition: both}\n"),
+    }
+    (cluster.folder / "eval.yaml").write_text("study: toy\nrun: none\nnote: as it was\n")
+    text, training = "slurm: {evaluate: eval.yaml}\n", "training: {checkpoint: {every: 6, keep: null}}\n"
+    numbers["examined"] = submit(cluster, "examined", text, training)
+    (cluster.folder / "eval.yaml").write_text("study: other\n")
+    train = cluster.folder / "apps/toy/train.py"
+    train.write_text(train.read_text().replace("about to end", "edited before"))
+    numbers["edited"] = submit(cluster, "edited")
+    train.write_text(train.read_text().replace("edited before", "edited after"))
+    return numbers
+
+
+@pytest.fixture(scope="module")
+def calm(cluster: Checkout) -> Path:
+    """The folder of a run without Slurm that nothing disturbed."""
+    cluster.write("calm.yaml", f"name: calm\n{SAME}")
+    done = cluster.run("apps.toy.train", "calm.yaml")
+    assert done.returncode == 0, done.stderr
+    return cluster.folder / "runs/calm"
+
+
+def submit(cluster: Checkout, name: str, text: str = "", training: str = SAME) -> str:
+    """Submit a run of this name; Slurm's number of its job."""
+    cluster.write(f"{name}.yaml", f"name: {name}\n{training}{text}")
+    done = cluster.run(LAUNCH, f"{name}.yaml")
+    assert done.returncode == 0 and done.stdout.startswith("Submitted 1 run as job "), done.stderr
+    return done.stdout.split(" job ")[1].split(";")[0]
+
+
 def ask(cluster: Checkout, *command: str) -> str:
     """Output of a command of Slurm."""
     environment = {**os.environ, **cluster.environment}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def queue(cluster: Checkout, *options: str) -> list[str]:
+    """Slurm's numbers of the jobs it holds."""
+    return ask(cluster, "squeue", "--noheader", "--array", "--format=%i", *options).split()
 
 
 def wait(cluster: Checkout, ready: Callable[[], bool]) -> None:
@@ -65,134 +116,147 @@ def wait(cluster: Checkout, ready: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not ready():
         assert time.monotonic() < end, ask(cluster, "squeue")
-        time.sleep(0.3)
+        time.sleep(0.2)
 
 
-def wait_for_end(cluster: Checkout) -> None:
-    """Until Slurm has nothing more to do."""
-    wait(cluster, lambda: not ask(cluster, "squeue", "--noheader"))
+def wait_for_end(cluster: Checkout, job: str) -> None:
+    """Until Slurm has nothing more to do for a job or an array."""
+    wait(cluster, lambda: not any(number.partition("_")[0] == job for number in queue(cluster)))
 
 
-def calm(cluster: Checkout, run: str) -> Path:
-    """The folder of an undisturbed run of the config of another, without Slurm."""
-    config = f"runs/{run}/launch.yaml"
-    done = cluster.run("apps.toy.train", config, "run_dir=runs/calm", "seconds_a_step=0")
-    assert done.returncode == 0, done.stderr
-    return cluster.folder / "runs/calm"
+def status(cluster: Checkout, config: str) -> str:
+    return cluster.run("nanollama", "grid", "status", config).stdout
 
 
-def job_number(said: str) -> str:
-    """The number of a job in the sentence about its submission."""
-    return said.split(" job ")[1].split(";")[0]
-
-
-def n_attempts(run: Path) -> int:
-    n: int = json.loads((run / "launch.json").read_text())["n_attempts"]
-    return n
-
-
-def test_a_job_runs_the_code_as_it_was(cluster: Checkout) -> None:
-    cluster.write("job.yaml", "name: job\n")
-    train = cluster.folder / "apps/toy/train.py"
-    train.write_text(train.read_text().replace("about to end", "edited before"))
-    done = cluster.run(LAUNCH, "job.yaml")
-    train.write_text(train.read_text().replace("edited before", "edited after"))
-    assert done.returncode == 0 and done.stdout.startswith("Submitted 1 run as job "), done.stderr
-    assert "each is finished or queued" in cluster.run(LAUNCH, "job.yaml").stdout
-    wait_for_end(cluster)
-    run = cluster.folder / "runs/job"
-    assert cluster.result("job")["status"] == "finished"
-    assert "edited before" in (run / "output.txt").read_text()
-    assert "edited before" in json.loads((run / "environment.json").read_text())["diff"]
-    assert same_end(run, calm(cluster, "job"))
+def launch(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "launch.json").read_text())
+    return found
 
 
 def test_an_array_runs_so_many_at_a_time_and_one_failure_is_its_own(cluster: Checkout) -> None:
     cluster.write(
         "grid.yaml",
-        "name: g\nseconds_a_step: 0.2\nslurm: {array_parallelism: 2}\n"
+        "name: g\nslurm: {array_parallelism: 2}\n"
         "grid: {product: {ending: [well, raise]}, seeds: 5,\n"
         "       exclude: [{ending: raise, training.seed: [0, 1, 2, 3]}]}\n",
     )
     done = cluster.run(LAUNCH, "grid.yaml")
-    assert "an array of 6 runs" in done.stdout, done.stderr
+    assert "an array of 6 runs as job" in done.stdout, done.stderr
+    job = done.stdout.split(" job ")[1].split(";")[0]
     most = 0
-    while ask(cluster, "squeue", "--noheader"):
-        running = ask(cluster, "squeue", "--noheader", "--array", "--states=running", "--format=%i")
-        most = max(most, len(running.split()))
-        time.sleep(0.5)
+    while tasks := [number for number in queue(cluster, "--states=running,pending") if f"{job}_" in number]:
+        running = set(queue(cluster, "--states=running"))
+        most = max(most, len(running.intersection(tasks)))
+        time.sleep(0.2)
     assert most == 2
-    status = cluster.run("nanollama", "grid", "status", "grid.yaml").stdout
-    assert "5 finished, 1 failed, of 6" in status
-    assert "ending-raise_seed-4: RuntimeError: the toy is broken" in status
+    wait_for_end(cluster, job)
+    said = status(cluster, "grid.yaml")
+    assert "5 finished, 1 failed, of 6" in said
+    assert "ending-raise_seed-4: RuntimeError: the toy is broken" in said
 
 
-def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(cluster: Checkout) -> None:
-    cluster.write("job.yaml", "name: job\nseconds_a_step: 0.5\ntraining: {n_steps: 40}\n")
-    assert cluster.run(LAUNCH, "job.yaml").returncode == 0
-    run = cluster.folder / "runs/job"
+def test_a_job_that_is_preempted_and_one_whose_node_fails_end_with_the_same_bits(
+    cluster: Checkout, calm: Path
+) -> None:
+    job = submit(cluster, "moved", "seconds_a_step: 0.3\nslurm: {partition: second}\n")
+    run = cluster.folder / "runs/moved"
     wait(cluster, lambda: len(rows(run)) > 2)
     ask(cluster, "sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for_end(cluster)
-    assert cluster.result("job")["status"] == "finished"
-    assert n_attempts(run) == 2
-    assert same_end(run, calm(cluster, "job"))
+    wait(cluster, lambda: launch(run)["n_attempts"] == 2 and not launch(run)["queued"])
+    assert "received SIGTERM" in (run / "output.txt").read_text()
+    n_rows = len(rows(run))
+    wait(cluster, lambda: len(rows(run)) > n_rows + 2)
+    ask(cluster, "scontrol", "update", "NodeName=127.0.0.2", "State=DOWN", "Reason=test")
+    ask(cluster, "scontrol", "update", "NodeName=127.0.0.2", "State=RESUME")
+    wait_for_end(cluster, job)
+    assert cluster.result("moved")["status"] == "finished"
+    assert launch(run)["n_attempts"] == 3
+    assert same_end(run, calm)
 
 
-def test_a_job_at_its_time_limit_is_queued_again(cluster: Checkout) -> None:
-    cluster.write(
-        "job.yaml",
-        "name: job\nseconds_a_step: 0.5\ntraining: {n_steps: 240}\nslurm: {minutes: 30, grace_seconds: 20}\n",
-    )
-    job = job_number(cluster.run(LAUNCH, "job.yaml").stdout)
-    run = cluster.folder / "runs/job"
-    wait(cluster, lambda: len(rows(run)) > 2)
-    minutes, seconds = map(int, ask(cluster, "squeue", "--noheader", "--format=%M").split(":"))
-    ask(cluster, "scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 1 + (seconds > 30)}")
-    wait(cluster, lambda: n_attempts(run) == 2)  # a start may take longer than that limit
-    ask(cluster, "scontrol", "update", f"JobId={job}", "TimeLimit=30")
-    wait_for_end(cluster)
-    assert cluster.result("job")["status"] == "finished"
-    assert n_attempts(run) == 2
-    assert "Stopped after step" in (run / "output.txt").read_text()
-    assert same_end(run, calm(cluster, "job"))
-
-
-def test_a_cancelled_job_stays_cancelled_and_can_be_submitted_again(cluster: Checkout) -> None:
-    cluster.write("job.yaml", "name: job\nseconds_a_step: 0.5\ntraining: {n_steps: 60}\n")
-    done = cluster.run(LAUNCH, "job.yaml")
-    run = cluster.folder / "runs/job"
+def test_a_cancelled_job_stays_cancelled_and_can_be_submitted_again(cluster: Checkout, calm: Path) -> None:
+    job = submit(cluster, "cancelled", "seconds_a_step: 0.1\n")
+    run = cluster.folder / "runs/cancelled"
     wait(cluster, lambda: len(rows(run)) > 0)
-    ask(cluster, "scancel", job_number(done.stdout))
-    wait_for_end(cluster)
-    assert cluster.result("job")["status"] == "preempted"
-    assert n_attempts(run) == 1
-    assert cluster.run(LAUNCH, "job.yaml").stdout.startswith("Submitted")
-    wait_for_end(cluster)
-    assert cluster.result("job")["status"] == "finished"
+    ask(cluster, "scancel", job)
+    wait_for_end(cluster, job)
+    assert cluster.result("cancelled")["status"] == "preempted"
+    assert (launch(run)["n_attempts"], launch(run)["exit_code"]) == (1, 75)
+    wait_for_end(cluster, submit(cluster, "cancelled", "seconds_a_step: 0.1\n"))
+    assert cluster.result("cancelled")["status"] == "finished"
+    assert same_end(run, calm)
 
 
-def test_two_processes_are_started_by_torchrun(cluster: Checkout) -> None:
-    cluster.write("job.yaml", "name: job\nslurm: {n_processes: 2}\n")
-    assert cluster.run(LAUNCH, "job.yaml").returncode == 0
-    wait_for_end(cluster)
-    run = cluster.folder / "runs/job"
-    assert cluster.result("job")["status"] == "finished", (run / "output.txt").read_text()
+def test_a_job_runs_the_code_as_it_was(cluster: Checkout, jobs: dict[str, str], calm: Path) -> None:
+    wait_for_end(cluster, jobs["edited"])
+    run = cluster.folder / "runs/edited"
+    assert cluster.result("edited")["status"] == "finished"
+    assert "edited before" in (run / "output.txt").read_text()
+    assert "edited before" in json.loads((run / "environment.json").read_text())["diff"]
+    assert same_end(run, calm)
+
+
+def test_checkpoints_are_examined_by_jobs_of_their_own(cluster: Checkout, jobs: dict[str, str]) -> None:
+    wait_for_end(cluster, jobs["examined"])
+    run = cluster.folder / "runs/examined"
+    examined = json.loads((run / "examinations.json").read_text())
+    assert list(examined) == ["step_00000006", "step_00000012"]
+    for name, job in examined.items():
+        wait_for_end(cluster, job)
+        size = (run / "checkpoints" / name / "model.safetensors").stat().st_size
+        assert (run / "evaluations" / f"{name}.txt").read_text() == f"{size} as it was\n"
+
+
+@pytest.mark.parametrize("name", ["on_one", "on_two"])
+def test_two_processes_on_one_machine_or_on_two_are_started_by_torchrun(
+    cluster: Checkout, jobs: dict[str, str], calm: Path, name: str
+) -> None:
+    wait_for_end(cluster, jobs[name])
+    run = cluster.folder / "runs" / name
+    assert cluster.result(name)["status"] == "finished", (run / "output.txt").read_text()
     assert json.loads((run / "environment.json").read_text())["hardware"]["world_size"] == 2
-    alone = rows(calm(cluster, "job"))
-    assert [row["loss"] for row in rows(run)] == pytest.approx([row["loss"] for row in alone], rel=1e-5)
+    alone = [row["loss"] for row in rows(calm)]
+    assert [row["loss"] for row in rows(run)] == pytest.approx(alone, rel=1e-5)
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("slurm.partition=urgnt", "expected one of normal, urgent, got 'urgnt'; did you mean 'urgent'?"),
+        ("slurm.partition=urgnt", "expected one of both, first, second, urgent, got 'urgnt'; did you mean"),
         ("slurm.mem_gb=5000", "Slurm refused the job: Memory specification can not be satisfied; "),
     ],
 )
 def test_what_slurm_refuses_is_told_and_leaves_nothing(cluster: Checkout, key: str, message: str) -> None:
-    cluster.write("job.yaml", "name: job\n")
-    done = cluster.run(LAUNCH, "job.yaml", key)
+    cluster.write("refused.yaml", "name: refused\n")
+    done = cluster.run(LAUNCH, "refused.yaml", key)
     assert done.returncode == 2 and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert not (cluster.folder / "runs/job").exists()
+    assert not (cluster.folder / "runs/refused").exists()
+
+
+def test_a_job_at_its_time_limit_is_queued_again(cluster: Checkout, jobs: dict[str, str], calm: Path) -> None:
+    assert "each is finished or queued" in cluster.run(LAUNCH, "limited.yaml").stdout
+    wait_for_end(cluster, jobs["limited"])
+    run = cluster.folder / "runs/limited"
+    assert cluster.result("limited")["status"] == "finished"
+    assert launch(run)["n_attempts"] >= 2
+    assert "Stopped after step" in (run / "output.txt").read_text()
+    assert same_end(run, calm)
+
+
+def test_a_grid_larger_than_slurms_largest_array_is_several(cluster: Checkout) -> None:
+    cluster.write("large.yaml", "name: large\nslurm: {partition: second}\ngrid: {seeds: 8}\n")
+    ask(cluster, "scontrol", "update", "PartitionName=second", "State=DOWN")  # submitted, but never begun
+    try:
+        done = cluster.run(LAUNCH, "large.yaml")
+        first, second = done.stdout.split("8 runs in 2 arrays as jobs ")[1].split(";")[0].split(", ")
+        tasks = [number for number in queue(cluster) if "_" in number]
+        assert sorted(tasks) == sorted([*(f"{first}_{task}" for task in range(7)), f"{second}_0"])
+        assert "8 queued, of 8" in status(cluster, "large.yaml")
+        ask(cluster, "scancel", first)
+        wait_for_end(cluster, first)
+        assert "1 queued, of 8" in (said := status(cluster, "large.yaml"))
+        assert f"its Slurm job {first}_6 was cancelled or ended before the run began" in said
+        ask(cluster, "scancel", second)
+    finally:
+        ask(cluster, "scontrol", "update", "PartitionName=second", "State=UP")

@@ -1,4 +1,4 @@
-"""What a Slurm job runs on each of its nodes: ``python -m nanollama.launcher.job SUBMISSION``.
+"""What a Slurm job runs on each of its nodes: ``... -m nanollama.launcher.job SUBMISSION FIRST``.
 
 It starts the run (with several processes, through torchrun), passes on requests to stop, and decides what
 the end means. A run that was stopped, by the time limit, a preemption or its own ``max_minutes``, has saved
@@ -12,7 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -29,12 +30,14 @@ from nanollama.launcher.attempts import (
     was_preempted,
     write_launch,
 )
+from nanollama.launcher.examinations import Examinations
 from nanollama.launcher.forkserver import redirect
 
 JOB = "job.json"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 MAX_STALLED = 5
 """Attempts in a row, stopped before they could save a step more: then the time limit is too short."""
+SECONDS_BETWEEN_LOOKS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class JobSpec:
 
     Args:
         module: has the ``main(argv)`` that a run is.
-        folders: of the runs, by the number of the task in the array.
+        folders: of the runs, those of one array after the other.
         n_nodes: machines of a run.
         n_processes: processes on each.
     """
@@ -69,7 +72,7 @@ class Place:
 
     Args:
         job: number of the job, that of its task in an array included.
-        task: index of the run within the submission.
+        task: index of the run within the array.
         node: number of this machine within the job.
         nodes: Slurm's short form of the machines' names.
     """
@@ -94,13 +97,14 @@ def main(argv: Sequence[str]) -> int:
     """Run one run of a submission to its end or next stop; the exit code."""
     requests = Requests()
     spec, place = JobSpec.read(Path(argv[0])), Place.here()
-    folder = Path(spec.folders[place.task])
+    folder = Path(spec.folders[int(argv[1]) + place.task])
     redirect(str(folder / OUTPUT) if place.node == 0 else str(folder / f"output.{place.node}.txt"))
     before = saved_step(folder)
     launch = begin_attempt(folder, os.getpid(), place.job) if place.node == 0 else None
-    code = requests.run(child_command(spec, place, folder))
     if launch is None:
-        return code
+        return requests.run(child_command(spec, place, folder))
+    examinations = Examinations(Path(argv[0]), folder)
+    code = requests.run(child_command(spec, place, folder), examinations.submit_new)
     n_steps = saved_step(folder) - before
     return conclude(folder, launch, place.job, code, asked=requests.heard, n_steps=n_steps)
 
@@ -138,14 +142,23 @@ class Requests:
         for number in STOP_SIGNALS:
             signal.signal(number, self._hear)
 
-    def run(self, command: Sequence[str]) -> int:
-        """Run a command to its end; its exit code, negative for a signal."""
+    def run(self, command: Sequence[str], look: Callable[[], None] = lambda: None) -> int:
+        """Run a command to its end, looking after something meanwhile and once more after it.
+
+        Returns:
+            its exit code, negative for a signal.
+        """
         if self.heard:
             return EXIT_PREEMPTED
         self._child = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
         if self.heard:  # while it was started
             self._child.terminate()
-        return self._child.wait()
+        code = None
+        while code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._child.wait(SECONDS_BETWEEN_LOOKS)
+            look()
+        return code
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard = True

@@ -22,6 +22,7 @@ from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.pool import Pool, Server
 from nanollama.launcher.screen import Screen, state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
+from nanollama.launcher.slurm_queue import read_queue
 from nanollama.launcher.states import State, check_folder, forget, inspect
 
 LOCK, RESULTS = ".grid.lock", "results.csv"
@@ -85,7 +86,8 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
 
 def inspect_all(plan: Plan) -> dict[str, State]:
     """The states of all runs, by name."""
-    return {run.name: inspect(run) for run in plan.runs}
+    queue = read_queue()
+    return {run.name: inspect(run, queue) for run in plan.runs}
 
 
 def prepare(plan: Plan) -> None:
@@ -115,7 +117,7 @@ def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> 
                 pool.run(missing)
     except OSError as error:
         raise UserError(
-            f"The grid in {plan.folder} cannot be run on, writing there failed: {error.strerror or error}."
+            f"The grid in {plan.folder} cannot be run, writing there failed: {error.strerror or error}."
         ) from error
     finally:
         server.close()
@@ -150,7 +152,9 @@ def _own(folder: Path) -> Iterator[int]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise UserError(f"The folder {folder} of the grid cannot be written to: {error.strerror}.") from error
+        raise UserError(
+            f"The grid in {folder} cannot be run, writing there failed: {error.strerror}."
+        ) from error
     try:
         _take(lock, folder)
         yield lock

@@ -52,6 +52,11 @@ class Plan:
     slurm: SlurmConfig
     expect: Sequence[Expectation] = ()
 
+    @property
+    def study(self) -> str:
+        """The study that the module is of."""
+        return self.module.split(".")[1]
+
     @cached_property
     def by_name(self) -> dict[str, GridRun]:
         """The runs by their names."""

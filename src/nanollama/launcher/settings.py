@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from nanollama.config import Config
+from nanollama.config import Config, ConfigPath
 
 LOCAL, SLURM = "local", "slurm"
 
@@ -51,4 +51,9 @@ class SlurmConfig(Config):
     array_parallelism: int = Field(default=256, ge=1, description="Runs of a grid at a time.")
     setup: tuple[str, ...] = Field(
         default=(), description="Shell lines before the run, such as `module load cuda`."
+    )
+    evaluate: ConfigPath | None = Field(
+        default=None,
+        description="Config of the study's `eval`, to examine each checkpoint in a job of its own meanwhile; "
+        "needs training.checkpoint.keep=null.",
     )

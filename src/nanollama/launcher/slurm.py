@@ -1,10 +1,4 @@
-"""Submit a config to Slurm: one job, or one array for a grid.
-
-Built on submitit, which checks the parameters, writes the sbatch script and submits it. Its usual jobs are
-pickled functions: opaque, and tied to the state of the code. Ours is a command, ``python -m
-nanollama.launcher.job SUBMISSION``, so the two methods of its executor that take a command are called
-directly; the folder of the submission holds all there is to it, as text.
-"""
+"""Submit a config to Slurm: one job, or for a grid an array, or several where its largest is too small."""
 
 from __future__ import annotations
 
@@ -12,27 +6,38 @@ import importlib.util
 import io
 import math
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nanollama import studies
+from nanollama.config import Config, dump_config, load_config
 from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
 from nanollama.errors import EXIT_OK, MissingExtraError, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
+from nanollama.launcher.examinations import EVALUATION, SCRIPT
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.job import JobSpec
-from nanollama.launcher.local import prepare
+from nanollama.launcher.local import inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
+from nanollama.launcher.slurm_queue import TIMEOUT_SECONDS, cancel, max_array_size
+from nanollama.launcher.slurm_script import (
+    EVAL,
+    RUN_KEY,
+    Array,
+    build_command,
+    build_executor,
+    evaluation_script,
+)
 from nanollama.launcher.snapshot import take_snapshot
-from nanollama.launcher.states import check_folder, forget, inspect, write_config
-from nanollama.monitor.environment import SNAPSHOT_FILE, SNAPSHOT_VARIABLE
+from nanollama.launcher.states import check_folder, forget, write_config
 from nanollama.wording import suggest
 
 if TYPE_CHECKING:
@@ -40,7 +45,6 @@ if TYPE_CHECKING:
 
 SUBMISSIONS = "submissions"
 PROGRAM = "python -m nanollama.launcher"
-TIMEOUT_SECONDS = 60
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +81,7 @@ def submit(plan: Plan) -> str:
     check_slurm(plan)
     for run in plan.runs:
         check_folder(run)
-    states = {run.name: inspect(run) for run in plan.runs}
+    states = inspect_all(plan)
     active = [run.name for run in plan.runs if states[run.name].kind in ("running", "queued")]
     if active and plan.overwrite:
         raise UserError(f"The run {active[0]} is {states[active[0]].kind}: cancel it before overwrite=true.")
@@ -85,15 +89,45 @@ def submit(plan: Plan) -> str:
     missing = [run for run in plan.runs if states[run.name].kind not in done]
     if not missing:
         return f"Nothing to submit: of {len(plan.runs)} runs in {plan.folder}, each is finished or queued."
+    arrays = share_out(plan, len(missing))
+    evaluation = evaluation_config(plan)
     prepare(plan)
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
-    with _whole(folder, missing):
+    jobs: list[str] = []
+    with _whole(folder, missing, jobs):
         take_snapshot(folder)
         write_runs(plan, missing, folder)
-        job = _sbatch(build_executor(plan, folder, len(missing)), build_command(folder, plan.slurm.n_cpus))
-    kind = f"an array of {len(missing)} runs" if plan.seed_key is not None else "1 run"
-    return f"Submitted {kind} as job {job}; its folder is {folder}."
+        if evaluation is not None:
+            (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
+            (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
+        for array in arrays:
+            command = build_command(folder, array.first, plan.slurm.n_cpus)
+            jobs.append(_sbatch(build_executor(plan, folder, array), command))
+        note_jobs(missing, job_numbers(plan, arrays, jobs))
+    return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}."
+
+
+def share_out(plan: Plan, n_runs: int) -> list[Array]:
+    """The arrays of a submission: as few as Slurm's largest allows, and of equal rights.
+
+    Raises:
+        UserError: together they would have more runs at a time than wanted.
+    """
+    if plan.seed_key is None:
+        return [Array(0, 1, 1)]
+    largest, wanted = max_array_size(), plan.slurm.array_parallelism
+    n_arrays = math.ceil(n_runs / largest)
+    if wanted < n_arrays:
+        raise UserError(
+            f"slurm.array_parallelism: expected at least {n_arrays}, got {wanted}: this Slurm takes at most "
+            f"{largest:,} runs an array, so {n_runs:,} runs are {n_arrays} arrays, which share it out."
+        )
+    firsts = range(0, n_runs, largest)
+    return [
+        Array(first, min(largest, n_runs - first), (wanted + number) // n_arrays)
+        for number, first in enumerate(firsts)
+    ]
 
 
 def check_slurm(plan: Plan) -> None:
@@ -104,10 +138,9 @@ def check_slurm(plan: Plan) -> None:
         MissingExtraError: submitit is not installed.
     """
     if any(shutil.which(name) is None for name in ("sbatch", "srun", "sinfo")):
-        study = plan.module.split(".")[1]
         raise UserError(
-            "There is no Slurm on this machine (no sbatch found): run a grid here with "
-            f"`python -m apps.{study}.local_grid CONFIG`, a single run with `python -m {plan.module} CONFIG`."
+            "There is no Slurm on this machine (no sbatch found): run a grid here with `python -m "
+            f"apps.{plan.study}.local_grid CONFIG`, a single run with `python -m {plan.module} CONFIG`."
         )
     if importlib.util.find_spec("submitit") is None:
         raise MissingExtraError("submitit", "slurm")
@@ -125,6 +158,36 @@ def check_slurm(plan: Plan) -> None:
         raise UserError(f"slurm.partition: expected one of {', '.join(known)}, got '{wanted}'{hint}")
 
 
+def job_numbers(plan: Plan, arrays: Sequence[Array], jobs: Sequence[str]) -> list[str]:
+    """Slurm's number of each run's job: that of its array, with its place there."""
+    if plan.seed_key is None:
+        return [*jobs]
+    return [f"{job}_{task}" for array, job in zip(arrays, jobs, strict=True) for task in range(array.n_runs)]
+
+
+def evaluation_config(plan: Plan) -> Config | None:
+    """The config that ``slurm.evaluate`` names, with the first run as its ``run``; None when it names none.
+
+    Raises:
+        UserError: the study examines nothing, the config is wrong, or a run does not keep its checkpoints.
+    """
+    path, classes = plan.slurm.evaluate, studies.config_classes(plan.study)
+    if path is None:
+        return None
+    if EVAL not in classes or RUN_KEY not in classes[EVAL].model_fields:
+        raise UserError(
+            f"slurm.evaluate: the study '{plan.study}' has no `{EVAL}` with a key `{RUN_KEY}`: leave it out."
+        )
+    for run in plan.runs:
+        training = getattr(run.config, "training", None)
+        if training is None or training.checkpoint.keep is not None:
+            raise UserError(
+                "slurm.evaluate: expected training.checkpoint.keep=null, since a checkpoint that is removed "
+                "before its job begins cannot be examined."
+            )
+    return load_config(classes[EVAL], [str(path), f"{RUN_KEY}={plan.runs[0].folder}"])
+
+
 def write_runs(plan: Plan, runs: Sequence[GridRun], folder: Path) -> None:
     """Write what the jobs read: the config of each run, and the list of runs."""
     for run in runs:
@@ -137,62 +200,19 @@ def write_runs(plan: Plan, runs: Sequence[GridRun], folder: Path) -> None:
     JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
 
 
-def build_command(folder: Path, n_threads: int = 1) -> str:
-    """The shell command of a submission's jobs, each process of which has so many threads."""
-    code = folder / "code"
-    paths = [str(code / "src"), str(code)]
-    outer = os.environ.get("PYTHONPATH")
-    environment = {
-        "PYTHONPATH": os.pathsep.join([*paths, *([outer] if outer else [])]),
-        SNAPSHOT_VARIABLE: str(folder / SNAPSHOT_FILE),
-        "OMP_NUM_THREADS": str(n_threads),
-    }
-    variables = [f"{name}={value}" for name, value in environment.items()]
-    return shlex.join(["env", *variables, sys.executable, "-m", "nanollama.launcher.job", str(folder)])
+def note_jobs(runs: Sequence[GridRun], numbers: Sequence[str]) -> None:
+    """Write into the folder of each run the number of its job, unless it has begun and did so itself."""
+    for run, number in zip(runs, numbers, strict=True):
+        launch = read_launch(run.folder)
+        if launch is not None and launch.queued and not launch.job:
+            write_launch(run.folder, replace(launch, job=number))
 
 
-def build_executor(plan: Plan, folder: Path, n_runs: int) -> SlurmExecutor:
-    """Submitit's executor with the parameters of a plan; an array when it has a grid."""
-    from submitit import SlurmExecutor
-
-    executor = SlurmExecutor(folder=folder)
-    executor.update_parameters(**slurm_parameters(plan.name, plan.slurm))
-    if plan.seed_key is not None:
-        executor.parameters["map_count"] = n_runs  # as submitit itself sets it for arrays of pickles
-    return executor
-
-
-def build_script(executor: SlurmExecutor, command: str) -> str:
-    """The sbatch script of a submission."""
-    return executor._make_submission_file_text(command, "")
-
-
-def slurm_parameters(name: str, config: SlurmConfig) -> dict[str, Any]:
-    """A config in the words of submitit."""
-    n_cpus = config.n_cpus * config.n_processes
-    optional: Mapping[str, Any] = {
-        "partition": config.partition,
-        "account": config.account,
-        "qos": config.qos,
-        "constraint": config.constraint,
-        "gpus_per_node": config.n_gpus or None,
-        "mem": None if config.mem_gb is None else f"{math.ceil(config.mem_gb * 1024)}MB",
-        "setup": list(config.setup) or None,
-    }
-    return {
-        "job_name": name,
-        "time": config.minutes,
-        "nodes": config.n_nodes,
-        "ntasks_per_node": 1,
-        "cpus_per_task": n_cpus,
-        "signal_delay_s": config.grace_seconds,
-        "array_parallelism": config.array_parallelism,
-        "wckey": None,
-        "stderr_to_stdout": True,
-        "srun_args": ["--cpus-per-task", str(n_cpus)],  # which srun has not taken from sbatch since 22.05
-        "additional_parameters": {"requeue": True},
-        **{key: value for key, value in optional.items() if value is not None},
-    }
+def _describe(plan: Plan, n_runs: int, jobs: Sequence[str]) -> str:
+    runs = f"{n_runs} run{'s' if n_runs > 1 else ''}"
+    if len(jobs) > 1:
+        return f"{runs} in {len(jobs)} arrays as jobs {', '.join(jobs)}"
+    return f"{runs if plan.seed_key is None else f'an array of {runs}'} as job {jobs[0]}"
 
 
 def _sbatch(executor: SlurmExecutor, command: str) -> str:
@@ -207,8 +227,8 @@ def _sbatch(executor: SlurmExecutor, command: str) -> str:
 
 
 @contextmanager
-def _whole(folder: Path, runs: Sequence[GridRun]) -> Iterator[None]:
-    """Make the folder of a submission, and remove what was made if the submission fails.
+def _whole(folder: Path, runs: Sequence[GridRun], jobs: Sequence[str]) -> Iterator[None]:
+    """Make the folder of a submission; if the submission fails, remove what was made and cancel its jobs.
 
     Raises:
         UserError: for any OSError of the block.
@@ -218,11 +238,14 @@ def _whole(folder: Path, runs: Sequence[GridRun]) -> Iterator[None]:
         folder.mkdir(parents=True)
         yield
     except BaseException as error:
+        cancel(jobs)
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             folder.parent.rmdir()
         for run_folder, launch in launches.items():
             _restore(run_folder, launch)
+        with suppress(OSError):
+            folder.parents[1].rmdir()
         if isinstance(error, OSError):
             raise UserError(
                 f"Nothing was submitted, {folder} cannot be written: {error.strerror or error}."

@@ -20,12 +20,17 @@ from nanollama.launcher.attempts import (
     read_json,
     read_launch,
 )
+from nanollama.launcher.examinations import EXAMINATIONS
 from nanollama.launcher.grid import GridRun
+from nanollama.launcher.slurm_queue import Queue
 from nanollama.monitor.run_folder import check_config, remove_run
 
 Kind = Literal["finished", "running", "failed", "stopped", "queued", "waiting"]
 KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stopped", "queued", "waiting")
 """Stopped: asked to, its state is saved. Queued: Slurm has it. Waiting: to be started, or started again."""
+
+WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+"""States of Slurm's jobs that are to start, perhaps again."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,21 @@ class State:
     reason: str = ""
 
 
-def inspect(run: GridRun) -> State:
-    """The state of a run."""
+def inspect(run: GridRun, queue: Queue | None = None) -> State:
+    """The state of a run.
+
+    Args:
+        run: of a grid, or alone.
+        queue: what Slurm holds; None: what the run folder says of its jobs is believed.
+    """
     result = read_json(run.folder / RESULT)
     if result.get("status") == "finished":
         return State("finished", result)
     launch = read_launch(run.folder)
     if launch is None:
         return State("waiting", result)
+    if launch.job and queue is not None and (state := _in_slurm(launch, queue, result)) is not None:
+        return state
     if launch.exit_code is None:
         if launch.queued:
             return State("queued", result)
@@ -62,6 +74,21 @@ def inspect(run: GridRun) -> State:
     if launch.exit_code == EXIT_OK:
         return State("failed", result, f"it ended well but wrote no finished {RESULT}")
     return State("failed", result, launch.reason or describe_exit(launch.exit_code))
+
+
+def _in_slurm(launch: Launch, queue: Queue, result: dict[str, Any]) -> State | None:
+    """The state of a run as Slurm tells it; None when its job has ended as the run folder says."""
+    job = launch.job
+    if queue.get(job) in WAITS or (job in queue and launch.queued):
+        return State("queued", result)
+    if launch.exit_code is not None:
+        return None
+    if job in queue:
+        return State("running", result)
+    if launch.queued:
+        reason = f"its Slurm job {job} was cancelled or ended before the run began"
+        return State("failed", result, f"{reason}: see submissions/*/{job}_0_log.out")
+    return State("failed", result, f"its Slurm job {job} has ended without a word: was it killed?")
 
 
 def check_folder(run: GridRun) -> None:
@@ -85,7 +112,7 @@ def write_config(run: GridRun) -> Path:
 def forget(folder: Path) -> None:
     """Remove what runs and their launching have written into a run folder."""
     remove_run(folder)
-    for name in (LAUNCH_CONFIG, LAUNCH, OUTPUT):
+    for name in (LAUNCH_CONFIG, LAUNCH, OUTPUT, EXAMINATIONS):
         (folder / name).unlink(missing_ok=True)
 
 

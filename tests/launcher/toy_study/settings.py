@@ -31,4 +31,12 @@ class LaunchedToyConfig(Config):
         return self.run_dir or Path("runs") / self.name
 
 
-CONFIGS: dict[str, type[Config]] = {"train": LaunchedToyConfig}
+class ToyEvalConfig(Config):
+    """An examination."""
+
+    study: Literal["toy"] = Field(description="Which study.")
+    run: ConfigPath = Field(description="A checkpoint.")
+    note: str = Field(default="", description="Written beside what was found.")
+
+
+CONFIGS: dict[str, type[Config]] = {"train": LaunchedToyConfig, "eval": ToyEvalConfig}
