@@ -188,6 +188,8 @@ class _Exclusions:
 
     def apply(self, points: Sequence[Mapping[str, Node]]) -> list[Mapping[str, Node]]:
         """The points that no entry excludes; each entry must exclude one."""
+        if not self._entries:
+            return [*points]
         plain = [{key: node.plain() for key, node in point.items()} for point in points]
         kept = [True] * len(points)
         for entry in self._entries:
@@ -294,16 +296,18 @@ def _name_runs(axes: Sequence[Axis], points: Sequence[Mapping[str, Node]]) -> li
 
 def _words(points: Sequence[Mapping[str, Node]], key: str) -> list[str]:
     """What a name says about one key, for each point: the value, or for a section or list its number."""
-    numbers: dict[int, int] = {}
-    words = []
-    for point in points:
-        node = point[key]
+    words: dict[int, str] = {}  # by identity: points share the nodes of their axes
+    n_sections = 0
+    for node in (point[key] for point in points):
+        if id(node) in words:
+            continue
         if isinstance(node.value, dict | list):
-            words.append(str(numbers.setdefault(id(node), len(numbers))))
+            words[id(node)] = str(n_sections)
+            n_sections += 1
         else:
             text = node.value if isinstance(node.value, str) else show(node.value)
-            words.append(re.sub(r"[^A-Za-z0-9.+-]+", "-", text).replace("+", "").strip("-") or "none")
-    return words
+            words[id(node)] = re.sub(r"[^A-Za-z0-9.+-]+", "-", text).replace("+", "").strip("-") or "none"
+    return [words[id(point[key])] for point in points]
 
 
 def _short_keys(keys: Sequence[str]) -> dict[str, str]:
