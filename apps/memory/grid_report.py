@@ -1,0 +1,201 @@
+"""The page of a grid of the memory study: verdict, recall by setting, parameters needed, capacity, training.
+
+Written when a grid has ended, and again by ``nanollama grid results CONFIG``, from the rows in its run
+folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from apps.memory.grid_figures import plot_capacity, plot_params_needed, plot_recall
+from apps.memory.grid_tables import (
+    ENOUGH,
+    VARIED,
+    Measures,
+    Setting,
+    axis_of,
+    by_setting,
+    crossing_step,
+    params_needed,
+    params_per_fact,
+    read_published,
+)
+from apps.memory.samples import SET_NAMES
+from apps.memory.settings import MemoryConfig
+from nanollama.launcher.plan import Plan
+from nanollama.launcher.results import Interval
+from nanollama.launcher.verdict import Verdict, verdict_table
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import EVALS
+from nanollama.report.command import save_parts, write_page
+from nanollama.report.figures import plot_curves
+from nanollama.report.page import Block, Picture, Section, Words
+from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+
+PAGE, FIGURES = "report.html", "figures"
+
+
+def write(plan: Plan, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict]) -> None:
+    """Draw everything into the folder of the grid: ``report.html``, and each part in ``figures/``."""
+    measured = by_setting(plan.by_name, rows)
+    if not measured:
+        return
+    axis = axis_of(list(measured))
+    sections = [
+        Section("Verdict", (verdict_table(verdicts),) if verdicts else ()),
+        Section("Recall", recall_blocks(measured, axis)),
+        Section("Parameters needed", needed_blocks(measured)),
+        Section("Capacity", capacity_blocks(measured, axis)),
+        Section("Through training", training_blocks(plan)),
+    ]
+    n_runs = sum(row["status"] == "finished" for row in rows)
+    lead = f"{n_runs} of {len(plan.runs)} runs have finished; each is examined after its last step."
+    write_page(plan.folder / PAGE, plan.name, lead, sections)
+    save_parts(plan.folder / FIGURES, sections)
+    print(f"wrote {plan.folder / PAGE} and {plan.folder / FIGURES}")
+
+
+def recall_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tuple[Block, ...]:
+    """A table of all settings, and a figure for each set of questions."""
+    sets = [name for name in SET_NAMES if any(f"recall_{name}" in found for found in measured.values())]
+    blocks: list[Block] = [recall_table(measured, sets)]
+    for name in sets if axis in ("people", "alpha", "width") else ():
+        assert axis is not None
+        rows = series_rows(measured, axis, f"recall_{name}")
+        caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals (Student)."
+        figure = plot_recall(rows, axis, f"recall, {SET_NAMES[name]}")
+        blocks.append(Picture(f"recall_{name}", figure, caption, _describe(rows, axis)))
+    return tuple(blocks)
+
+
+def recall_table(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Table:
+    """One row a setting."""
+    varied = [axis for axis in VARIED if len({setting.at(axis) for setting in measured}) > 1]
+    lines = []
+    for setting, found in measured.items():
+        facts = [show_number(setting.parameters), show_number(float(round(setting.exposures)))]
+        recalls = [_show(found.get(f"recall_{name}")) for name in sets]
+        asked = [
+            _show(found.get(key))
+            for key in (f"tool_use_{sets[0]}", f"recall_{sets[0]}_asked", f"recall_{sets[0]}_by_heart")
+        ]
+        seeds = str(max((value.n for value in found.values()), default=0))
+        lines.append(
+            (setting.arm, *(str(setting.at(axis)) for axis in varied), *facts, seeds, *recalls, *asked)
+        )
+    columns = ("arm", *varied, "parameters", "exposures", "seeds", *(SET_NAMES[name] for name in sets))
+    ways = (f"asked a tool ({SET_NAMES[sets[0]]})", "recall, tool asked", "recall, by heart")
+    caption = "Recall after the last step, in brackets 95 % intervals of the mean over seeds (Student)."
+    return Table(caption, (*columns, *ways), tuple(lines))
+
+
+def needed_blocks(measured: Mapping[Setting, Measures]) -> tuple[Block, ...]:
+    """The smallest model that learned, by people or alpha, beside the published; needs several widths."""
+    axis = axis_of(list(measured))
+    if axis not in ("people", "alpha") or len({setting.width for setting in measured}) < 2:
+        return ()
+    needed = params_needed(measured, axis)
+    if axis == "people":
+        published = [
+            {
+                "people": row["n_people"],
+                "in-weight": row["in_weight_params"],
+                "in-tool": row["in_tool_params"],
+            }
+            for row in read_published("params_needed")
+        ]
+    else:
+        published = [
+            {"alpha": row["alpha"], "in-weight": row["params_needed"]}
+            for row in read_published("compressibility")
+        ]
+    lines = tuple((row["arm"], str(row[axis]), show_number(row["parameters"])) for row in needed)
+    caption = f"Smallest model with a mean recall of {ENOUGH:g}; a dash: none of those tried."
+    figure = plot_params_needed(needed, published, axis)
+    described = "; ".join(f"{arm} at {place}: {size}" for arm, place, size in lines)
+    blocks: list[Block] = [
+        Table(caption, ("arm", axis, "parameters"), lines),
+        Picture("parameters_needed", figure, f"{caption} Lines: arXiv 2508.20755.", described),
+    ]
+    slope = params_per_fact(needed) if axis == "people" else None
+    if slope is not None:
+        blocks.append(
+            Words(f"In-weight, a fact takes {slope:.2f} more parameters (least squares; published: 8.1).")
+        )
+    return tuple(blocks)
+
+
+def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tuple[Block, ...]:
+    """Bits per parameter of what was learned by heart."""
+    if axis not in ("people", "alpha", "width"):
+        return ()
+    rows = series_rows(measured, axis, "bits_per_parameter")
+    if not rows:
+        return ()
+    caption = "What the weights hold of the bits there are to know; dotted: seen after a thousand exposures."
+    return (Picture("capacity", plot_capacity(rows, axis), caption, _describe(rows, axis)),)
+
+
+def training_blocks(plan: Plan) -> tuple[Block, ...]:
+    """Recall of what was never shown, step by step, and when it crosses one half."""
+    rows, crossings = [], []
+    for run in plan.runs:
+        config = run.config
+        if not isinstance(config, MemoryConfig) or config.training.eval_every is None:
+            continue
+        name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
+        evaluations = RowFile(run.folder / EVALS).read()
+        if name is None or not evaluations:
+            continue
+        rows += [
+            {"run": run.name, "step": row["step"], "value": row[f"recall_{name}"]} for row in evaluations
+        ]
+        step = crossing_step(evaluations, f"recall_{name}")
+        crossings.append((run.name, "never" if step is None else show_number(step)))
+    if not rows:
+        return ()
+    figure = plot_curves(
+        rows,
+        "step",
+        "value",
+        x_label="optimizer steps",
+        y_label="recall of what was never shown",
+        y_range=(-0.03, 1.03),
+    )
+    caption = "Recall of new names, or of unseen operands, through training: one line a run."
+    alt = "; ".join(f"{name} crosses one half: {step}" for name, step in crossings)
+    table = Table("First evaluation from which on at least half is right.", ("run", "step"), tuple(crossings))
+    return (Picture("through_training", figure, caption, alt), table)
+
+
+def series_rows(measured: Mapping[Setting, Measures], axis: str, measure: str) -> list[dict[str, Any]]:
+    """Rows for a figure: the axis, the name of the series, and the mean of a measure with its interval."""
+    others = [name for name in VARIED if name != axis and len({setting.at(name) for setting in measured}) > 1]
+    rows = []
+    for setting, found in measured.items():
+        if measure not in found:
+            continue
+        series = ", ".join([setting.arm, *(f"{name} {setting.at(name)}" for name in others)])
+        ends = found[measure].mean, 0.0 if found[measure].n < 2 else found[measure].half_width
+        rows.append(
+            {
+                "series": series,
+                axis: setting.at(axis),
+                "mean": ends[0],
+                "low": ends[0] - ends[1],
+                "high": ends[0] + ends[1],
+            }
+        )
+    return rows
+
+
+def _show(found: Interval | None) -> str:
+    if found is None:
+        return ABSENT
+    return show_interval(found.mean, found.mean - found.half_width, found.mean + found.half_width)
+
+
+def _describe(rows: Sequence[Mapping[str, Any]], axis: str) -> str:
+    return "; ".join(f"{row['series']}, {axis} {row[axis]}: {row['mean']:.3f}" for row in rows)
