@@ -75,6 +75,7 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
     """
     with figure_style():
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         figure = Figure()
         axes = figure.subplots()
@@ -92,6 +93,9 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
             places, sizes = [row[axis] for row in own], [row["parameters"] for row in own]
             axes.errorbar(places, sizes, reach, color=colour, fmt="o", capsize=3, label=f"{arm}, ours")
         axes.set(xlabel=AXIS_LABELS[axis], ylabel="parameters needed", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         handles, names = axes.get_legend_handles_labels()
         if handles:
             figure.legend(handles, names, loc="outside upper left", ncols=2)

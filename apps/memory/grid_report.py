@@ -6,6 +6,7 @@ folders.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,12 @@ from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.command import save_parts, write_page
-from nanollama.report.figures import plot_curves
+from nanollama.report.figures import plot_bars, plot_curves
 from nanollama.report.page import Block, Picture, Section, Words
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
 
 PAGE, FIGURES = "report.html", "figures"
+NUMERIC_AXES = ("people", "alpha", "width")
 
 
 def write(plan: Plan, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict]) -> None:
@@ -61,13 +63,27 @@ def recall_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tup
     """A table of all settings, and a figure for each set of questions."""
     sets = [name for name in SET_NAMES if any(f"recall_{name}" in found for found in measured.values())]
     blocks: list[Block] = [recall_table(measured, sets)]
-    for name in sets if axis in ("people", "alpha", "width") else ():
-        assert axis is not None
+    if axis not in NUMERIC_AXES:
+        return (*blocks, recall_bars(measured, sets))
+    for name in sets:
         rows = series_rows(measured, axis, f"recall_{name}")
         caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals (Student)."
         figure = plot_recall(rows, axis, f"recall, {SET_NAMES[name]}")
         blocks.append(Picture(f"recall_{name}", figure, caption, _describe(rows, axis)))
     return tuple(blocks)
+
+
+def recall_bars(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Picture:
+    """Where there is no axis: a group of bars for each set of questions, a bar a setting."""
+    rows = [
+        {**row, "set": SET_NAMES[name]}
+        for name in sets
+        for row in series_rows(measured, None, f"recall_{name}")
+    ]
+    figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
+    caption = "Recall by set of questions: means over seeds, with 95 % intervals (Student)."
+    described = "; ".join(f"{row['series']}, {row['set']}: {row['mean']:.3f}" for row in rows)
+    return Picture("recall", figure, caption, described)
 
 
 def recall_table(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Table:
@@ -129,7 +145,7 @@ def needed_blocks(measured: Mapping[Setting, Measures]) -> tuple[Block, ...]:
 
 def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tuple[Block, ...]:
     """Bits per parameter of what was learned by heart."""
-    if axis not in ("people", "alpha", "width"):
+    if axis not in NUMERIC_AXES:
         return ()
     rows = series_rows(measured, axis, "bits_per_parameter")
     if not rows:
@@ -170,31 +186,32 @@ def training_blocks(plan: Plan) -> tuple[Block, ...]:
     return (Picture("through_training", figure, caption, alt), table)
 
 
-def series_rows(measured: Mapping[Setting, Measures], axis: str, measure: str) -> list[dict[str, Any]]:
-    """Rows for a figure: the axis, the name of the series, and the mean of a measure with its interval."""
+def series_rows(measured: Mapping[Setting, Measures], axis: str | None, measure: str) -> list[dict[str, Any]]:
+    """Rows for a figure: the axis, if any, the name of the series, the mean of a measure and its interval."""
     others = [name for name in VARIED if name != axis and len({setting.at(name) for setting in measured}) > 1]
     rows = []
     for setting, found in measured.items():
         if measure not in found:
             continue
         series = ", ".join([setting.arm, *(f"{name} {setting.at(name)}" for name in others)])
-        ends = found[measure].mean, 0.0 if found[measure].n < 2 else found[measure].half_width
-        rows.append(
-            {
-                "series": series,
-                axis: setting.at(axis),
-                "mean": ends[0],
-                "low": ends[0] - ends[1],
-                "high": ends[0] + ends[1],
-            }
-        )
+        low, high = _ends(found[measure], is_share=measure.startswith("recall_"))
+        mean = found[measure].mean
+        place = {} if axis is None else {axis: setting.at(axis)}
+        rows.append({"series": series, **place, "mean": mean, "low": low, "high": high})
     return rows
+
+
+def _ends(found: Interval, is_share: bool) -> tuple[float, float]:
+    """Ends of an interval; those of one run are its value, and a share is from 0 to 1."""
+    reach = 0.0 if math.isnan(found.half_width) else found.half_width
+    low, high = found.mean - reach, found.mean + reach
+    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
 def _show(found: Interval | None) -> str:
     if found is None:
         return ABSENT
-    return show_interval(found.mean, found.mean - found.half_width, found.mean + found.half_width)
+    return show_interval(found.mean, *(_ends(found, is_share=True) if found.n > 1 else (math.nan, math.nan)))
 
 
 def _describe(rows: Sequence[Mapping[str, Any]], axis: str) -> str:

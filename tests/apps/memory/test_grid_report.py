@@ -161,3 +161,14 @@ def test_the_page_shows_all_parts(
         "through_training",
     }
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_settings_without_an_axis_are_bars(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path)
+    measured = {
+        setting: found
+        for setting, found in by_setting(plan.by_name, rows).items()
+        if (setting.people, setting.width) == (400, 8)
+    }
+    picture = grid_report.recall_bars(measured, ["trained", "new_names"])
+    assert picture.alt.startswith("in-tool, trained person: 0.985; in-weight, trained person: 0.205")
