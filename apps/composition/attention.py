@@ -24,7 +24,7 @@ from nanollama.model.transformer import Transformer
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer
 from nanollama.probe import recorded_maps
 from nanollama.report.command import save_parts, write_page
-from nanollama.report.page import Picture, Section, Words
+from nanollama.report.page import Film, Picture, Section, Words
 from nanollama.report.tables import Table
 
 N_SEQUENCES = 128
@@ -128,32 +128,24 @@ def scores_table(config: CompositionConfig, model: Transformer, group: Group) ->
     )
 
 
-def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Picture | Words, ...]:
-    """The averaged maps at checkpoints spread over training, a row a checkpoint."""
+def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | Words, ...]:
+    """The averaged maps at checkpoints spread over training."""
     steps = Checkpointer(folder / FOLDER).steps()
     if len(steps) < 2:
         return (Words("Only one checkpoint was kept; training.checkpoint.keep=null keeps all."),)
-    chosen = [steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES)]
-    panels = []
-    for step in dict.fromkeys(chosen):
-        _, model, _ = load_run(folder / FOLDER / f"step_{step:08d}")
-        panels.append(
-            [
-                (f"step {step}: layer {i} head {j}", head.numpy())
-                for i, layer in enumerate(maps_of(model, group))
-                for j, head in enumerate(layer.mean(dim=0))
-            ]
-        )
+    chosen = dict.fromkeys(steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES))
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
-    steps_said = ", ".join(str(step) for step in dict.fromkeys(chosen))
-    return (
-        Picture(
-            "attention_film",
-            plot_maps(panels, labels),
-            "Attention averaged over sequences, from the first checkpoint kept to the last.",
-            f"Maps of every head at steps {steps_said}.",
-        ),
-    )
+    frames = []
+    for step in chosen:
+        _, model, _ = load_run(folder / FOLDER / f"step_{step:08d}")
+        panels = [
+            [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
+            for i, layer in enumerate(maps_of(model, group))
+        ]
+        caption = f"Attention averaged over sequences after {step:,} steps."
+        picture = Picture(f"attention_step_{step:08d}", plot_maps(panels, labels), caption, caption)
+        frames.append((f"{step:,}", picture))
+    return (Film("optimizer steps", tuple(frames)),)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from apps.composition.data_config import DataConfig
 from apps.composition.heads import Circuit, Pattern, ideal_maps, uniform_maps
 from apps.composition.measures import Group, accuracy, predict
 from nanollama.model.transformer import Transformer
@@ -54,6 +55,37 @@ def causal_effects(model: Transformer, groups: Sequence[Group], circuit: Circuit
         everywhere = [value for _, value in right]
         effects.append(Effect(name, sum(everywhere) / len(everywhere), sum(long) / len(long)))
     return effects
+
+
+@torch.no_grad()
+def causal_summary(
+    model: Transformer, config: DataConfig, groups: Sequence[Group], circuit: Circuit
+) -> dict[str, float]:
+    """What is lost with ideal maps in both heads, and what is left above chance with uniform ones.
+
+    Chance is to guess each output among the values of the task, and to end the sequence in its place.
+    """
+    heads: list[tuple[Pattern, tuple[int, int]]] = [("eoi", circuit.eoi), ("iteration", circuit.iteration)]
+    changes: dict[str, Change] = {
+        "own": lambda group: nullcontext(),
+        "ideal": _with_ideal_maps(model, heads),
+        "uniform": _with_uniform_maps(model, [head for _, head in heads]),
+    }
+    found = {name: _accuracy_under(change, model, groups) for name, change in changes.items()}
+    chances = [1.0 / config.tasks[group.task].n_values ** (group.answers.shape[1] - 1) for group in groups]
+    return {
+        "ideal_maps_loss": found["own"] - found["ideal"],
+        "uniform_maps_over_chance": found["uniform"] - sum(chances) / len(chances),
+    }
+
+
+def _accuracy_under(change: Change, model: Transformer, groups: Sequence[Group]) -> float:
+    """Share of right sequences, mean over tasks and lengths."""
+    total = 0.0
+    for group in groups:
+        with change(group):
+            total += accuracy(predict(model, group), group)
+    return total / len(groups)
 
 
 def _changes(model: Transformer, circuit: Circuit | None) -> Iterator[tuple[str, Change]]:

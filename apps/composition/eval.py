@@ -12,8 +12,7 @@ from dataclasses import asdict
 
 from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
-from apps.composition.heads import Circuit
-from apps.composition.measures import build_groups, measure, summarise
+from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
 from apps.composition.probes import probe_circuit
 from apps.composition.runs import load_run
 from apps.composition.settings import EvalConfig
@@ -34,7 +33,7 @@ def run(config: EvalConfig) -> None:
     tasks = [task.implementation for task in data.tasks]
     write_csv(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
-    circuit = circuit_of(summary)
+    circuit = find_best_circuit(summary)
     tested = [group for group in groups if group.split == config.measures.splits[0]]
     if all(group.is_iteration for group in tested):
         effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
@@ -45,14 +44,6 @@ def run(config: EvalConfig) -> None:
         print_table(probes)
         write_csv(folder / "probes.csv", probes)
     print(f"Wrote {folder}")
-
-
-def circuit_of(summary: dict[str, float]) -> Circuit | None:
-    """The circuit that `summarise` found; None in a model of one layer, or where nothing is iterated."""
-    if "circuit_score" not in summary:
-        return None
-    places = [(int(summary[f"{name}_layer"]), int(summary[f"{name}_head"])) for name in ("eoi", "iteration")]
-    return Circuit(summary["circuit_score"], *places)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from apps.composition.data import Dataset, encode
 from apps.composition.data_config import DataConfig
-from apps.composition.heads import PATTERNS, entropy_bits, find_circuit, score_heads
+from apps.composition.heads import PATTERNS, Circuit, entropy_bits, find_circuit, score_heads
 from apps.composition.settings import MeasuresConfig, Split
 from nanollama.model.transformer import Transformer
 from nanollama.probe import recorded_maps
@@ -141,6 +141,14 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
     return summary | {_name(row, config): row.value for row in rows}
 
 
+def find_best_circuit(summary: Mapping[str, float]) -> Circuit | None:
+    """The circuit in a summary; None in a model of one layer, or where nothing is iterated."""
+    if "circuit_score" not in summary:
+        return None
+    places = [(int(summary[f"{name}_layer"]), int(summary[f"{name}_head"])) for name in ("eoi", "iteration")]
+    return Circuit(summary["circuit_score"], *places)
+
+
 def _best_heads(rows: list[Row]) -> dict[str, float]:
     """The best circuit: where its heads sit, and their scores averaged over lengths."""
     sums: dict[tuple[str, int, int], list[float]] = defaultdict(list)
@@ -178,17 +186,3 @@ def _name(row: Row, config: DataConfig) -> str:
 def _mean(values: object) -> float:
     numbers = list(values)  # type: ignore[call-overload]
     return sum(numbers) / len(numbers) if numbers else float("nan")
-
-
-class Examiner:
-    """Measures a model while it is trained; see `nanollama.training.Evaluator`."""
-
-    def __init__(self, config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> None:
-        self.config = config
-        self.groups = build_groups(config, dataset, measures)
-        self.heads = measures.heads
-
-    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
-        """See `nanollama.training.Evaluator`."""
-        assert isinstance(model, Transformer)
-        return summarise(list(measure(model, self.config, self.groups, self.heads)), self.config)

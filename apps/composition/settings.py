@@ -29,6 +29,11 @@ class MeasuresConfig(Config):
         default=("test", "train"), min_length=1, description="Sequences kept for the test, or learned from."
     )
     heads: bool = Field(default=True, description="Also measure every head's attention maps.")
+    causal: bool = Field(
+        default=False,
+        description="Also put ideal and uniform maps in the place of the circuit's own while training; "
+        "`eval` always does.",
+    )
 
 
 class CompositionConfig(Config):
@@ -125,6 +130,11 @@ class TransferConfig(Config):
     seeds: tuple[int, ...] = Field(min_length=2, description="Seeds; each gives a source and a pair of runs.")
     threshold: float = Field(
         default=0.9, gt=0, le=1, description="Test accuracy on the target task that counts as learned."
+    )
+    expected_speedup: float | None = Field(
+        default=None,
+        gt=0,
+        description="How many times fewer epochs the transfer has to take for success; null expects nothing.",
     )
     model: ModelConfig = Field(description="Which model learns.")
     source: TaskSection = Field(description="The task learned first.")

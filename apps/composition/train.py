@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from apps.composition.data import build_dataset
-from apps.composition.measures import Examiner
+from apps.composition.examiner import Examiner
 from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main

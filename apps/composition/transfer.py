@@ -13,21 +13,23 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from apps.composition.settings import CompositionConfig, TransferConfig
-from apps.composition.tables import print_table, write_csv
+from apps.composition.tables import write_csv
 from apps.composition.train import run as train_run
 from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.aggregate import mean_interval
+from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
-from nanollama.report.style import save_figure
+from nanollama.report.page import Picture, Section
+from nanollama.report.tables import Table
 
 N_RESAMPLES = 10_000
 TARGETS = ("scratch", "transfer")
@@ -86,13 +88,10 @@ def run(config: TransferConfig) -> None:
         ]
     comparison = compare(pairs)
     write_results(config, pairs, comparison, curves)
-    print_table([asdict(pair) for pair in pairs])
-    least = "at least " if any(not pair.scratch_learned for pair in pairs) else ""
-    print(
-        f"\nFrom the source, the target reaches {config.threshold:.2f} in {least}{comparison.speedup:.2f} "
-        f"times fewer epochs (95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
-        f"{comparison.n_pairs} pairs; p = {comparison.p_value:.4f}, one-sided, all sign flips)."
-    )
+    Console(soft_wrap=True).print(pairs_table(pairs).to_rich())
+    print(sentence(config, comparison, pairs))
+    if config.expected_speedup is not None:
+        print(verdict(comparison, pairs, config.expected_speedup))
     print(f"Wrote {config.folder}")
 
 
@@ -135,6 +134,13 @@ def compare(pairs: Sequence[Pair]) -> Comparison:
     )
 
 
+def verdict(comparison: Comparison, pairs: Sequence[Pair], expected: float) -> str:
+    """What was expected beside what was found; a transfer that has not learned misses it."""
+    holds = comparison.speedup >= expected and all(pair.transfer_learned for pair in pairs)
+    word = "as expected" if holds else "MISSED"
+    return f"{word}: expected at least {expected:g} times fewer epochs, got {comparison.speedup:.2f}"
+
+
 def sign_flip_test(differences: np.ndarray) -> float:
     """Share of all sign patterns of paired differences whose sum is at least the observed one."""
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
@@ -147,7 +153,12 @@ def write_results(
 ) -> None:
     """Tables, and the learning curves with their bands over seeds."""
     write_csv(config.folder / "transfer.csv", [asdict(pair) for pair in pairs])
-    result = {"threshold": config.threshold, **asdict(comparison), "pairs": [asdict(pair) for pair in pairs]}
+    result = {
+        "threshold": config.threshold,
+        "expected_speedup": config.expected_speedup,
+        **asdict(comparison),
+        "pairs": [asdict(pair) for pair in pairs],
+    }
     write_atomically(config.folder / "transfer.json", json.dumps(result, indent=2) + "\n")
     figure = plot_curves(
         band_over_seeds(curves),
@@ -158,10 +169,43 @@ def write_results(
         high="high",
         x_label="epochs on the target task",
         y_label="test accuracy",
-        y_range=(0.0, 1.0),
+        y_range=(-0.03, 1.03),
     )
-    for suffix in (".svg", ".pdf", ".png"):
-        save_figure(figure, Path(config.folder) / f"learning_curves{suffix}")
+    caption = "How the target is learned: means over seeds; bands are their 95 % intervals."
+    sections = [
+        Section(
+            "Learning curves",
+            (Picture("learning_curves", figure, caption, sentence(config, comparison, pairs)),),
+        ),
+        Section("Pairs", (pairs_table(pairs),)),
+    ]
+    write_page(config.folder / "index.html", config.name, sentence(config, comparison, pairs), sections)
+    save_parts(config.folder / "figures", sections)
+
+
+def sentence(config: TransferConfig, comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """What the pairs say together."""
+    least = "at least " if any(not pair.scratch_learned for pair in pairs) else ""
+    return (
+        f"From the source, the target reaches {config.threshold:.2f} in {least}{comparison.speedup:.2f} "
+        f"times fewer epochs (95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
+        f"{comparison.n_pairs} pairs; p = {comparison.p_value:.4f}, one-sided, all sign flips)."
+    )
+
+
+def pairs_table(pairs: Sequence[Pair]) -> Table:
+    """One row a seed; a bound where the threshold was not reached."""
+    rows = [
+        (
+            str(pair.seed),
+            f"{'' if pair.scratch_learned else '> '}{pair.scratch_epochs:.1f}",
+            f"{'' if pair.transfer_learned else '> '}{pair.transfer_epochs:.1f}",
+            f"{pair.scratch_epochs / pair.transfer_epochs:.2f}",
+        )
+        for pair in pairs
+    ]
+    caption = "Epochs on the target task until the threshold was first reached; >: not within the run."
+    return Table(caption, ("seed", "from scratch", "from the source", "ratio"), tuple(rows))
 
 
 def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import nanollama
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.report import default_output
-from nanollama.report.page import Folded, Picture, Section, render_page
+from nanollama.report.page import Folded, Section, render_page
 from nanollama.report.runs import read_runs
 from nanollama.report.sections import report_sections
 from nanollama.report.style import save_figure
@@ -75,13 +75,13 @@ def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for section in sections:
+            for picture in section.pictures:
+                for suffix in FORMATS:
+                    paths.append(folder / f"{picture.name}{suffix}")
+                    save_figure(picture.figure, paths[-1])
             tables = 0
             for block in section.blocks:
-                if isinstance(block, Picture):
-                    for suffix in FORMATS:
-                        paths.append(folder / f"{block.name}{suffix}")
-                        save_figure(block.figure, paths[-1])
-                elif isinstance(block, Table | Folded):
+                if isinstance(block, Table | Folded):
                     tables += 1
                     table = block if isinstance(block, Table) else block.table
                     paths.append(folder / f"{section.anchor}_{tables}.csv")

@@ -46,6 +46,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Film:
+    """Pictures of one thing at several times, of which the reader chooses one.
+
+    Args:
+        title: of the choice.
+        frames: a label and a picture each, in order; the last is shown first.
+    """
+
+    title: str
+    frames: tuple[tuple[str, Picture], ...]
+    kind: Literal["film"] = "film"
+
+
+@dataclass(frozen=True)
 class Dialogs:
     """Sample dialogs of one run."""
 
@@ -72,7 +86,7 @@ class Folded:
     kind: Literal["folded"] = "folded"
 
 
-Block = Words | Table | Picture | Dialogs | Listing | Folded
+Block = Words | Table | Picture | Film | Dialogs | Listing | Folded
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,17 @@ class Section:
 
     title: str
     blocks: tuple[Block, ...]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All pictures, those of films too."""
+        pictures = []
+        for block in self.blocks:
+            if isinstance(block, Picture):
+                pictures.append(block)
+            elif isinstance(block, Film):
+                pictures += [picture for _, picture in block.frames]
+        return pictures
 
     @property
     def anchor(self) -> str:
@@ -106,7 +131,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
     )
     template = environment.from_string((files / "page.html").read_text(encoding="utf-8"))
     shown = [section for section in sections if section.blocks]
-    pictures = [block for section in shown for block in section.blocks if isinstance(block, Picture)]
+    pictures = [picture for section in shown for picture in section.pictures]
     # Drawn by matplotlib, which escapes the texts it is given.
     svgs = {
         id(picture): Markup(to_inline_svg(picture.figure, f"f{number}"))

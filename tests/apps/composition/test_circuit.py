@@ -25,8 +25,8 @@ TASKS = [
 ]
 
 
-def summary_of(task: Iteration, max_length: int) -> dict[str, float]:
-    config = DataConfig(tasks=(task,), max_length=max_length, n_train=None, n_test=16)
+def summary_of(task: Iteration, max_length: int, n_test: int = 16) -> dict[str, float]:
+    config = DataConfig(tasks=(task,), max_length=max_length, n_train=None, n_test=n_test)
     model = build_handmade(task, config.tokens, max_length)
     groups = build_groups(config, build_dataset(config), MeasuresConfig(splits=("test",)))
     assert [group.length for group in groups] == list(range(1, max_length + 1))
@@ -50,7 +50,7 @@ def test_it_is_right_and_sharp(task: Iteration, max_length: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS[:3], ids=lambda task: task.implementation)
 def test_up_to_thirty_two_inputs(task: Iteration) -> None:
-    summary = summary_of(task, 32)
+    summary = summary_of(task, 32, n_test=3)
     lengths = range(1, 33)
     assert all(summary[f"test/accuracy/length_{length}"] == 1.0 for length in lengths)
     for layer, pattern in enumerate(("eoi", "iteration")):

@@ -11,11 +11,29 @@ import numpy as np
 import pytest
 
 from apps.composition import attention, eval, train, transfer
+from apps.composition.settings import (
+    CompositionConfig,
+    EvalConfig,
+    HandmadeConfig,
+    TransferConfig,
+)
 from apps.composition.transfer import Pair, compare, make_pair, sign_flip_test
+from nanollama.config import Config, load_config
+from nanollama.config_source import read_source
+from nanollama.launcher.outcome import show_outcome
+from nanollama.launcher.plan import read_grid
+from nanollama.launcher.results import collect
 from nanollama.monitor import preemption
 from tests.toy_training import rows, same_end
 
 CONFIGS = Path(__file__).parents[3] / "apps" / "composition" / "config"
+CLASSES: dict[str, type[Config]] = {
+    "eval": EvalConfig,
+    "handmade": HandmadeConfig,
+    "transfer": TransferConfig,
+    "transfer_frozen": TransferConfig,
+    "debug": CompositionConfig,
+}
 SMALL = [
     "data.max_length=3",
     "data.n_train=6",
@@ -34,15 +52,41 @@ def train_small(folder: Path, *keys: str) -> int:
     return train.main([str(CONFIGS / "debug.yaml"), f"run_dir={folder}", *SMALL, *keys])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["debug", "polynomial", "parity", "copy", "mix", "no_cot", "one_layer", "sparse_addition", "paper"],
-)
-def test_every_config_is_valid(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main([str(CONFIGS / f"{name}.yaml"), "--dry-run"]) == 0
-    assert "study: composition" in capsys.readouterr().out
+@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_valid(path: Path, scale: str) -> None:
+    if path.stem in ("debug", "eval", "handmade"):  # they have one size
+        load_config(CLASSES[path.stem], [str(path)])
+    elif "grid" in read_source([str(path)]).value:
+        plan = read_grid([str(path), f"scale={scale}"])
+        assert plan.name == path.stem + ("_paper" if scale == "paper" else "")
+        assert {run.values["training.seed"] for run in plan.runs} == {0, 1, 2}
+    else:
+        load_config(CLASSES.get(path.stem, CompositionConfig), [str(path), f"scale={scale}"])
 
 
+@pytest.mark.slow
+def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["grid.product={model.d_model: [8, 16]}", "grid.seeds=2", "measures.causal=true"]
+    keys += ["training.eval_every=null", "data.max_length=2"]
+    expect = "expect=[{claim: it counts, measure: uniform_maps_over_chance, at_most: 1}]"
+    plan = read_grid([str(CONFIGS / "width.yaml"), f"run_dir={tmp_path}", *SMALL, *keys, expect])
+    for run in plan.runs:
+        assert isinstance(run.config, CompositionConfig)
+        train.run(run.config)
+    rows = collect(plan)
+    assert show_outcome(plan, rows) == 0
+    assert "4 of 4 runs" in (tmp_path / "index.html").read_text()
+    assert {"iteration_peakiness_by_d_model.svg", "accuracy_by_length.pdf", "results_2.csv"} <= {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
+    assert "d_model 8" in (tmp_path / "figures" / "results_2.csv").read_text()
+    assert "| it counts" in (tmp_path / "verdict.md").read_text()
+    losses = [row["ideal_maps_loss"] for row in rows]
+    assert all(-1 <= loss <= 1 for loss in losses)
+
+
+@pytest.mark.slow
 def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     assert train_small(folder) == 0
@@ -64,7 +108,7 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert attention.main([str(folder), "length=2"]) == 0
     assert "<image" not in (folder / "attention.html").read_text(), "the page's policy would not show it"
     names = {path.name for path in (folder / "attention").iterdir()}
-    assert {"attention_mean.svg", "attention_example.pdf", "attention_film.png"} <= names
+    assert {"attention_mean.svg", "attention_example.pdf", "attention_step_00000004.png"} <= names
 
 
 def test_a_run_goes_on_across_an_intervention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +161,7 @@ def test_transfer_trains_pairs_and_says_what_they_say(
     assert "2 pairs; p = " in capsys.readouterr().out
     result = json.loads((tmp_path / "transfer.json").read_text())
     assert [pair["seed"] for pair in result["pairs"]] == [0, 1]
-    assert (tmp_path / "learning_curves.svg").exists()
+    assert (tmp_path / "figures" / "learning_curves.svg").exists()
     assert (tmp_path / "seed_1" / "transfer" / "result.json").exists()
     assert transfer.main(arguments) == 0, "what is there is used as it is"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from apps.composition.causal import causal_effects
+from apps.composition.causal import causal_effects, causal_summary
 from apps.composition.circuit import build_handmade
 from apps.composition.data import build_dataset
 from apps.composition.data_config import DataConfig
@@ -17,10 +17,20 @@ from apps.composition.heads import (
     score_heads,
     uniform_maps,
 )
-from apps.composition.measures import Group, accuracy, build_groups, grammar, measure, summarise
+from apps.composition.measures import (
+    Group,
+    accuracy,
+    build_groups,
+    find_best_circuit,
+    grammar,
+    measure,
+    predict,
+    summarise,
+)
 from apps.composition.probes import probe_circuit
 from apps.composition.settings import MeasuresConfig
 from apps.composition.tasks import Parity
+from nanollama.probe import edited_maps
 
 PARITY = Parity(implementation="parity", problem_token=40)
 CONFIG = DataConfig(tasks=(PARITY,), max_length=6, n_train=16, n_test=16)
@@ -31,6 +41,24 @@ def causal_maps(length: int, n_heads: int = 2) -> torch.Tensor:
     scores = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     hidden = torch.ones(shape[-2:], dtype=torch.bool).triu(1)
     return scores.masked_fill(hidden, -torch.inf).softmax(-1)
+
+
+def test_causal_summary_of_the_head_built_by_hand() -> None:
+    """Ideal maps are its own; with uniform ones it is right where chance has it, and no more often."""
+    model = build_handmade(PARITY, CONFIG.tokens, 6)
+    groups = build_groups(CONFIG, build_dataset(CONFIG), MeasuresConfig(splits=("test",)))
+    summary = summarise(list(measure(model, CONFIG, groups)), CONFIG)
+    circuit = find_best_circuit(summary)
+    assert circuit is not None
+    found = causal_summary(model, CONFIG, groups, circuit)
+    assert found["ideal_maps_loss"] == 0.0
+    chance = sum(0.5**group.length for group in groups) / len(groups)
+    right = []
+    for group in groups:
+        edits = {layer: uniform_maps for layer in (0, 1)}
+        with edited_maps(model, edits):
+            right.append(accuracy(predict(model, group), group))
+    assert found["uniform_maps_over_chance"] == pytest.approx(sum(right) / len(right) - chance)
 
 
 def test_patterns_by_hand() -> None:

@@ -1,0 +1,33 @@
+"""The evaluator of training runs: what is measured of a model while it learns, as rows of ``evals.jsonl``."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from apps.composition.causal import causal_summary
+from apps.composition.data import Dataset
+from apps.composition.data_config import DataConfig
+from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
+from apps.composition.settings import MeasuresConfig
+from nanollama.model.transformer import Transformer
+
+
+class Examiner:
+    """Measures a model while it is trained; see `nanollama.training.Evaluator`."""
+
+    def __init__(self, config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> None:
+        self.config = config
+        self.measures = measures
+        self.groups = build_groups(config, dataset, measures)
+
+    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+        """See `nanollama.training.Evaluator`."""
+        assert isinstance(model, Transformer)
+        rows = list(measure(model, self.config, self.groups, self.measures.heads))
+        summary = summarise(rows, self.config)
+        circuit = find_best_circuit(summary)
+        if self.measures.causal and circuit is not None:
+            split = self.measures.splits[0]
+            tested = [group for group in self.groups if group.split == split and group.is_iteration]
+            summary |= causal_summary(model, self.config, tested, circuit)
+        return summary
