@@ -61,20 +61,34 @@ def causal_effects(model: Transformer, groups: Sequence[Group], circuit: Circuit
 def causal_summary(
     model: Transformer, config: DataConfig, groups: Sequence[Group], circuit: Circuit
 ) -> dict[str, float]:
-    """What is lost with ideal maps in both heads, and what is left above chance with uniform ones.
+    """What is lost with ideal maps, and what is left above chance with uniform ones, on the longer sequences.
 
-    Chance is to guess each output among the values of the task, and to end the sequence in its place.
+    Chance is to guess each output among the values of the task, and to end the sequence in its place. A
+    sequence of one input is no test: uniform maps still show its input.
+
+    Args:
+        model: in evaluation mode.
+        config: of the data.
+        groups: sequences; those in the upper half of the lengths are used.
+        circuit: the heads whose maps are replaced.
+
+    Returns:
+        ``ideal_maps_loss`` and ``uniform_maps_over_chance`` with both heads replaced;
+        ``ideal_iteration_map_loss`` with the head of the later layer replaced alone.
     """
+    groups = [group for group in groups if 2 * group.length > config.min_length + config.max_length]
     heads: list[tuple[Pattern, tuple[int, int]]] = [("eoi", circuit.eoi), ("iteration", circuit.iteration)]
     changes: dict[str, Change] = {
         "own": lambda group: nullcontext(),
         "ideal": _with_ideal_maps(model, heads),
+        "ideal iteration": _with_ideal_maps(model, heads[1:]),
         "uniform": _with_uniform_maps(model, [head for _, head in heads]),
     }
     found = {name: _accuracy_under(change, model, groups) for name, change in changes.items()}
     chances = [1.0 / config.tasks[group.task].n_values ** (group.answers.shape[1] - 1) for group in groups]
     return {
         "ideal_maps_loss": found["own"] - found["ideal"],
+        "ideal_iteration_map_loss": found["own"] - found["ideal iteration"],
         "uniform_maps_over_chance": found["uniform"] - sum(chances) / len(chances),
     }
 

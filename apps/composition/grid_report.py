@@ -30,6 +30,7 @@ MEASURES = (
     "iteration_peakiness",
     "iteration_entropy_bits",
     "ideal_maps_loss",
+    "ideal_iteration_map_loss",
     "uniform_maps_over_chance",
 )
 """What is told of each setting, where it was measured."""

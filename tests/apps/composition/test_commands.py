@@ -67,7 +67,13 @@ def test_every_config_is_valid(path: Path, scale: str) -> None:
 
 @pytest.mark.slow
 def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = ["grid.product={model.d_model: [8, 16]}", "grid.seeds=2", "measures.causal=true"]
+    keys = [
+        "grid.zip=[]",
+        "grid.product={model.d_model: [8, 16]}",
+        "model.position_dim=null",
+        "grid.seeds=2",
+        "measures.causal=true",
+    ]
     keys += ["training.eval_every=null", "data.max_length=2"]
     expect = "expect=[{claim: it counts, measure: uniform_maps_over_chance, at_most: 1}]"
     plan = read_grid([str(CONFIGS / "width.yaml"), f"run_dir={tmp_path}", *SMALL, *keys, expect])
