@@ -24,6 +24,7 @@ from nanollama.launcher.outcome import show_outcome
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.results import collect
 from nanollama.monitor import preemption
+from nanollama.report import command as report_command
 from tests.toy_training import rows, same_end
 
 CONFIGS = Path(__file__).parents[3] / "apps" / "composition" / "config"
@@ -66,7 +67,8 @@ def test_every_config_is_valid(path: Path, scale: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = [
         "grid.zip=[]",
         "grid.product={model.d_model: [8, 16]}",
@@ -83,7 +85,7 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, capsys: pytest.Ca
     rows = collect(plan)
     assert show_outcome(plan, rows) == 0
     assert "4 of 4 runs" in (tmp_path / "index.html").read_text()
-    assert {"iteration_peakiness_by_d_model.svg", "accuracy_by_length.pdf", "results_2.csv"} <= {
+    assert {"iteration_peakiness_by_d_model.svg", "accuracy_by_length.svg", "results_2.csv"} <= {
         path.name for path in (tmp_path / "figures").iterdir()
     }
     assert "d_model 8" in (tmp_path / "figures" / "results_2.csv").read_text()
@@ -157,6 +159,7 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         "seeds=[0, 1]",
         "threshold=0.001",
         "model.d_model=16",
+        "model.position_dim=null",
         f"source={{data: {{tasks: [{{implementation: polynomial, problem_token: 33}}], {sizes}}}, "
         f"training: {{{learning}}}}}",
         f"target={{data: {{tasks: [{{implementation: parity, problem_token: 32}}], {sizes}}}, "
