@@ -69,20 +69,16 @@ class Learner:
         self._trained = self.model if self._shards is None else self._shards.model
         self.optimizer = build_optimizer(config, self._trained)
         self.scaler = gradient_scaler(precision, world.device)
-        self._loss_fn = loss_fn
+        self._loss_fn = compiled(loss_fn, world.device) if compile_model else loss_fn
         self._clip_grad_norm = config.clip_grad_norm
         self._world = world
         self._precision = precision
         self._n_accumulation = n_accumulation
-        self._compile_model = compile_model
-        if compile_model:
-            check_compiler(world.device)
         self.wrap()
 
     def wrap(self) -> None:
-        """Compile and replicate the model, again where a change decided which parameters learn."""
-        model = compiled(self._trained) if self._compile_model else self._trained
-        self._replica = model if self._shards is not None else self._world.wrap(model)
+        """Replicate the model, again where a change decided which parameters learn."""
+        self._replica = self._trained if self._shards is not None else self._world.wrap(self._trained)
 
     def backward(self, batch: Batch) -> StepSums:
         """Gradients of the loss per token of the global batch, of which ``batch`` is this process's share."""
@@ -149,11 +145,16 @@ class Learner:
         return self._replica.no_sync()
 
 
-def compiled(model: nn.Module) -> nn.Module:
-    """The compiled model, sharing the weights of the plain one."""
-    result = torch.compile(model)
-    assert isinstance(result, nn.Module)
-    return result
+def compiled(loss_fn: LossFn, device: torch.device) -> LossFn:
+    """Model and loss in one graph, for batches of any length.
+
+    The loss belongs into the graph: alone it reads and writes the logits several times.
+
+    Raises:
+        UserError: there is no compiler.
+    """
+    check_compiler(device)
+    return torch.compile(loss_fn, dynamic=True)
 
 
 def check_compiler(device: torch.device) -> None:
