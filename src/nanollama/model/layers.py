@@ -21,6 +21,15 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """What mixes values by queries and keys; see `nanollama.model.attention.attend`."""
 
 
+Positions = slice | Tensor
+"""Of the tokens in their documents: a stretch that all rows share, or (T,) or (B, T) int64."""
+
+
+def at_positions(table: Tensor, positions: Positions) -> Tensor:
+    """Rows of a table (P, D) at positions: (T, D) or (B, T, D). A stretch is a view: nothing is looked up."""
+    return table[positions] if isinstance(positions, slice) else F.embedding(positions, table)
+
+
 class Rotary(nn.Module):
     """Rotary positions (arXiv 2104.09864): pair i of a head turns by position * theta ** (-2 i / K).
 
@@ -47,10 +56,10 @@ class Rotary(nn.Module):
         cos, sin = angles.cos().float(), angles.sin().float()
         return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Tables at positions (T,) or (B, T), shaped to turn (B, H, T, K)."""
-        cos, sin = self.cos[positions], self.sin[positions]
-        return (cos, sin) if positions.dim() == 1 else (cos[:, None], sin[:, None])
+    def forward(self, positions: Positions) -> tuple[Tensor, Tensor]:
+        """Tables at positions, shaped to turn (B, H, T, K)."""
+        cos, sin = at_positions(self.cos, positions), at_positions(self.sin, positions)
+        return (cos, sin) if cos.dim() == 2 else (cos[:, None], sin[:, None])
 
 
 def rotate(heads: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:

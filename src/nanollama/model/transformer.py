@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nanollama.model.attention import visibility
 from nanollama.model.cache import KVCache
-from nanollama.model.layers import NORMS, Block, Context, Rotary, rotate
+from nanollama.model.layers import NORMS, Block, Context, Positions, Rotary, at_positions, rotate
 from nanollama.model.transformer_config import TransformerConfig
 
 __all__ = ["Rotary", "Transformer", "TransformerConfig", "rotate"]
@@ -60,13 +60,14 @@ class Transformer(nn.Module):
         positions = self._positions(input_ids, documents, cache)
         x = self.embedding(input_ids)
         if self.config.positions == "learned":
-            x = x + F.pad(self.position_embedding(positions), (0, x.shape[-1] - self.config.position_width))
+            embedded = at_positions(self.position_embedding.weight, positions)
+            x = x + F.pad(embedded, (0, x.shape[-1] - self.config.position_width))
         x = self.dropout(x)
 
         tables = None if self.rotary is None else self.rotary(positions)
         seen = None
         if cache is not None:
-            seen = visibility(positions, cache.longest + n_tokens)
+            seen = visibility(cache.positions(n_tokens), cache.longest + n_tokens)
         elif documents is not None:
             everywhere = torch.arange(n_tokens, device=input_ids.device).expand_as(input_ids)
             seen = visibility(everywhere, n_tokens, documents, documents)
@@ -76,14 +77,14 @@ class Transformer(nn.Module):
         x = self.blocks[-1](x, context, query_positions)
         return self.head(self.norm(x)).float()
 
-    def _positions(self, input_ids: Tensor, documents: Tensor | None, cache: KVCache | None) -> Tensor:
-        """Position of each token in its document: (T,), or (B, T) where rows differ."""
+    def _positions(self, input_ids: Tensor, documents: Tensor | None, cache: KVCache | None) -> Positions:
+        """Position of each token in its document."""
         n_tokens = input_ids.shape[1]
         if cache is not None:
             return cache.positions(n_tokens)
-        index = torch.arange(n_tokens, device=input_ids.device)
         if documents is None:
-            return index
+            return slice(n_tokens)
+        index = torch.arange(n_tokens, device=input_ids.device)
         opens = torch.ones_like(documents, dtype=torch.bool)
         opens[:, 1:] = documents[:, 1:] != documents[:, :-1]
         return index - torch.where(opens, index, 0).cummax(dim=1).values
