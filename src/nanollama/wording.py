@@ -31,6 +31,11 @@ def shorten(text: str, n_characters: int = 100) -> str:
     return text if len(text) <= n_characters else text[: n_characters - 3] + "..."
 
 
+def count(n: int, noun: str) -> str:
+    """How many of something: ``1 run``, ``7,800 runs``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known name, or nothing."""
     nearest = nearest_name(name, known)

@@ -13,11 +13,18 @@ from nanollama.config import Config
 from nanollama.launcher import slurm_queue
 from nanollama.launcher.attempts import Launch, write_launch
 from nanollama.launcher.grid import GridRun
+from nanollama.launcher.screen import state_lines
 from nanollama.launcher.slurm_queue import Queue
-from nanollama.launcher.states import inspect
+from nanollama.launcher.states import State, inspect
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
 GONE = {**HERE, "pid": 2**22 + 1}  # larger than any process number of Linux
+
+
+class Trains(Config):
+    """Like the config of a run of training."""
+
+    training: int = 0
 
 
 @pytest.mark.parametrize(
@@ -40,9 +47,21 @@ GONE = {**HERE, "pid": 2**22 + 1}  # larger than any process number of Linux
 )
 def test_the_kind_of_a_run(tmp_path: Path, launch: Launch, queue: Queue | None, kind: str) -> None:
     write_launch(tmp_path, launch)
-    state = inspect(GridRun("r", tmp_path, Config(), {}), queue)
+    state = inspect(GridRun("r", tmp_path, Trains(), {}), queue)
     assert state.kind == kind
     assert bool(state.reason) == (kind == "failed")
+
+
+def test_what_is_no_training_has_finished_when_it_ended_well(tmp_path: Path) -> None:
+    write_launch(tmp_path, Launch(job="7", exit_code=0))
+    assert inspect(GridRun("r", tmp_path, Config(), {}), {}).kind == "finished"
+
+
+def test_long_lists_are_cut() -> None:
+    states = {f"r{n}": State("waiting", {}) for n in range(4)} | {"f": State("failed", {}, "no")}
+    assert list(state_lines(states, 2)) == [
+        *("waiting   r0", "waiting   r1", "failed    f: no", "waiting   ... and 2 runs more")
+    ]
 
 
 def test_what_has_finished_is_finished_whatever_slurm_says(tmp_path: Path) -> None:

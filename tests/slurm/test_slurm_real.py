@@ -235,7 +235,7 @@ def test_what_slurm_refuses_is_told_and_leaves_nothing(cluster: Checkout, key: s
 
 
 def test_a_job_at_its_time_limit_is_queued_again(cluster: Checkout, jobs: dict[str, str], calm: Path) -> None:
-    assert "each is finished or queued" in cluster.run(LAUNCH, "limited.yaml").stdout
+    assert "1 run in runs/limited, each finished or queued" in cluster.run(LAUNCH, "limited.yaml").stdout
     wait_for_end(cluster, jobs["limited"])
     run = cluster.folder / "runs/limited"
     assert cluster.result("limited")["status"] == "finished"

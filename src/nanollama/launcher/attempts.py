@@ -85,11 +85,6 @@ def begin_attempt(folder: Path, pid: int, job: str = "") -> Launch:
     return launch
 
 
-def is_finished(folder: Path) -> bool:
-    """Does a run folder hold the result of a run that came to its end?"""
-    return read_json(folder / RESULT).get("status") == "finished"
-
-
 def was_preempted(folder: Path) -> bool:
     """Does a run folder hold the result of a run that was asked to stop?"""
     return read_json(folder / RESULT).get("status") == "preempted"

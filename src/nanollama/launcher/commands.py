@@ -9,6 +9,10 @@ from nanollama.launcher.attempts import OUTPUT
 from nanollama.launcher.local import RESULTS, inspect_all, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
+from nanollama.wording import count
+
+MAX_LINES = 50
+"""Of runs in one state; a grid may have thousands that wait."""
 
 
 def status(argv: Sequence[str]) -> int:
@@ -16,7 +20,7 @@ def status(argv: Sequence[str]) -> int:
     plan = read_grid(argv)
     states = inspect_all(plan)
     print(f"{plan.folder}: {summarise(states)}")
-    for line in state_lines(states):
+    for line in state_lines(states, MAX_LINES):
         print(line)
     return EXIT_OK
 
@@ -53,5 +57,5 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
     for line in summary_lines(plan, rows):
         print(line)
-    print(f"{len(rows)} rows of {len(plan.runs)} runs in {path}")
+    print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")
     return show_outcome(plan, rows)

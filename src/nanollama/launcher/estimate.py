@@ -13,7 +13,7 @@ from nanollama.launcher.grid import GridRun
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
 from nanollama.monitor.profiler import CountsFlops
-from nanollama.wording import show
+from nanollama.wording import count, show
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     flops = f", at most {_flops(total)}" if total else ""
     time = f", about {_time(total * rate)} one after another" if rate else ""
-    yield f"{len(rows)} runs in {plan.folder}{flops}{time}"
+    yield f"{count(len(rows), 'run')} in {plan.folder}{flops}{time}"
 
 
 class _Costs:

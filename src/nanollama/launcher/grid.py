@@ -87,6 +87,11 @@ class GridRun:
     config: Config
     values: Mapping[str, Any]
 
+    @property
+    def trains(self) -> bool:
+        """Is it a run of training, which leaves a result and can go on where it stopped?"""
+        return "training" in type(self.config).model_fields
+
     @cached_property
     def id(self) -> str:
         """The hash of the resolved config; ``result.json`` names it."""

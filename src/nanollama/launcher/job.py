@@ -25,7 +25,6 @@ from nanollama.launcher.attempts import (
     Launch,
     begin_attempt,
     failure_reason,
-    is_finished,
     saved_step,
     was_preempted,
     write_launch,
@@ -186,7 +185,7 @@ def conclude(folder: Path, launch: Launch, job: str, code: int, *, asked: bool, 
     Returns:
         the exit code of the job.
     """
-    if code == EXIT_OK and is_finished(folder):
+    if code == EXIT_OK and not was_preempted(folder):
         write_launch(folder, replace(launch, exit_code=EXIT_OK))
         return EXIT_OK
     if not (asked or code == EXIT_PREEMPTED or was_preempted(folder)):

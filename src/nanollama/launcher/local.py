@@ -127,7 +127,7 @@ def _conclude(plan: Plan, states: Mapping[str, State]) -> int:
     """Say what became of the grid; see `run_missing`."""
     kinds = {state.kind for state in states.values()}
     print(f"{plan.folder}: {summarise(states)}")
-    for line in state_lines({n: s for n, s in states.items() if s.kind == "failed"}):
+    for line in state_lines({n: s for n, s in states.items() if s.kind == "failed"}, len(states)):
         print(line)
     if kinds == {"finished"}:
         return _show_outcome(plan)

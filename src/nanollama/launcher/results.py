@@ -22,6 +22,9 @@ from nanollama.wording import show
 
 Row = dict[str, Any]
 
+FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
+"""What a row tells of the result, beside its measures."""
+
 # Two-sided 95 % quantiles of Student's t, for 1, 2, ... degrees of freedom; beyond, the normal's is close.
 T_QUANTILES = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
@@ -59,7 +62,7 @@ def _row(run: GridRun) -> Row:
         return {}
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
     metrics = {name: value for name, value in result.get("metrics", {}).items() if name not in values}
-    facts = {key: result.get(key) for key in ("status", "step", "seconds", "n_params", "config_hash")}
+    facts = {key: result.get(key) for key in FACTS}
     return {"run": run.name, **values, **facts, "commit": _commit(run), **metrics}
 
 

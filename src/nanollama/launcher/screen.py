@@ -17,6 +17,7 @@ from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import Launch, last_row
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.states import KINDS, State
+from nanollama.wording import count
 
 N_FAILED_SHOWN = 10
 SECONDS_BETWEEN_FRAMES = 0.5
@@ -111,14 +112,19 @@ def steps_of(run: GridRun) -> int | None:
 def summarise(states: Mapping[str, State]) -> str:
     """How many runs are in which state, in one line."""
     counts = Counter(state.kind for state in states.values())
-    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) + f", of {len(states)}"
+    return ", ".join(f"{counts[kind]:,} {kind}" for kind in KINDS if counts[kind]) + f", of {len(states):,}"
 
 
-def state_lines(states: Mapping[str, State]) -> Iterator[str]:
-    """One line for every run that is not finished, failures with their reason."""
+def state_lines(states: Mapping[str, State], most: int) -> Iterator[str]:
+    """One line for every run that is not finished, failures with their reason; at most so many of a kind."""
+    counts: Counter[str] = Counter()
     for name, state in states.items():
-        if state.kind != "finished":
+        counts[state.kind] += 1
+        if state.kind != "finished" and counts[state.kind] <= most:
             yield f"{state.kind:8}  {name}{f': {state.reason}' if state.reason else ''}"
+    for kind in KINDS:
+        if kind != "finished" and counts[kind] > most:
+            yield f"{kind:8}  ... and {count(counts[kind] - most, 'run')} more"
 
 
 def _left(row: Mapping[str, object], n_steps: int | None) -> str:

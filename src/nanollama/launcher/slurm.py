@@ -38,7 +38,7 @@ from nanollama.launcher.slurm_script import (
 )
 from nanollama.launcher.snapshot import take_snapshot
 from nanollama.launcher.states import check_folder, forget, write_config
-from nanollama.wording import suggest
+from nanollama.wording import count, suggest
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
@@ -85,10 +85,14 @@ def submit(plan: Plan) -> str:
     active = [run.name for run in plan.runs if states[run.name].kind in ("running", "queued")]
     if active and plan.overwrite:
         raise UserError(f"The run {active[0]} is {states[active[0]].kind}: cancel it before overwrite=true.")
-    done = ("running", "queued") if plan.overwrite else ("finished", "running", "queued")
-    missing = [run for run in plan.runs if states[run.name].kind not in done]
+    missing = [
+        run
+        for run in plan.runs
+        if states[run.name].kind not in ("finished", "running", "queued")
+        or (states[run.name].kind == "finished" and (plan.overwrite or not run.trains))
+    ]
     if not missing:
-        return f"Nothing to submit: of {len(plan.runs)} runs in {plan.folder}, each is finished or queued."
+        return f"Nothing to submit: {count(len(plan.runs), 'run')} in {plan.folder}, each finished or queued."
     arrays = share_out(plan, len(missing))
     evaluation = evaluation_config(plan)
     prepare(plan)
@@ -209,7 +213,7 @@ def note_jobs(runs: Sequence[GridRun], numbers: Sequence[str]) -> None:
 
 
 def _describe(plan: Plan, n_runs: int, jobs: Sequence[str]) -> str:
-    runs = f"{n_runs} run{'s' if n_runs > 1 else ''}"
+    runs = count(n_runs, "run")
     if len(jobs) > 1:
         return f"{runs} in {len(jobs)} arrays as jobs {', '.join(jobs)}"
     return f"{runs if plan.seed_key is None else f'an array of {runs}'} as job {jobs[0]}"

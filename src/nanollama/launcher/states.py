@@ -71,6 +71,8 @@ def inspect(run: GridRun, queue: Queue | None = None) -> State:
         return State("waiting", result)  # its process was killed, and who started it as well
     if launch.exit_code == EXIT_PREEMPTED:
         return State("stopped", result)
+    if launch.exit_code == EXIT_OK and not run.trains:
+        return State("finished", result)
     if launch.exit_code == EXIT_OK:
         return State("failed", result, f"it ended well but wrote no finished {RESULT}")
     return State("failed", result, launch.reason or describe_exit(launch.exit_code))
