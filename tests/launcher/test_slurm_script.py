@@ -176,6 +176,21 @@ def test_each_complete_checkpoint_is_examined_once(tmp_path: Path, monkeypatch: 
     assert json.loads((tmp_path / "run/examinations.json").read_text()) == {"step_00000004": "77"}
 
 
+def test_training_goes_on_when_an_examination_cannot_be_submitted(
+    tmp_path: Path, fake_slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "checkpoints/step_00000004"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").touch()
+    (tmp_path / "evaluate.sh").touch()
+    Examinations(tmp_path, tmp_path).submit_new()
+    assert f"{checkpoint} is not examined: sbatch: error: Invalid account" in capsys.readouterr().out
+    (tmp_path / "examinations.json").unlink()
+    monkeypatch.setenv("PATH", "/nowhere")
+    Examinations(tmp_path, tmp_path).submit_new()
+    assert "is not examined: [Errno 2] No such file" in capsys.readouterr().out
+
+
 def test_a_machine_without_slurm_is_told_what_to_use(at_root: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"no Slurm on this machine.*python -m apps.memory.local_grid CONFIG"):
@@ -198,6 +213,12 @@ def test_a_wrong_script_is_refused(at_root: None, script: str, message: str) -> 
 def test_the_script_may_be_named(at_root: None) -> None:
     plan = read_plan(["script=apps.memory.train", f"config={DEBUG}"])
     assert (plan.module, plan.name, len(plan.runs)) == ("apps.memory.train", "debug", 1)
+    evaluation = read_plan(["script=apps.memory.eval", "config=apps/memory/config/eval.yaml", "name=exam"])
+    assert (evaluation.name, evaluation.folder, evaluation.runs[0].trains) == (
+        "exam",
+        Path("runs/exam"),
+        False,
+    )
 
 
 def test_a_snapshot_holds_tracked_files_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,26 +42,29 @@ class Examinations:
         for path in sorted((self._run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")):
             name = path.parent.name
             if STEP_NAME.fullmatch(name) and name not in self._jobs:
-                self._jobs[name] = self._submit(path.parent)
-                temporary = self._run / f".{EXAMINATIONS}.tmp"
-                temporary.write_text(json.dumps(self._jobs, indent=2) + "\n", encoding="utf-8")
-                os.replace(temporary, self._run / EXAMINATIONS)
+                self._jobs[name] = ""
+                try:
+                    self._jobs[name] = self._submit(path.parent)
+                    self._note()
+                except (OSError, subprocess.SubprocessError) as error:  # training goes on
+                    print(f"{path.parent} is not examined: {error}", flush=True)
+
+    def _note(self) -> None:
+        temporary = self._run / f".{EXAMINATIONS}.tmp"
+        temporary.write_text(json.dumps(self._jobs, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, self._run / EXAMINATIONS)
 
     def _submit(self, checkpoint: Path) -> str:
-        """The number of the job; nothing if Slurm refuses it, which is said, and training goes on."""
+        """The number of the job; nothing if Slurm refuses it, which is said."""
         environment = {
             name: value
             for name, value in os.environ.items()
             if name == "SLURM_CONF" or not name.startswith("SLURM_")
         }
         command = ["sbatch", "--parsable", str(self._script), str(checkpoint)]
-        try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"{checkpoint} is not examined: {error}", flush=True)
-            return ""
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
         if done.returncode:
             print(f"{checkpoint} is not examined: {done.stderr.strip()}", flush=True)
         return done.stdout.strip()

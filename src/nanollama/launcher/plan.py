@@ -18,7 +18,7 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.launcher import grid
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
-from nanollama.launcher.verdict import EXPECT, Expectation, check_expectations
+from nanollama.launcher.verdict import Expectation, check_expectations
 from nanollama.wording import show, suggest
 
 RUNS = Path("runs")
@@ -97,7 +97,7 @@ def read_plan(argv: Sequence[str]) -> Plan:
     study = studies.study_of(arguments)
     module = scripts[-1] if scripts else f"{studies.APPS}.{study}.{TRAIN}"
     config_class = _config_class(module, study)
-    section, base = _split(source)
+    section, base = _split(source, config_class)
     keys = build_config(LaunchKeys, _only(source, *LaunchKeys.model_fields))
     name = keys.name or module.removeprefix(f"{studies.APPS}.")
     folder = keys.run_dir or RUNS / name
@@ -153,13 +153,14 @@ def _config_class(module: str, study: str) -> type[Config]:
     return classes[verb]
 
 
-def _split(source: Node) -> tuple[Node | None, Node]:
-    """The section ``grid``, and the config without what is about launching."""
+def _split(source: Node, config_class: type[Config]) -> tuple[Node | None, Node]:
+    """The section ``grid``, and the config without what is about launching and no key of its class."""
     for name in (grid.SECTION, LOCAL, SLURM):
         node = source.value.get(name)
         if node is not None and not isinstance(node.value, dict):
             raise ConfigError(f"{node.place.of(name)}: expected a section, got {show(node.plain())}.")
-    rest = [name for name in source.value if name not in (grid.SECTION, LOCAL, SLURM, EXPECT)]
+    about_launching = {grid.SECTION, *LaunchKeys.model_fields} - config_class.model_fields.keys()
+    rest = [name for name in source.value if name not in about_launching]
     return source.value.get(grid.SECTION), _only(source, *rest)
 
 
