@@ -16,7 +16,9 @@ from rich.text import Text
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, people
 from apps.memory.dataset.templates import default_templates
 from apps.memory.recall import open_tool
+from apps.memory.settings import SourceKind
 from apps.memory.sources import build_tokenizer
+from apps.memory.sums import sum_dialogs
 from apps.memory.trained import Trained, load_trained
 from nanollama.agent import Tool
 from nanollama.entrypoint import guard
@@ -27,6 +29,7 @@ from nanollama.tokenizer import Message
 
 USAGE = "usage: python -m apps.memory.chat RUN [key=value ...], RUN being the folder of a run or a checkpoint"
 FAREWELLS = frozenset({"quit", "exit"})
+TOOLS: dict[str, SourceKind] = {"a database": "qatool", "a calculator": "sumstool"}
 STYLES = {"question": "bold", "request": "yellow", "database": "cyan", "answer": "green", "note": "red"}
 NOTES = {
     "limit": "cut off: the model did not come to an end",
@@ -66,11 +69,14 @@ def chat(arguments: Sequence[str]) -> None:
 
 def greet(console: Console, trained: Trained) -> None:
     """Say who is there, and what could be asked."""
-    config = trained.config
-    how = "asks a database" if config.data.uses_tool else "answers by heart"
+    data = trained.config.data
+    asked = [tool for tool, kind in TOOLS.items() if data.has(kind)]
+    how = f"asks {' and '.join(asked)}" if asked else "answers by heart"
+    learned = [f"{data.n_people:,} people"] if data.tells_of_people else []
+    learned += [f"{data.sums.n_sums:,} sums"] if data.has("sums", "sumstool") else []
     console.print(
         f"{trained.folder}, step {trained.step}: {trained.model.n_params():,} parameters, {how}, "
-        f"learned from {config.data.n_people:,} people.",
+        f"learned from {' and '.join(learned)}.",
         soft_wrap=True,
         markup=False,
     )
@@ -80,13 +86,18 @@ def greet(console: Console, trained: Trained) -> None:
 
 
 def example_questions(trained: Trained) -> list[tuple[str, str]]:
-    """A question about somebody of each set of people, and who it is."""
-    n_learned = trained.config.data.n_people
+    """A question about somebody of each set of people, or a sum, and who or what it is."""
+    data = trained.config.data
+    sums = [("operands never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)]
+    if not data.tells_of_people:
+        return sums
+    n_learned = data.n_people
     chosen = [("learned about", people(0, 1)), ("new names", people(0, 1, "new"))]
     if n_learned < N_PEOPLE:
         chosen.insert(1, ("never seen", people(n_learned, n_learned + 1)))
     texts = questions_about("{}", trained)
-    return [(label, texts[number].format(person.name)) for number, (label, (person,)) in enumerate(chosen)]
+    asked = [(label, texts[number].format(person.name)) for number, (label, (person,)) in enumerate(chosen)]
+    return asked + (sums if data.has("sums", "sumstool") else [])
 
 
 def questions_of(line: str, trained: Trained) -> list[str]:

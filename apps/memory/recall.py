@@ -162,10 +162,10 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
         with ``name`` for the set: ``recall_name``, the share of right answers, ``recall_name_low`` and
         ``recall_name_high``, its 95 % Wilson interval; ``recall_name_attribute``, the share by attribute, of
         people; ``tool_use_name``, the share of dialogs that asked a tool; ``valid_calls_name``, the share of
-        requests that were well formed and found a value; ``recall_name_asked`` and ``recall_name_by_heart``,
-        the shares of right answers among dialogs that asked a tool and among the others; ``loss_name_nats``,
-        the mean cross entropy of the tokens the assistant should write; ``n_prompts_name``. Shares of nothing
-        are NaN.
+        requests that were well formed and found a value (NaN without any); where some asked a tool and
+        some did not, ``recall_name_asked`` and ``recall_name_by_heart``, the shares of right answers among
+        them; ``loss_name_nats``, the mean cross entropy of the tokens the assistant should write;
+        ``n_prompts_name``.
     """
     _, _, recall, low, high = score(answers)
     measures = {f"recall_{name}": recall, f"recall_{name}_low": low, f"recall_{name}_high": high}
@@ -175,9 +175,10 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
         calls = [reply.ok for answer in answers for reply in answer.replies]
         measures[f"tool_use_{name}"] = _share([bool(answer.replies) for answer in answers])
         measures[f"valid_calls_{name}"] = _share(calls)
-        for way, asked in (("asked", True), ("by_heart", False)):
-            rights = [answer.is_right for answer in answers if bool(answer.replies) == asked]
-            measures[f"recall_{name}_{way}"] = _share(rights)
+        by_way = {way: [a.is_right for a in answers if bool(a.replies) == way] for way in (True, False)}
+        if all(by_way.values()):
+            measures[f"recall_{name}_asked"] = _share(by_way[True])
+            measures[f"recall_{name}_by_heart"] = _share(by_way[False])
     losses = np.concatenate([answer.loss_nats for answer in answers])
     measures[f"loss_{name}_nats"] = float(losses.mean(dtype=np.float64))
     measures[f"n_prompts_{name}"] = len(answers)

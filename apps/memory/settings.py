@@ -45,7 +45,9 @@ class SumsConfig(Config):
     n_longer_digits: int = Field(
         default=2, ge=1, le=12, description="How many digits more the operands of `sums_longer` have."
     )
-    depth: int = Field(default=1, ge=1, le=8, description="Operators of a sum, each applied to the rest.")
+    depth: int = Field(
+        default=1, ge=1, le=8, description="Most operators of a sum, each applied to the rest."
+    )
     seed: int = Field(default=0, ge=0, description="Of the sums, and of which operands are kept unseen.")
 
     @property

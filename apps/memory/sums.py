@@ -6,11 +6,12 @@
                          CALC 482*19+7
                          ```                  9165    It is 9165.
 
-A sum is a pure function of seed, split and number. In the splits ``trained`` and ``unseen`` operands have
-one digit up to as many as the config says, each number of digits equally often; a hash of the operand says
-which of the two it belongs to, so that no operand of an unseen sum was ever shown (but for those of one
-digit, which belong to both). Operands of ``longer`` have exactly ``n_longer_digits`` more than the most
-digits trained on.
+A sum is a pure function of seed, split and number. In the splits ``trained`` and ``unseen`` sums have one
+operator up to `depth`, and operands one digit up to `n_digits`, each number equally often; a hash of the
+operand says which of the two it belongs to, so that no operand of an unseen sum was ever shown (but for
+those of one digit, which belong to both). Sums of ``longer`` have one operator, and operands of exactly
+`n_longer_digits` more than `n_digits`: where `depth` is 2 or more, such sums are no longer than those
+learned from, but their operands are.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def draw_expressions(config: SumsConfig, split: Split) -> Iterator[str]:
     """Expressions without end; their values have no more digits than a calculator says."""
     rng = np.random.Generator(np.random.Philox(named_seed(config.seed, f"sums/{split}")))
     while True:
-        yield _expression(config, split, config.depth, rng)
+        depth = 1 if split == "longer" else int(rng.integers(1, config.depth + 1))
+        yield _expression(config, split, depth, rng)
 
 
 def is_unseen(operand: int, config: SumsConfig) -> bool:

@@ -119,6 +119,8 @@ def test_summary_of_answers() -> None:
     assert measures["recall_x"] == pytest.approx(1 / 3)
     assert measures["recall_x_birth_date"] == 0.5 and measures["recall_x_occupation"] == 0.0
     assert math.isnan(measures["recall_x_birth_place"])
+    assert measures["recall_x_asked"] == 0.5 and measures["recall_x_by_heart"] == 0.0
+    assert "recall_x_asked" not in summarise(answers[:2], "x", uses_tool=True)
     assert math.isnan(summarise(answers[2:], "x", uses_tool=True)["valid_calls_x"])
     assert measures["tool_use_x"] == pytest.approx(2 / 3)
     assert measures["valid_calls_x"] == pytest.approx(2 / 3)

@@ -52,8 +52,9 @@ def test_answers_are_right_and_expressions_as_deep_as_asked(depth: int) -> None:
         text = expression_of(dialog.messages)
         assert dialog.answer == f"It is {value_of(text)}"
         assert dialog.messages[-1].content == f"{dialog.answer}."
-        assert len(operands(text)) == depth + 1
+        assert 2 <= len(operands(text)) <= depth + 1
         assert dialog.messages[1].content.endswith(f"CALC {text}\n```")
+    assert max(len(operands(expression_of(dialog.messages))) for dialog in dialogs) == depth + 1
     assert {sign for dialog in dialogs for sign in "+-*" if sign in dialog.messages[0].content} == set("+-*")
 
 
@@ -70,6 +71,10 @@ def test_splits_share_no_operand_of_several_digits() -> None:
     assert not long["trained"] & long["unseen"]
     assert all(is_unseen(number, CONFIG) for number in long["unseen"])
     assert max(seen["trained"]) <= 999
+    assert all(
+        len(operands(expression_of(dialog.messages))) == 2
+        for dialog in sum_dialogs(CONFIG, "longer", "sums", 50)
+    )
     assert {len(str(number)) for number in seen["longer"]} == {CONFIG.n_digits + CONFIG.n_longer_digits}
 
 
