@@ -26,13 +26,11 @@ from apps.memory.recall import Answer, RecallEvaluator, score
 from apps.memory.settings import CircuitConfig, MemoryConfig, RecallConfig
 from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
-from nanollama.config import config_hash, dump_config
 from nanollama.entrypoint import run_main
 from nanollama.errors import EXIT_FAILED, EXIT_OK
 from nanollama.model.transformer import Transformer
-from nanollama.monitor.checkpoint import FOLDER, Checkpointer
 from nanollama.monitor.files import write_atomically
-from nanollama.monitor.run_folder import CONFIG
+from nanollama.monitor.run_folder import open_run
 from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
 from nanollama.report.tables import Table, show_interval, show_number
 from nanollama.seeds import named_seed
@@ -44,24 +42,42 @@ N_SHOWN = 4  # dialogs of each number of people that are kept to look at
 def run(config: CircuitConfig) -> int:
     """Build the model, ask it, write what came out; 1 if a question was answered wrongly."""
     model = build_circuit(build_tokenizer(), Words())
-    rows, samples = [], []
-    for n_people in config.n_people:
-        began = time.perf_counter()
-        answers = list(ask_about_strangers(model, n_people, config.n_questions, config.seed))
-        found = score(answers)
-        seconds = round(time.perf_counter() - began, 1)
-        rows.append(
-            {"n_people": n_people, **found._asdict(), "n_params": model.n_params(), "seconds": seconds}
-        )
-        samples += [_sample(n_people, answer) for answer in answers[:N_SHOWN]]
-        samples += [_sample(n_people, answer) for answer in answers if not answer.is_right][:N_SHOWN]
-    table = circuit_table(rows)
-    write_run(config, model, rows, samples)
-    Console(width=None if sys.stdout.isatty() else 100).print(table.to_rich())
-    n_wrong = sum(row["n_prompts"] - row["n_right"] for row in rows)
-    print(f"All right, as expected: {'yes' if n_wrong == 0 else f'no, {n_wrong:,} questions were not'}.")
-    print(f"wrote {write_circuit_page(config.folder, model, table, samples)}")
+    of_run = run_config(config, model)
+    with open_run(of_run, config.folder, device="cpu", overwrite=config.overwrite) as opened:
+        nothing_learned = torch.optim.SGD(model.parameters())
+        opened.checkpoints.save(0, model, nothing_learned, {})
+        rows, samples = [], []
+        for n_people in config.n_people:
+            began = time.perf_counter()
+            answers = list(ask_about_strangers(model, n_people, config.n_questions, config.seed))
+            seconds = round(time.perf_counter() - began, 1)
+            row = {"n_people": n_people, **score(answers)._asdict(), "n_params": model.n_params()}
+            rows.append({**row, "seconds": seconds})
+            wrong = [answer for answer in answers if not answer.is_right]
+            samples += [_sample(n_people, answer) for answer in [*answers[:N_SHOWN], *wrong[:N_SHOWN]]]
+        write_samples(config.folder / DIALOGS, samples)
+        write_atomically(config.folder / RESULT, json.dumps({"rows": rows}, indent=2) + "\n")
+        table = circuit_table(rows)
+        Console(width=None if sys.stdout.isatty() else 100).print(table.to_rich())
+        n_wrong = sum(row["n_prompts"] - row["n_right"] for row in rows)
+        print(f"All right, as expected: {'yes' if n_wrong == 0 else f'no, {n_wrong:,} questions were not'}.")
+        print(f"wrote {write_circuit_page(config.folder, model, table, samples)}")
     return EXIT_OK if n_wrong == 0 else EXIT_FAILED
+
+
+def run_config(config: CircuitConfig, model: Transformer) -> MemoryConfig:
+    """The config of a run that has this model and was never trained."""
+    return MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": config.name,
+            "run_dir": config.folder,
+            "data_root": config.data_root,
+            "data": {"n_people": 1, "sources": [{"kind": "qatool"}]},
+            "model": model.config,
+            "training": {"n_steps": 1},
+        }
+    )
 
 
 def ask_about_strangers(model: Transformer, n_people: int, n_questions: int, seed: int) -> Iterator[Answer]:
@@ -95,29 +111,6 @@ def circuit_table(rows: Sequence[dict[str, Any]]) -> Table:
     ]
     columns = ("people", "right", "recall", "parameters", "seconds")
     return Table("Questions about strangers, in brackets 95 % Wilson intervals.", columns, tuple(cells))
-
-
-def write_run(
-    config: CircuitConfig, model: Transformer, rows: Sequence[dict[str, Any]], samples: Sequence[SampleDialog]
-) -> None:
-    """The folder of a run that was never trained: its only checkpoint is that of step 0."""
-    of_run = MemoryConfig.model_validate(
-        {
-            "study": "memory",
-            "name": config.name,
-            "run_dir": config.folder,
-            "data_root": config.data_root,
-            "data": {"n_people": 1, "sources": [{"kind": "qatool"}]},
-            "model": model.config,
-            "training": {"n_steps": 1},
-        }
-    )
-    config.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(config.folder / CONFIG, dump_config(of_run))
-    nothing_learned = torch.optim.SGD(model.parameters())
-    Checkpointer(config.folder / FOLDER, config_hash(of_run)).save(0, model, nothing_learned, {})
-    write_samples(config.folder / DIALOGS, samples)
-    write_atomically(config.folder / RESULT, json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 def _sample(n_people: int, answer: Answer) -> SampleDialog:

@@ -223,6 +223,7 @@ class CircuitConfig(Config):
     study: Literal["memory"] = Field(description="Which study this config belongs to.")
     name: RunName = Field(default="circuit", description="Name of the run.")
     run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
+    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data_root: ConfigPath = Field(
         default=Path("data"), description="Folder of the database that `nanollama chat` then asks."
     )

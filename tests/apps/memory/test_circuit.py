@@ -134,6 +134,9 @@ def test_the_command_leaves_a_page_and_a_run_to_be_asked(
     assert len({row["n_params"] for row in rows}) == 1
     page = (folder / "circuit.html").read_text()
     assert "Layer 2, head 1: the value." in page and "the full stop" in page
+    assert circuit.main(["apps/memory/config/circuit.yaml", *keys]) == 0  # again, in the same folder
+    assert circuit.main(["apps/memory/config/circuit.yaml", *keys, "name=other"]) == 2
+    assert "belongs to another config" in capsys.readouterr().err
     trained = load_trained(folder)
     assert trained.step == 0 and trained.model.n_params() == rows[0]["n_params"]
 
