@@ -89,22 +89,29 @@ def recall_bars(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Pi
 def recall_table(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Table:
     """One row a setting."""
     varied = [axis for axis in VARIED if len({setting.at(axis) for setting in measured}) > 1]
-    lines = []
-    for setting, found in measured.items():
-        facts = [show_number(setting.parameters), show_number(float(round(setting.exposures)))]
-        recalls = [_show(found.get(f"recall_{name}")) for name in sets]
-        asked = [
-            _show(found.get(key))
-            for key in (f"tool_use_{sets[0]}", f"recall_{sets[0]}_asked", f"recall_{sets[0]}_by_heart")
-        ]
-        seeds = str(max((value.n for value in found.values()), default=0))
-        lines.append(
-            (setting.arm, *(str(setting.at(axis)) for axis in varied), *facts, seeds, *recalls, *asked)
+    measures = {f"recall_{name}": SET_NAMES[name] for name in sets} | {
+        f"tool_use_{sets[0]}": f"asked a tool ({SET_NAMES[sets[0]]})",
+        f"recall_{sets[0]}_asked": "recall, tool asked",
+        f"recall_{sets[0]}_by_heart": "recall, by heart",
+        "bits_per_parameter": "bits a parameter",
+    }
+    shown = [key for key in measures if any(key in found for found in measured.values())]
+    lines = [
+        (
+            setting.arm,
+            *(str(setting.at(axis)) for axis in varied),
+            *([f"{setting.bits:.3f}"] if "alpha" in varied else []),
+            show_number(setting.parameters),
+            show_number(float(f"{setting.exposures:.3g}")),
+            str(max((value.n for value in found.values()), default=0)),
+            *(_show(found.get(key), is_share=key != "bits_per_parameter") for key in shown),
         )
-    columns = ("arm", *varied, "parameters", "exposures", "seeds", *(SET_NAMES[name] for name in sets))
-    ways = (f"asked a tool ({SET_NAMES[sets[0]]})", "recall, tool asked", "recall, by heart")
+        for setting, found in measured.items()
+    ]
+    columns = ("arm", *varied, *(["bits a person"] if "alpha" in varied else []))
+    columns = (*columns, "parameters", "exposures", "seeds", *(measures[key] for key in shown))
     caption = "Recall after the last step, in brackets 95 % intervals of the mean over seeds (Student)."
-    return Table(caption, (*columns, *ways), tuple(lines))
+    return Table(caption, columns, tuple(lines))
 
 
 def needed_blocks(measured: Mapping[Setting, Measures]) -> tuple[Block, ...]:
@@ -208,10 +215,10 @@ def _ends(found: Interval, is_share: bool) -> tuple[float, float]:
     return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
 
 
-def _show(found: Interval | None) -> str:
+def _show(found: Interval | None, is_share: bool) -> str:
     if found is None:
         return ABSENT
-    return show_interval(found.mean, *(_ends(found, is_share=True) if found.n > 1 else (math.nan, math.nan)))
+    return show_interval(found.mean, *(_ends(found, is_share) if found.n > 1 else (math.nan, math.nan)))
 
 
 def _describe(rows: Sequence[Mapping[str, Any]], axis: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from apps.memory.dataset.people import ATTRIBUTES
+from apps.memory.dataset.dependent import database_bits
+from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.results import Interval, interval
@@ -40,6 +41,8 @@ class Setting(NamedTuple):
     parameters: int
     exposures: float
     """Of each fact or sum."""
+    bits: float
+    """What there is to know about a person."""
 
     def at(self, axis: str) -> Any:
         """The value on an axis of `VARIED`."""
@@ -76,6 +79,14 @@ def exposures(config: MemoryConfig) -> float:
     return n_rows * math.fsum(shares)
 
 
+def bits_to_know(config: MemoryConfig) -> float:
+    """The exact entropy of the facts a run learns, in bits a person."""
+    dependence, n_people = config.data.dependence, config.data.n_people
+    if dependence is None:
+        return bits_per_person()
+    return database_bits(dependence.alpha, n_people, dependence.seed) / n_people
+
+
 def by_setting(runs: Mapping[str, GridRun], rows: Sequence[Row]) -> dict[Setting, Measures]:
     """Means and intervals over the seeds of each setting, of finished runs."""
     found: dict[Setting, list[Row]] = {}
@@ -92,6 +103,7 @@ def by_setting(runs: Mapping[str, GridRun], rows: Sequence[Row]) -> dict[Setting
             positions=config.model.positions,
             parameters=row["n_params"],
             exposures=exposures(config),
+            bits=bits_to_know(config),
         )
         found.setdefault(setting, []).append(row)
     return {setting: _intervals(members) for setting, members in sorted(found.items(), key=_order)}
