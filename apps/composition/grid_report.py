@@ -26,8 +26,8 @@ BY_LENGTH = re.compile(r"test/accuracy/length_(\d+)")
 MEASURES = (
     "test_accuracy",
     "test_accuracy_long",
-    "eoi_peakiness",
-    "iteration_peakiness",
+    "eoi_peakiness_long",
+    "iteration_peakiness_long",
     "iteration_entropy_bits",
     "ideal_maps_loss",
     "ideal_iteration_map_loss",
@@ -35,7 +35,7 @@ MEASURES = (
 )
 """What is told of each setting, where it was measured."""
 OVER_TRAINING = MEASURES[1:5]
-SHARES = {"test_accuracy", "test_accuracy_long", "eoi_peakiness", "iteration_peakiness"}
+SHARES = set(MEASURES[:4])
 RANGE = (-0.03, 1.03)
 BANDS = "Means over seeds; bands are their 95 % intervals."
 

@@ -137,7 +137,7 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
             summary[f"{split}_{name}"] = _mean(row.value for row in here)
             if name == "accuracy":
                 summary[f"{split}_accuracy_long"] = _mean(row.value for row in here if row.length > longer)
-    summary |= _best_heads([row for row in rows if row.split == splits[0]])
+    summary |= _best_heads([row for row in rows if row.split == splits[0]], longer)
     return summary | {_name(row, config): row.value for row in rows}
 
 
@@ -149,7 +149,7 @@ def find_best_circuit(summary: Mapping[str, float]) -> Circuit | None:
     return Circuit(summary["circuit_score"], *places)
 
 
-def _best_heads(rows: list[Row]) -> dict[str, float]:
+def _best_heads(rows: list[Row], longer: float) -> dict[str, float]:
     """The best circuit: where its heads sit, and their scores averaged over lengths."""
     sums: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for row in rows:
@@ -173,6 +173,11 @@ def _best_heads(rows: list[Row]) -> dict[str, float]:
         for score in ("mean", "peakiness", "invariance"):
             summary[f"{name}_{score}"] = means[(f"{name}_{score}", *place)]
         summary[f"{name}_entropy_bits"] = means[("entropy_bits", *place)]
+        summary[f"{name}_peakiness_long"] = _mean(
+            row.value
+            for row in rows
+            if (row.measure, row.layer, row.head) == (f"{name}_peakiness", *place) and row.length > longer
+        )
     return summary
 
 

@@ -85,7 +85,7 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pyte
     rows = collect(plan)
     assert show_outcome(plan, rows) == 0
     assert "4 of 4 runs" in (tmp_path / "index.html").read_text()
-    assert {"iteration_peakiness_by_d_model.svg", "accuracy_by_length.svg", "results_2.csv"} <= {
+    assert {"iteration_peakiness_long_by_d_model.svg", "accuracy_by_length.svg", "results_2.csv"} <= {
         path.name for path in (tmp_path / "figures").iterdir()
     }
     assert "d_model 8" in (tmp_path / "figures" / "results_2.csv").read_text()
