@@ -42,6 +42,21 @@ def plot_recall(rows: Sequence[Row], axis: str, y_label: str) -> Figure:
     return figure
 
 
+def plot_training(rows: Sequence[Row]) -> Figure:
+    """Means over seeds of recall of what was never shown, through training, with bands; rows as above."""
+    return plot_curves(
+        rows,
+        "step",
+        "mean",
+        series="series",
+        low="low",
+        high="high",
+        x_label="optimizer steps",
+        y_label="recall of what was never shown",
+        y_range=(-0.03, 1.03),
+    )
+
+
 def plot_capacity(rows: Sequence[Row], axis: str) -> Figure:
     """Bits stored per parameter along an axis, below the line of what weights were seen to hold."""
     figure = plot_curves(

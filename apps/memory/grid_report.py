@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from apps.memory.grid_figures import plot_capacity, plot_params_needed, plot_recall
+from apps.memory.grid_figures import plot_capacity, plot_params_needed, plot_recall, plot_training
 from apps.memory.grid_tables import (
     ENOUGH,
     VARIED,
@@ -19,19 +20,21 @@ from apps.memory.grid_tables import (
     axis_of,
     by_setting,
     crossing_step,
+    name_settings,
     params_needed,
     params_per_fact,
     read_published,
+    setting_of,
 )
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.results import Interval
+from nanollama.launcher.results import Interval, interval
 from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.command import save_parts, write_page
-from nanollama.report.figures import plot_bars, plot_curves
+from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
 
@@ -163,44 +166,45 @@ def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> t
 
 def training_blocks(plan: Plan) -> tuple[Block, ...]:
     """Recall of what was never shown, step by step, and when it crosses one half."""
-    rows, crossings = [], []
+    curves: dict[Setting, list[list[dict[str, Any]]]] = {}
     for run in plan.runs:
         config = run.config
         if not isinstance(config, MemoryConfig) or config.training.eval_every is None:
             continue
         name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
         evaluations = RowFile(run.folder / EVALS).read()
-        if name is None or not evaluations:
-            continue
-        rows += [
-            {"run": run.name, "step": row["step"], "value": row[f"recall_{name}"]} for row in evaluations
-        ]
-        step = crossing_step(evaluations, f"recall_{name}")
-        crossings.append((run.name, "never" if step is None else show_number(step)))
-    if not rows:
+        if name is not None and evaluations:
+            curve = [{"step": row["step"], "recall": row[f"recall_{name}"]} for row in evaluations]
+            curves.setdefault(setting_of(config, 0), []).append(curve)
+    if not curves:
         return ()
-    figure = plot_curves(
-        rows,
-        "step",
-        "value",
-        x_label="optimizer steps",
-        y_label="recall of what was never shown",
-        y_range=(-0.03, 1.03),
+    rows, crossings = [], []
+    for setting, series in name_settings(list(curves)).items():
+        by_step: dict[int, list[float]] = {}
+        for row in chain.from_iterable(curves[setting]):
+            by_step.setdefault(row["step"], []).append(row["recall"])
+        for step, values in sorted(by_step.items()):
+            low, high = _ends(interval(values), is_share=True)
+            mean = sum(values) / len(values)
+            rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
+        steps = [crossing_step(curve, "recall") for curve in curves[setting]]
+        crossings.append((series, ", ".join("never" if step is None else f"{step:,}" for step in steps)))
+    caption = "Recall of new names, or of unseen operands, through training; bands as above."
+    table = Table(
+        "First evaluation from which on at least half is right, by seed.", ("runs", "steps"), tuple(crossings)
     )
-    caption = "Recall of new names, or of unseen operands, through training: one line a run."
-    alt = "; ".join(f"{name} crosses one half: {step}" for name, step in crossings)
-    table = Table("First evaluation from which on at least half is right.", ("run", "step"), tuple(crossings))
-    return (Picture("through_training", figure, caption, alt), table)
+    alt = "; ".join(f"{series} crosses one half: {steps}" for series, steps in crossings)
+    return (Picture("through_training", plot_training(rows), caption, alt), table)
 
 
 def series_rows(measured: Mapping[Setting, Measures], axis: str | None, measure: str) -> list[dict[str, Any]]:
     """Rows for a figure: the axis, if any, the name of the series, the mean of a measure and its interval."""
-    others = [name for name in VARIED if name != axis and len({setting.at(name) for setting in measured}) > 1]
+    names = name_settings(list(measured), axis)
     rows = []
     for setting, found in measured.items():
         if measure not in found:
             continue
-        series = ", ".join([setting.arm, *(f"{name} {setting.at(name)}" for name in others)])
+        series = names[setting]
         low, high = _ends(found[measure], is_share=measure.startswith("recall_"))
         mean = found[measure].mean
         place = {} if axis is None else {axis: setting.at(axis)}

@@ -87,6 +87,30 @@ def bits_to_know(config: MemoryConfig) -> float:
     return database_bits(dependence.alpha, n_people, dependence.seed) / n_people
 
 
+def setting_of(config: MemoryConfig, n_params: int) -> Setting:
+    """What a run is, but for its seed."""
+    dependence = config.data.dependence
+    return Setting(
+        arm=arm_of(config),
+        people=config.data.n_people,
+        alpha=None if dependence is None else dependence.alpha,
+        width=config.model.d_model,
+        positions=config.model.positions,
+        parameters=n_params,
+        exposures=exposures(config),
+        bits=bits_to_know(config),
+    )
+
+
+def name_settings(settings: Sequence[Setting], axis: str | None = None) -> dict[Setting, str]:
+    """A name for each: its arm and what else varies among them, beside an axis."""
+    varied = [name for name in VARIED if name != axis and len({s.at(name) for s in settings}) > 1]
+    return {
+        setting: ", ".join([setting.arm, *(f"{name} {setting.at(name)}" for name in varied)])
+        for setting in settings
+    }
+
+
 def by_setting(runs: Mapping[str, GridRun], rows: Sequence[Row]) -> dict[Setting, Measures]:
     """Means and intervals over the seeds of each setting, of finished runs."""
     found: dict[Setting, list[Row]] = {}
@@ -94,17 +118,7 @@ def by_setting(runs: Mapping[str, GridRun], rows: Sequence[Row]) -> dict[Setting
         config = runs[row["run"]].config
         if row["status"] != "finished" or not isinstance(config, MemoryConfig):
             continue
-        dependence = config.data.dependence
-        setting = Setting(
-            arm=arm_of(config),
-            people=config.data.n_people,
-            alpha=None if dependence is None else dependence.alpha,
-            width=config.model.d_model,
-            positions=config.model.positions,
-            parameters=row["n_params"],
-            exposures=exposures(config),
-            bits=bits_to_know(config),
-        )
+        setting = setting_of(config, row["n_params"])
         found.setdefault(setting, []).append(row)
     return {setting: _intervals(members) for setting, members in sorted(found.items(), key=_order)}
 
