@@ -46,8 +46,8 @@ class Interval:
     n: int
 
     def __str__(self) -> str:
-        spread = "" if math.isnan(self.half_width) else f" +- {self.half_width:.2g}"
-        return f"{self.mean:.4g}{spread}"
+        mean = f"{self.mean:,.0f}" if self.mean.is_integer() else f"{self.mean:.4g}"
+        return mean if math.isnan(self.half_width) else f"{mean} +- {self.half_width:.2g}"
 
 
 def collect(plan: Plan) -> list[Row]:

@@ -1,0 +1,35 @@
+"""Means and intervals over the runs of a grid, as they are shown."""
+
+from __future__ import annotations
+
+import pytest
+from scipy import stats
+
+from nanollama.launcher.results import interval, over_seeds
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.1, 0.4, 0.45, 0.9]
+    found = interval(values)
+    low, high = stats.t.interval(0.95, 3, loc=found.mean, scale=stats.sem(values))
+    assert (found.mean, found.half_width) == pytest.approx(((low + high) / 2, (high - low) / 2), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([16592], "16,592"),
+        ([16592, 16592], "16,592 +- 0"),
+        ([0.25], "0.25"),
+        ([0.1234567, 0.1234567], "0.1235 +- 0"),
+        ([1.0, 2.0], "1.5 +- 6.4"),
+    ],
+)
+def test_an_interval_is_shown_with_its_spread(values: list[float], shown: str) -> None:
+    assert str(interval(values)) == shown
+
+
+def test_rows_are_grouped_by_setting() -> None:
+    rows = [{"d": d, "seed": seed, "loss": float(d + seed)} for d in (1, 2) for seed in (0, 2)]
+    found = over_seeds(rows, ["d"])
+    assert {key: measures["loss"].mean for key, measures in found.items()} == {(1,): 2.0, (2,): 3.0}
