@@ -71,7 +71,7 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = [
         "grid.zip=[]",
-        "grid.product={model.d_model: [8, 16]}",
+        "grid.zip=[]", "grid.product={model.d_model: [8, 16]}", "model.position_dim=null",
         "grid.seeds=2",
         "measures.causal=true",
     ]
@@ -158,6 +158,7 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         "seeds=[0, 1]",
         "threshold=0.001",
         "model.d_model=16",
+        "model.position_dim=null",
         f"source={{data: {{tasks: [{{implementation: polynomial, problem_token: 33}}], {sizes}}}, "
         f"training: {{{learning}}}}}",
         f"target={{data: {{tasks: [{{implementation: parity, problem_token: 32}}], {sizes}}}, "
