@@ -171,7 +171,10 @@ def write_results(
         y_label="test accuracy",
         y_range=(-0.03, 1.03),
     )
-    caption = "How the target is learned: means over seeds; bands are their 95 % intervals."
+    caption = (
+        "How the target is learned: means over seeds; bands are their 95 % intervals. A run that was stopped "
+        "because it had learned keeps its last accuracy."
+    )
     sections = [
         Section(
             "Learning curves",
@@ -209,10 +212,19 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
 
 
 def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean accuracy and its 95 % interval over seeds, for each arm and epoch."""
-    groups: dict[tuple[str, float], list[float]] = {}
+    """Mean accuracy and its 95 % interval over seeds, for each arm and epoch.
+
+    A run that was stopped because it had learned keeps its last accuracy.
+    """
+    by_run: dict[tuple[str, int], dict[float, float]] = {}
     for row in curves:
-        groups.setdefault((row["arm"], row["epoch"]), []).append(row["accuracy"])
+        by_run.setdefault((row["arm"], row["seed"]), {})[row["epoch"]] = row["accuracy"]
+    groups: dict[tuple[str, float], list[float]] = {}
+    for epoch in sorted({row["epoch"] for row in curves}):
+        for (arm, _), points in by_run.items():
+            accuracy = points.get(epoch, points[max(points)] if epoch > max(points) else None)
+            if accuracy is not None:
+                groups.setdefault((arm, epoch), []).append(accuracy)
     rows = []
     for (arm, epoch), values in groups.items():
         interval = mean_interval(values)

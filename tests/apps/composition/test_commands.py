@@ -17,7 +17,7 @@ from apps.composition.settings import (
     HandmadeConfig,
     TransferConfig,
 )
-from apps.composition.transfer import Pair, compare, make_pair, sign_flip_test
+from apps.composition.transfer import Pair, band_over_seeds, compare, make_pair, sign_flip_test
 from nanollama.config import Config, load_config
 from nanollama.config_source import read_source
 from nanollama.launcher.outcome import show_outcome
@@ -71,7 +71,9 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = [
         "grid.zip=[]",
-        "grid.zip=[]", "grid.product={model.d_model: [8, 16]}", "model.position_dim=null",
+        "grid.zip=[]",
+        "grid.product={model.d_model: [8, 16]}",
+        "model.position_dim=null",
         "grid.seeds=2",
         "measures.causal=true",
     ]
@@ -183,6 +185,17 @@ def test_pairs_are_compared_exactly() -> None:
     assert comparison.low == comparison.high == pytest.approx(4.0)
     assert sign_flip_test(np.array([1.0, -1.0])) == 0.75
     assert sign_flip_test(np.array([3.0, 1.0, -2.0])) == pytest.approx(3 / 8)
+
+
+def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
+    curves = [
+        {"seed": seed, "arm": "transfer", "epoch": epoch, "accuracy": accuracy}
+        for seed, points in ((0, [(1.0, 0.2), (2.0, 0.9)]), (1, [(1.0, 0.4), (2.0, 0.5), (3.0, 0.7)]))
+        for epoch, accuracy in points
+    ]
+    rows = band_over_seeds(curves)
+    assert [row["epoch"] for row in rows] == [1.0, 2.0, 3.0]
+    assert [row["accuracy"] for row in rows] == pytest.approx([0.3, 0.7, 0.8])
 
 
 PARITY = "{implementation: parity, problem_token: 32}"
