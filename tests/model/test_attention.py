@@ -66,3 +66,8 @@ def test_queries_see_what_is_not_after_them_in_their_document() -> None:
     seen = visibility(positions, 4, documents, documents.gather(1, positions))
     assert seen.tolist() == [[[[True, True, False, False], [False, False, True, True]]]]
     assert visibility(positions, 4).tolist() == [[[[True, True, False, False], [True, True, True, True]]]]
+
+
+def test_what_the_compiler_is_told_of_the_blocks_is_true() -> None:
+    query, key, value = (tensor[:, 0].detach().requires_grad_() for tensor in heads(2, 2, 101))
+    torch.library.opcheck(torch.ops.nanollama.attend_in_blocks.default, (query, key, value))

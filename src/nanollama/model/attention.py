@@ -6,6 +6,7 @@ Shapes: B rows, H heads, T keys, M queries, K head_dim.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,12 +68,65 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     n_rows, n_heads, n_tokens, width = query.shape
     flat = (n_rows * n_heads, n_tokens, width)
-    queries, keys, values = (query * width**-0.5).reshape(flat), key.reshape(flat), value.reshape(flat)
+    result, *_ = _forward((query * width**-0.5).reshape(flat), key.reshape(flat), value.reshape(flat))
+    return result.view(query.shape)
+
+
+def _blocks(n_tokens: int) -> list[tuple[int, int]]:
+    """First query of each block, and the first behind it."""
     n_blocks = -(-n_tokens // QUERY_BLOCK)
-    edges = [n_tokens * block // n_blocks for block in range(n_blocks + 1)]
-    blocks = []
-    for start, stop in pairwise(edges):
-        hidden = torch.full((stop - start, stop), -torch.inf, dtype=query.dtype).triu(start + 1)
-        scores = torch.baddbmm(hidden, queries[:, start:stop], keys[:, :stop].transpose(1, 2))
-        blocks.append(torch.bmm(scores.softmax(-1), values[:, :stop]))
-    return torch.cat(blocks, dim=1).view(query.shape)
+    return list(pairwise(n_tokens * block // n_blocks for block in range(n_blocks + 1)))
+
+
+# Both passes are opaque to torch.compile, which would fuse the sums over blocks into slow loops.
+@torch.library.custom_op("nanollama::attend_in_blocks", mutates_args=())
+def _forward(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    """Scaled queries, keys and values (B H, T, K) to the result (B H, T, K) and the weights of each block."""
+    result = torch.empty_like(query)
+    weights = []
+    for start, stop in _blocks(query.shape[1]):
+        hidden = query.new_full((stop - start, stop), -torch.inf).triu(start + 1)
+        scores = torch.baddbmm(hidden, query[:, start:stop], key[:, :stop].transpose(1, 2))
+        weights.append(scores.softmax(-1))
+        torch.bmm(weights[-1], value[:, :stop], out=result[:, start:stop])
+    return [result, *weights]
+
+
+@torch.library.custom_op("nanollama::attend_in_blocks_backward", mutates_args=())
+def _backward(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
+    """Gradients of queries, keys and values, given that of the result and all that `_forward` returned."""
+    result, *weights = outputs
+    grad_query, grad_key, grad_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    mean = (grad * result).sum(-1, keepdim=True)  # of a query's gradient over what it attends to
+    for (start, stop), weight in zip(_blocks(query.shape[1]), weights, strict=True):
+        here = grad[:, start:stop]
+        scores = torch.baddbmm(mean[:, start:stop], here, value[:, :stop].transpose(1, 2), beta=-1)
+        scores.mul_(weight)
+        torch.bmm(scores, key[:, :stop], out=grad_query[:, start:stop])
+        grad_key[:, :stop].baddbmm_(scores.transpose(1, 2), query[:, start:stop])
+        grad_value[:, :stop].baddbmm_(weight.transpose(1, 2), here)
+    return [grad_query, grad_key, grad_value]
+
+
+@_forward.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+    weights = [query.new_empty(len(query), stop - start, stop) for start, stop in _blocks(query.shape[1])]
+    return [torch.empty_like(query), *weights]
+
+
+@_backward.register_fake
+def _(grad: Tensor, query: Tensor, key: Tensor, value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
+    return [torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)]
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: list[Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grads: list[Tensor]) -> tuple[Tensor, ...]:
+    query, key, value, *outputs = ctx.saved_tensors
+    return tuple(_backward(grads[0].contiguous(), query, key, value, outputs))
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
