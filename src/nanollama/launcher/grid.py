@@ -21,11 +21,13 @@ folder ``runs/<name of the grid>/<name of the run>``.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,22 +133,35 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     names = _name_runs([*axes[1:], axes[0]] if grid.seeds is not None else axes, points)
     runs, problems = [], _Problems()
     base = set_node(base, "overwrite", Node(False, base.place))
-    for name, point in zip(names, points, strict=True):
-        tree = base
-        for key, node in point.items():
-            tree = set_node(tree, key, node)
-        for key, value in (("name", name), ("run_dir", str(folder / name))):
-            tree = set_node(tree, key, Node(value, base.place))
-        try:
-            config = build_config(config_class, tree)
-        except ConfigError as error:
-            problems.add(str(error), name)
-            continue
-        values = {key: node.plain() for key, node in point.items()}
-        runs.append(GridRun(name, folder / name, config, values))
+    with _uncollected():
+        for name, point in zip(names, points, strict=True):
+            tree = base
+            for key, node in point.items():
+                tree = set_node(tree, key, node)
+            for key, value in (("name", name), ("run_dir", str(folder / name))):
+                tree = set_node(tree, key, Node(value, base.place))
+            try:
+                config = build_config(config_class, tree)
+            except ConfigError as error:
+                problems.add(str(error), name)
+                continue
+            values = {key: node.plain() for key, node in point.items()}
+            runs.append(GridRun(name, folder / name, config, values))
     problems.check()
     _check_different(runs, section.place)
     return runs
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all configs made so far again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_grid_config(section: Node) -> GridConfig:
