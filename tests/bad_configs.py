@@ -145,7 +145,7 @@ OVERRIDES = [
     ),
     overridden("name.first=a", "'name' is 'good' (good.yaml:2), not a section with a key 'first'."),
     overridden("data.sources.1.kind=qa", "'data.sources' is a list; expected an index from 0 to 0, got '1'."),
-    overridden("data.sources.0.kind=quiz", "expected one of 'qa', 'qatool', 'biographies', got 'quiz'."),
+    overridden("data.sources.0.kind=quiz", "expected one of 'qa', 'qatool', ..., got 'quiz'."),
     overridden("data.sources.0.weight=0", "expected a number > 0, got 0."),
     overridden("data.sources=[]", "expected a list with at least 1 entry, each a section, got []."),
     overridden("data.batching=pakced", "expected one of ..., got 'pakced'; did you mean 'packed'?"),
@@ -155,7 +155,7 @@ OVERRIDES = [
     overridden(
         "training.precision=fp8", "expected one of 'auto', 'float32', 'bfloat16', 'float16', got 'fp8'."
     ),
-    overridden("training.device=gpu", "expected a text matching `...`, got 'gpu'."),
+    overridden("training.device=gpu", "expected auto, cpu, cuda or cuda:N, such as cuda:0, got 'gpu'."),
     overridden("training.compile=1", "expected true or false, got 1."),
     overridden("training.optimizer=adam", "expected a section, got 'adam'."),
     overridden(

@@ -91,7 +91,7 @@ DATA = [
     Case(
         "unknown role",
         "train good.yaml",
-        "...2: Unknown role 'tutor'; ...",
+        f"{DIALOGS}:2: unknown role 'tutor'; expected one of user, assistant, database.",
         {DIALOGS: dialogs(line_2=turn("tutor"))},
     ),
     Case(

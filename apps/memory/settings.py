@@ -16,7 +16,7 @@ from nanollama.agent.config import Operator
 from nanollama.config import Config, ConfigPath
 from nanollama.data.stream import Batching
 from nanollama.model import ModelConfig
-from nanollama.training_config import TrainingConfig
+from nanollama.training_config import DeviceName, TrainingConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
@@ -210,11 +210,7 @@ class EvalConfig(Config):
     database: DatabaseSettings | None = Field(
         default=None, description="What the model may ask; default: what the run says."
     )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.",
-    )
+    device: DeviceName = "auto"
 
 
 class CircuitConfig(Config):

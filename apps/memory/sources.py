@@ -85,7 +85,7 @@ def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
             print(write_biographies(root, n_people), flush=True)
         return list(_read_biographies(path, n_people))
     path = ensure_dialogs(root, kind, config.data.language, "train", n_people)
-    return read_dialogs(path, n_people * len(ATTRIBUTES))
+    return read_dialogs(path, build_tokenizer().roles, n_people * len(ATTRIBUTES))
 
 
 def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:

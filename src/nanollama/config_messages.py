@@ -80,11 +80,12 @@ class _Detail:
         return f"one of {', '.join(map(repr, self._names()))}"
 
     def _find_meant(self) -> str | None:
-        """The key that was probably meant: one of this name elsewhere, else the nearest in this section."""
+        """The key that was probably meant: the outermost of this name, else the nearest in this section."""
         *section, name = map(str, self.keys)
         elsewhere = [key for key in self._everywhere() if key.split(".")[-1] == name]
         nearest = nearest_name(name, self._known())
-        return elsewhere[0] if elsewhere else ".".join([*section, nearest]) if nearest else None
+        outermost = min(elsewhere, key=lambda key: key.count("."), default=None)
+        return outermost or (".".join([*section, nearest]) if nearest else None)
 
     def _unknown_key(self) -> str:
         hint = ""

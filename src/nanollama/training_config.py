@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from nanollama.config import Config
 from nanollama.errors import UserError
@@ -13,6 +14,19 @@ from nanollama.monitor.track import Tracker
 from nanollama.optim import OptimizerConfig
 from nanollama.precision import Precision
 from nanollama.wording import show, suggest
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"expected auto, cpu, cuda or cuda:N, such as cuda:0, got {show(name)}")
+    return name
+
+
+DeviceName = Annotated[
+    str,
+    AfterValidator(_check_device),
+    Field(description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one."),
+]
 
 
 class CheckpointConfig(Config):
@@ -91,11 +105,7 @@ class TrainingConfig(Config):
     seed: int = Field(
         default=0, ge=0, description="Of all that is random in the run: initial weights, data order, dropout."
     )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one.",
-    )
+    device: DeviceName = "auto"
     precision: Literal["auto"] | Precision = Field(
         default="auto", description="Format of matrix products; `auto` is what the hardware does well."
     )

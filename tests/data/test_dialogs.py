@@ -10,6 +10,7 @@ from nanollama.data.dialogs import DialogSource, read_dialogs
 from nanollama.errors import UserError
 from nanollama.tokenizer import ByteTokenizer, Message
 
+ROLES = ByteTokenizer().roles
 DIALOGS = [
     [Message("user", "Where?"), Message("assistant", "Here, über all.")],
     [Message("user", "?"), Message("assistant", "")],
@@ -38,8 +39,8 @@ def test_a_source_gives_back_every_dialog() -> None:
 
 def test_the_first_dialogs_of_a_file_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "qa.jsonl", *map(record, DIALOGS))
-    assert read_dialogs(path) == DIALOGS
-    assert read_dialogs(path, 1) == DIALOGS[:1]
+    assert read_dialogs(path, ROLES) == DIALOGS
+    assert read_dialogs(path, ROLES, 1) == DIALOGS[:1]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,10 @@ def test_the_first_dialogs_of_a_file_are_read(tmp_path: Path) -> None:
         (b'{"text": "x"}\n', r"qa.jsonl:1: not a dialog"),
         (b"[1, 2]\n", r"qa.jsonl:1: not a dialog"),
         (b'{"messages": []}\n', r"qa.jsonl:1: a dialog without messages"),
+        (
+            b'{"messages": [{"role": "system", "content": "x"}]}\n',
+            r"qa.jsonl:1: unknown role 'system'; expected one of user, assistant, database\.",
+        ),
         (b"", r"qa.jsonl: the file is empty"),
     ],
 )
@@ -58,15 +63,15 @@ def test_a_damaged_file_is_named_with_the_line(tmp_path: Path, content: bytes, m
     path = tmp_path / "qa.jsonl"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
-        read_dialogs(path)
+        read_dialogs(path, ROLES)
 
 
 def test_a_missing_or_short_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file of dialogs"):
-        read_dialogs(tmp_path / "qa.jsonl")
+        read_dialogs(tmp_path / "qa.jsonl", ROLES)
     path = write(tmp_path / "qa.jsonl", *map(record, DIALOGS))
     with pytest.raises(UserError, match="holds 2 dialogs, but 3 were asked for"):
-        read_dialogs(path, 3)
+        read_dialogs(path, ROLES, 3)
 
 
 def test_a_role_that_the_tokenizer_does_not_know_is_a_mistake_of_the_data() -> None:

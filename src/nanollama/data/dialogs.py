@@ -47,11 +47,16 @@ def _encode(number: int, messages: Sequence[Message], tokenizer: ByteTokenizer) 
         raise UserError(f"dialog {number}: {error}") from None
 
 
-def read_dialogs(path: Path, n_dialogs: int | None = None) -> list[list[Message]]:
+def read_dialogs(path: Path, roles: Sequence[str], n_dialogs: int | None = None) -> list[list[Message]]:
     """The first dialogs of a file, all of them when ``n_dialogs`` is ``None``.
 
+    Args:
+        path: a file of JSON lines.
+        roles: those the tokenizer knows.
+        n_dialogs: how many to read.
+
     Raises:
-        UserError: the file is missing, too short or a line is not a dialog.
+        UserError: the file is missing, too short or a line is not a dialog between these roles.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of dialogs; generate it first.")
@@ -60,7 +65,7 @@ def read_dialogs(path: Path, n_dialogs: int | None = None) -> list[list[Message]
         for number, line in enumerate(lines, start=1):
             if len(dialogs) == n_dialogs:
                 break
-            dialogs.append(_parse_line(line, f"{path}:{number}"))
+            dialogs.append(_parse_line(line, f"{path}:{number}", roles))
     if n_dialogs is not None and len(dialogs) < n_dialogs:
         raise UserError(f"{path}: holds {len(dialogs)} dialogs, but {n_dialogs} were asked for.")
     if not dialogs:
@@ -68,7 +73,7 @@ def read_dialogs(path: Path, n_dialogs: int | None = None) -> list[list[Message]
     return dialogs
 
 
-def _parse_line(line: bytes, place: str) -> list[Message]:
+def _parse_line(line: bytes, place: str, roles: Sequence[str]) -> list[Message]:
     expected = 'expected {"messages": [{"role": ..., "content": ...}, ...]}'
     try:
         record = json.loads(line)
@@ -80,4 +85,8 @@ def _parse_line(line: bytes, place: str) -> list[Message]:
         raise UserError(f"{place}: not a dialog; {expected}.") from None
     if not messages:
         raise UserError(f"{place}: a dialog without messages; {expected}.")
+    for message in messages:
+        if message.role not in roles:
+            known = ", ".join(roles)
+            raise UserError(f"{place}: unknown role '{message.role}'; expected one of {known}.")
     return messages
