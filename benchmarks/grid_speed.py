@@ -29,10 +29,11 @@ grid:
   seeds: {n_seeds}
 data: {{n_people: 32}}
 training:
-  n_steps: 200
+  n_steps: {n_steps}
   batch_size: 64
   log_every: 50
   eval_every: null
+  optimizer: {{warmup_steps: 10}}
 """
 
 
@@ -67,15 +68,16 @@ def side_by_side(config: Path, n_jobs: int) -> float:
     return time.perf_counter() - began
 
 
-def measure(n_runs: int) -> dict[str, float]:
-    """Runs per hour of each way, all in one go; a multiple of three runs."""
+def measure(n_runs: int, n_steps: int) -> dict[str, float]:
+    """Runs per hour of each way, all in one go; a multiple of three runs, of so many steps."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
 
         def grid(name: str) -> Path:
             path = runs / f"{name}.yaml"
             base = ROOT / "apps/memory/config/debug.yaml"
-            text = GRID.format(base=base, name=name, data=runs / "data", runs=runs, n_seeds=n_runs // 3)
+            places = {"base": base, "name": name, "data": runs / "data", "runs": runs}
+            text = GRID.format(**places, n_seeds=n_runs // 3, n_steps=n_steps)
             path.write_text(text, encoding="utf-8")
             return path
 
@@ -91,7 +93,7 @@ def measure(n_runs: int) -> dict[str, float]:
 def rows(quick: bool = False) -> list[Row]:
     """For `make bench`."""
     n_runs = 3 if quick else 24
-    found = measure(n_runs)
+    found = measure(n_runs, n_steps=20 if quick else 200)
     ours = found.pop("2 jobs of 1 thread")
     work = f"local grid of {n_runs} small runs, 2 jobs of 1 thread"
     return [Row(work, ours, "runs/h", other, name) for name, other in found.items()]
