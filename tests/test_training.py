@@ -325,7 +325,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
             {"n_steps": 5, "batch_size": 4, "n_accumulation": 5},
             r"n_accumulation is 5, expected at most batch_size",
         ),
-        ({"n_steps": 5, "device": "gpu"}, "should match pattern"),
+        ({"n_steps": 5, "device": "gpu"}, "expected auto, cpu, cuda or cuda:N"),
         ({"n_steps": 5, "precision": "float64"}, "'bfloat16' or 'float16'"),
         ({"n_steps": 5, "checkpoint": {"every": 0}}, "greater than or equal to 1"),
         ({"n_steps": 5, "optimizer": {"learning_rate": 0}}, "greater than 0"),
