@@ -21,54 +21,26 @@ AXIS_LABELS = {
 }
 LOGARITHMIC = frozenset({"people"})
 ARM_COLOURS = {"in-weight": COLOURS[1], "in-tool": COLOURS[0], "mixed": COLOURS[2]}
+RECALL_RANGE = (-0.03, 1.03)
 BITS_A_PARAMETER = 2.0
 """What weights were seen to hold after a thousand exposures (arXiv 2404.05405)."""
 
 
 def plot_recall(rows: Sequence[Row], axis: str, y_label: str) -> Figure:
     """Means over seeds along an axis, one line a series, with bands; rows have series, mean, low and high."""
-    figure = plot_curves(
-        rows,
-        axis,
-        "mean",
-        series="series",
-        low="low",
-        high="high",
-        x_label=AXIS_LABELS[axis],
-        y_label=y_label,
-        y_range=(-0.03, 1.03),
-    )
+    figure = _plot_means(rows, axis, AXIS_LABELS[axis], y_label, RECALL_RANGE)
     _scale(figure, axis)
     return figure
 
 
 def plot_training(rows: Sequence[Row]) -> Figure:
     """Means over seeds of recall of what was never shown, through training, with bands; rows as above."""
-    return plot_curves(
-        rows,
-        "step",
-        "mean",
-        series="series",
-        low="low",
-        high="high",
-        x_label="optimizer steps",
-        y_label="recall of what was never shown",
-        y_range=(-0.03, 1.03),
-    )
+    return _plot_means(rows, "step", "optimizer steps", "recall of what was never shown", RECALL_RANGE)
 
 
 def plot_capacity(rows: Sequence[Row], axis: str) -> Figure:
     """Bits stored per parameter along an axis, below the line of what weights were seen to hold."""
-    figure = plot_curves(
-        rows,
-        axis,
-        "mean",
-        series="series",
-        low="low",
-        high="high",
-        x_label=AXIS_LABELS[axis],
-        y_label="bits stored per parameter",
-    )
+    figure = _plot_means(rows, axis, AXIS_LABELS[axis], "bits stored per parameter")
     _scale(figure, axis)
     with figure_style():
         axes = figure.axes[0]
@@ -116,6 +88,22 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
             figure.legend(handles, names, loc="outside upper left", ncols=2)
     _scale(figure, axis)
     return figure
+
+
+def _plot_means(
+    rows: Sequence[Row], x: str, x_label: str, y_label: str, y_range: tuple[float, float] | None = None
+) -> Figure:
+    return plot_curves(
+        rows,
+        x,
+        "mean",
+        series="series",
+        low="low",
+        high="high",
+        x_label=x_label,
+        y_label=y_label,
+        y_range=y_range,
+    )
 
 
 def _scale(figure: Figure, axis: str) -> None:
