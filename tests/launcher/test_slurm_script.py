@@ -197,6 +197,19 @@ def test_a_machine_without_slurm_is_told_what_to_use(at_root: None, monkeypatch:
         slurm.submit(plan_of())
 
 
+def test_a_slurm_that_is_not_running_is_told_apart(
+    at_root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "srun", "sinfo"):
+        (tmp_path / name).write_text("#!/bin/sh\necho 'sinfo: error: nobody there' >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(
+        UserError, match=r"does not answer \(nobody there\): start it, or .*local_grid CONFIG"
+    ):
+        slurm.submit(plan_of())
+
+
 @pytest.mark.parametrize(
     ("script", "message"),
     [

@@ -141,11 +141,12 @@ def check_slurm(plan: Plan) -> None:
         UserError: no Slurm on this machine, it does not answer, or it has no such partition.
         MissingExtraError: submitit is not installed.
     """
+    here = (
+        f"run a grid here with `python -m apps.{plan.study}.local_grid CONFIG`, "
+        f"a single run with `python -m {plan.module} CONFIG`."
+    )
     if any(shutil.which(name) is None for name in ("sbatch", "srun", "sinfo")):
-        raise UserError(
-            "There is no Slurm on this machine (no sbatch found): run a grid here with `python -m "
-            f"apps.{plan.study}.local_grid CONFIG`, a single run with `python -m {plan.module} CONFIG`."
-        )
+        raise UserError(f"There is no Slurm on this machine (no sbatch found): {here}")
     if importlib.util.find_spec("submitit") is None:
         raise MissingExtraError("submitit", "slurm")
     try:
@@ -155,7 +156,7 @@ def check_slurm(plan: Plan) -> None:
     except subprocess.TimeoutExpired:
         raise UserError("Slurm does not answer: `sinfo` took more than a minute; try again later.") from None
     if done.returncode:
-        raise UserError(f"Slurm does not answer: {_errors(done.stderr)}.")
+        raise UserError(f"Slurm does not answer ({_errors(done.stderr)}): start it, or {here}")
     known, wanted = sorted(set(done.stdout.split())), plan.slurm.partition
     if wanted is not None and wanted not in known:
         hint = suggest(wanted, known) or "."
