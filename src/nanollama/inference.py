@@ -26,7 +26,7 @@ from nanollama.agent.protocol import Reply, Tool
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import ByteTokenizer
 
-TIE = 1e-4
+TIE = 2e-5
 """Logits that differ by less than so much of the largest of their row count as equal.
 
 Rounding in float32 moves them by some 1e-6 of it, however a model is run."""
