@@ -73,7 +73,7 @@ def measure(n_runs: int, n_steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
 
-        def grid(name: str) -> Path:
+        def grid(name: str, n_runs: int = n_runs, n_steps: int = n_steps) -> Path:
             path = runs / f"{name}.yaml"
             base = ROOT / "apps/memory/config/debug.yaml"
             places = {"base": base, "name": name, "data": runs / "data", "runs": runs}
@@ -81,7 +81,7 @@ def measure(n_runs: int, n_steps: int) -> dict[str, float]:
             path.write_text(text, encoding="utf-8")
             return path
 
-        side_by_side(grid("warm_up"), 2)  # writes the data, fills the disk's cache
+        side_by_side(grid("warm_up", n_runs=3, n_steps=20), 2)  # writes the data, fills the disk's cache
         seconds = {
             "one after another, 1 thread": one_after_another(grid("one"), runs, 1),
             "one after another, 2 threads": one_after_another(grid("two"), runs, 2),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from scipy import stats
 
-from nanollama.launcher.results import interval, over_seeds
+from nanollama.launcher.results import interval, over_seeds, summary_table
 
 
 def test_the_interval_is_students() -> None:
@@ -33,3 +36,19 @@ def test_rows_are_grouped_by_setting() -> None:
     rows = [{"d": d, "seed": seed, "loss": float(d + seed)} for d in (1, 2) for seed in (0, 2)]
     found = over_seeds(rows, ["d"])
     assert {key: measures["loss"].mean for key, measures in found.items()} == {(1,): 2.0, (2,): 3.0}
+
+
+def test_the_summary_shows_what_runs_are_compared_by() -> None:
+    plan: Any = SimpleNamespace(runs=[SimpleNamespace(values={"d": 1, "seed": 0})], seed_key="seed")
+    measures = {"recall_low": 0.0, "recall_high": 1.0, "recall_job": 0.3, "accuracy/5": 0.1, "step": 9}
+    rows = [
+        {"d": d, "seed": seed, "status": "finished", "recall": 0.25 * seed, "loss": 1.0, **measures}
+        for d in (1, 2)
+        for seed in (0, 2)
+    ]
+    assert summary_table(plan, [*rows, {"d": 3, "seed": 0, "status": "failed", "loss": 7.0}]).rows == (
+        ("d=1", "2", "loss", "1 +- 0"),
+        ("", "", "recall", "0.25 +- 3.2"),
+        ("d=2", "2", "loss", "1 +- 0"),
+        ("", "", "recall", "0.25 +- 3.2"),
+    )

@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
+from nanollama.report.aggregate import headline_names
+from nanollama.report.tables import Table
 from nanollama.wording import show
 
 Row = dict[str, Any]
@@ -111,19 +113,33 @@ def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[fl
     return measures
 
 
-def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
-    """One line for each setting, with the mean of each measure over its finished seeds.
+def summary_table(plan: Plan, rows: Sequence[Row]) -> Table:
+    """What the finished seeds of each setting make of the measures that runs are compared by.
 
-    Measures whose names have slashes are details, for the table only.
+    Measures whose names have slashes are details, for the file only.
     """
     settings = [key for key in plan.runs[0].values if key != plan.seed_key]
-    hidden = {plan.seed_key, "step", "seconds"}
     finished = [row for row in rows if row["status"] == "finished"]
+    lines = []
     for setting, measures in over_seeds(finished, settings).items():
-        words = " ".join(f"{key}={show(value)}" for key, value in zip(settings, setting, strict=True))
-        shown = (f"{name} {measures[name]}" for name in measures if name not in hidden and "/" not in name)
-        n = max((measure.n for measure in measures.values()), default=0)
-        yield f"{words or 'all'} ({n} run{'s' if n > 1 else ''}): {', '.join(shown)}"
+        words = (
+            ", ".join(f"{key}={show(value)}" for key, value in zip(settings, setting, strict=True)) or "all"
+        )
+        for number, name in enumerate(_compared(measures, plan.seed_key)):
+            first = (words, f"{measures[name].n}") if number == 0 else ("", "")
+            lines.append((*first, name, f"{measures[name]}"))
+    return Table(
+        "Finished runs: mean over seeds and 95 % interval.",
+        ("setting", "runs", "measure", "value"),
+        tuple(lines),
+    )
+
+
+def _compared(measures: Mapping[str, Interval], seed_key: str | None) -> list[str]:
+    """Size, loss, and the measures that a report shows."""
+    first = [name for name in ("n_params", "loss") if name in measures]
+    hidden = {seed_key, "step", "seconds", *first}
+    return first + headline_names([name for name in measures if name not in hidden and "/" not in name])
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], out: str | Path) -> Path:

@@ -84,7 +84,11 @@ def headlines(runs: Sequence[RunRecord]) -> list[str]:
     Those reported with an interval, without their refinements: beside ``recall``, ``recall_birth_date`` is
     one. Where nothing has an interval, all of them.
     """
-    names = list(dict.fromkeys(name for run in runs for name in final_measures(run)))
+    return headline_names(list(dict.fromkeys(name for run in runs for name in final_measures(run))))
+
+
+def headline_names(names: Sequence[str]) -> list[str]:
+    """Which of these measures `headlines` takes."""
     known = set(names)
     measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
     return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
