@@ -226,5 +226,10 @@ def _value(row: Row, expectation: Expectation) -> float:
 
 def _show_values(values: Sequence[float]) -> str:
     if len(values) <= MAX_VALUES_SHOWN:
-        return ", ".join(f"{value:.3f}" for value in values) or "-"
-    return f"{min(values):.3f} to {max(values):.3f} ({len(values)} runs)"
+        return ", ".join(map(_show_value, values)) or "-"
+    return f"{_show_value(min(values))} to {_show_value(max(values))} ({len(values)} runs)"
+
+
+def _show_value(value: float) -> str:
+    """Three decimals; the size of what would round to nothing."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.0e}"
