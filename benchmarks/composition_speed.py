@@ -5,7 +5,8 @@ lengths 1 to 16, so at most 34 tokens, 2 layers, d_model 128, batches of 256. Th
 one run: ``python -m benchmarks composition``.
 
     plain   nn.TransformerEncoder, padded to 34 tokens, logits everywhere, float32: what one writes first
-    ours    what `apps.composition.train` runs: trimmed batches, the last MLP and logits where the loss looks
+    ours    what `apps.composition.train` runs: trimmed batches, the last MLP and logits where the loss looks;
+            also compiled (`training.compile=true`)
 
 Goals: at least twice the sequences a second, and at most 2 s an epoch.
 """
@@ -115,9 +116,11 @@ def rows(quick: bool = False) -> list[Row]:
     optimizer = OptimizerConfig(weight_decay=0, betas=(0.9, 0.999), schedule="constant")
     with open_world("cpu") as world:
         contestants = {"plain": plain_step()}
-        precisions: dict[Precision, str] = {"float32": "ours, float32"}
-        precisions.setdefault(choose_precision("auto", world.device), "ours")
-        for precision, name in precisions.items():
+        auto = choose_precision("auto", world.device)
+        ways: dict[str, tuple[Precision, bool]] = {"ours, float32": ("float32", False), "ours": (auto, False)}
+        if not quick:
+            ways["ours, compiled"] = (auto, True)
+        for name, (precision, compile_model) in ways.items():
             learner = Learner(
                 build_model(shape, torch.Generator().manual_seed(0)),
                 next_token_loss,
@@ -125,6 +128,7 @@ def rows(quick: bool = False) -> list[Row]:
                 world,
                 precision=precision,
                 n_accumulation=N_ACCUMULATION,
+                compile_model=compile_model,
             )
             contestants[name] = our_step(learner)
         seconds = measure(contestants, stream.batch, n_steps)
