@@ -93,7 +93,7 @@ def measure(n_runs: int, n_steps: int) -> dict[str, float]:
 def rows(quick: bool = False) -> list[Row]:
     """For `make bench`."""
     n_runs = 3 if quick else 24
-    found = measure(n_runs, n_steps=20 if quick else 200)
+    found = measure(n_runs, n_steps=20 if quick else 100)
     ours = found.pop("2 jobs of 1 thread")
     work = f"local grid of {n_runs} small runs, 2 jobs of 1 thread"
     return [Row(work, ours, "runs/h", other, name) for name, other in found.items()]
