@@ -10,6 +10,13 @@
 set -euo pipefail
 
 if [ "${1:-}" = "--stop" ]; then
+    # Daemons that are told to end leave the processes of jobs behind: these go first.
+    if SLURM_CONF="$2/slurm.conf" timeout 10 scancel --user="$(id -un)" 2>/dev/null; then
+        for _ in $(seq 50); do
+            [ -z "$(SLURM_CONF="$2/slurm.conf" timeout 10 squeue -h 2>/dev/null)" ] && break
+            sleep 0.2
+        done
+    fi
     for file in "$2"/slurmd-*.pid "$2"/slurmctld.pid "$2"/munged.pid; do
         [ -f "$file" ] && kill "$(cat "$file")" 2>/dev/null || true
     done
