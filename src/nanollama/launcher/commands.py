@@ -47,16 +47,16 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     Returns:
         0, or 1 when something expected was missed.
     """
-    from rich.console import Console
-
     from nanollama.launcher.outcome import show_outcome
-    from nanollama.launcher.results import collect, summary_table, write_table
+    from nanollama.launcher.results import collect, summary_lines, write_table
 
     plan = read_grid(argv)
     rows = collect(plan)
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
-    Console(soft_wrap=True).print(summary_table(plan, rows).to_rich())
+    print("means over seeds, with 95 % intervals where there are several")
+    for line in summary_lines(plan, rows):
+        print(line)
     print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")
     return show_outcome(plan, rows)

@@ -7,7 +7,7 @@ import importlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from nanollama.launcher.states import inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
 from nanollama.report.aggregate import headline_names
-from nanollama.report.tables import Table
-from nanollama.wording import show
+from nanollama.wording import count
 
 Row = dict[str, Any]
 
@@ -113,26 +112,20 @@ def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[fl
     return measures
 
 
-def summary_table(plan: Plan, rows: Sequence[Row]) -> Table:
+def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
     """What the finished seeds of each setting make of the measures that runs are compared by.
 
     Measures whose names have slashes are details, for the file only.
     """
     settings = [key for key in plan.runs[0].values if key != plan.seed_key]
     finished = [row for row in rows if row["status"] == "finished"]
-    lines = []
     for setting, measures in over_seeds(finished, settings).items():
-        words = (
-            ", ".join(f"{key}={show(value)}" for key, value in zip(settings, setting, strict=True)) or "all"
-        )
-        for number, name in enumerate(_compared(measures, plan.seed_key)):
-            first = (words, f"{measures[name].n}") if number == 0 else ("", "")
-            lines.append((*first, name, f"{measures[name]}"))
-    return Table(
-        "Finished runs: mean over seeds and 95 % interval.",
-        ("setting", "runs", "measure", "value"),
-        tuple(lines),
-    )
+        names = _compared(measures, plan.seed_key)
+        n_runs = max((measures[name].n for name in names), default=0)
+        words = [f"{key}={value}" for key, value in zip(settings, setting, strict=True)]
+        yield f"{' '.join(words) or 'all'} ({count(n_runs, 'run')})"
+        width = max(map(len, names), default=0)
+        yield from (f"  {name:<{width}}  {measures[name]}" for name in names)
 
 
 def _compared(measures: Mapping[str, Interval], seed_key: str | None) -> list[str]:
