@@ -114,6 +114,7 @@ def test_keys_that_end_alike_are_told_apart(tmp_path: Path) -> None:
         ("  produkt: {a: [1]}\n", r"grid.yaml:7: .*produkt: unknown key; did you mean '.*product'"),
         ("  seeds: [0, 1, 0]\n", r"grid.yaml:7: grid: training.seed = 0 is given twice"),
         ("  product: {data.n_people: [8, 8.0]}\n", r"data.n_people = 8.0 is given twice"),
+        ("  product: {data.sources: [[{kind: qa}], [{kind: qa}]]}\n", r"is given twice"),
         ("  seeds: 0\n", r"seeds: expected"),
         ("  seeds: 1000000\n", r"expected at most 100,000 seeds, got 1000000"),
         (

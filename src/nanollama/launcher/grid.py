@@ -235,6 +235,15 @@ def _same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
+def _identity(value: Any) -> Any:
+    """Equal and hashable for values that are the same: 1 is 1.0 and not true, also within lists and sections."""
+    if isinstance(value, list):
+        return tuple(map(_identity, value))
+    if isinstance(value, dict):
+        return frozenset((key, _identity(part)) for key, part in value.items())
+    return isinstance(value, bool), value
+
+
 def _read_axes(grid: GridConfig, section: Node) -> list[Axis]:
     """The axes of a grid, slowest first; no key twice, no value twice."""
     axes = []
@@ -281,13 +290,14 @@ def _check_axes(axes: Sequence[Axis], place: Place) -> None:
             raise ConfigError(
                 f"{place}: grid: the key '{axis.keys[0]}' has no values; expected at least one."
             )
-        seen: list[Any] = []
+        seen: set[Any] = set()
         for point in axis.points:
             values = [node.plain() for node in point]
-            if any(all(map(_same, values, other)) for other in seen):
+            identity = _identity(values)
+            if identity in seen:
                 text = ", ".join(f"{key} = {show(v)}" for key, v in zip(axis.keys, values, strict=True))
                 raise ConfigError(f"{point[0].place}: grid: {text} is given twice; keep one of them.")
-            seen.append(values)
+            seen.add(identity)
 
 
 def _points(axes: Sequence[Axis], place: Place) -> list[Mapping[str, Node]]:
