@@ -151,16 +151,25 @@ def length_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
 
 
 def axis_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
-    """Each measure at the last step against each number that varies; other values tell lines apart."""
+    """Each measure at the last step against each number that varies; other values tell lines apart.
+
+    A number that goes with an earlier one, as in a zip, is no axis of its own.
+    """
     keys = list(settings[0].values)
-    for key in keys:
+    for index, key in enumerate(keys):
+        if any(_goes_with(settings, key, earlier) for earlier in keys[:index]):
+            continue
         numbers = {setting.values[key] for setting in settings if _is_number(setting.values[key])}
         if len(numbers) < 2 or any(not _is_number(setting.values[key]) for setting in settings):
             continue
         axis = key.rpartition(".")[2]
         for name in MEASURES[1:4]:
             points = [
-                (_others(setting, key), setting.values[key], [evals[-1][name] for evals in setting.evals])
+                (
+                    _others(settings, setting, key),
+                    setting.values[key],
+                    [evals[-1][name] for evals in setting.evals],
+                )
                 for setting in settings
                 if all(evals[-1].get(name) is not None for evals in setting.evals)
             ]
@@ -169,8 +178,18 @@ def axis_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
                 yield _picture(f"{name}_by_{axis}", rows, axis, axis, name)
 
 
-def _others(setting: Setting, key: str) -> str:
-    words = [f"{k.rpartition('.')[2]} {_brief(value)}" for k, value in setting.values.items() if k != key]
+def _goes_with(settings: Sequence[Setting], key: str, other: str) -> bool:
+    """Does each value of ``other`` have but one value of ``key``?"""
+    pairs = {(_brief(setting.values[other]), _brief(setting.values[key])) for setting in settings}
+    return len(pairs) == len({value for value, _ in pairs})
+
+
+def _others(settings: Sequence[Setting], setting: Setting, key: str) -> str:
+    words = [
+        f"{k.rpartition('.')[2]} {_brief(value)}"
+        for k, value in setting.values.items()
+        if not _goes_with(settings, k, key)
+    ]
     return ", ".join(words) or "all runs"
 
 
