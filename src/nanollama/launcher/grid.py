@@ -236,7 +236,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _identity(value: Any) -> Any:
-    """Equal and hashable for values that are the same: 1 is 1.0 and not true, also within lists and sections."""
+    """Equal and hashable for values that are the same: 1 is 1.0 and not true, in lists and sections too."""
     if isinstance(value, list):
         return tuple(map(_identity, value))
     if isinstance(value, dict):
