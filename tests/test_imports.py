@@ -136,6 +136,17 @@ def test_a_wrong_path_is_told_before_anything_heavy_loads(tmp_path: Path) -> Non
     assert not loaded_after(command, tmp_path) & HEAVY
 
 
+@pytest.mark.parametrize("config", ["memory/config/local_grid.yaml", "composition/config/width.yaml"])
+def test_the_state_of_a_grid_is_told_without_loading_torch(config: str, tmp_path: Path) -> None:
+    command = (
+        f"import io, os, nanollama.cli\nos.chdir({str(ROOT)!r})\nsys.stdout = io.StringIO()\n"
+        f"argv = ['grid', 'status', 'apps/{config}', {f'run_dir={tmp_path}/runs'!r}]\n"
+        "assert nanollama.cli.main(argv) == 0\n"
+        "assert 'waiting' in sys.stdout.getvalue()\nsys.stdout = io.StringIO()"
+    )
+    assert "torch" not in loaded_after(command, tmp_path)
+
+
 def test_imports_have_no_effect(tmp_path: Path) -> None:
     """No output, no file, no global seed, no process-wide setting of torch."""
     modules = [name for name in [*LIBRARY, *APPS] if not name.endswith("__main__")]

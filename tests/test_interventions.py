@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
-from nanollama.interventions import InterventionConfig, build_interventions
+from nanollama.intervention_config import InterventionConfig
+from nanollama.interventions import build_interventions
 from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
 from nanollama.monitor.run_folder import TrainResult

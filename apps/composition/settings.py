@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
-from nanollama.interventions import InterventionConfig, LoadConfig
+from nanollama.intervention_config import InterventionConfig, LoadConfig
 from nanollama.model import ModelConfig
 from nanollama.training_config import TrainingConfig
 

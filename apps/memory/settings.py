@@ -14,7 +14,7 @@ from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
 from nanollama.agent import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.agent.config import Operator
 from nanollama.config import Config, ConfigPath
-from nanollama.data.stream import Batching
+from nanollama.data.batching import Batching
 from nanollama.model import ModelConfig
 from nanollama.training_config import DeviceName, TrainingConfig
 

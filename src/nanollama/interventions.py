@@ -16,15 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Protocol
 
 import torch
-from pydantic import Field
 from safetensors.torch import load_file
 from torch import nn
 
-from nanollama.config import Config, ConfigPath
 from nanollama.errors import UserError
+from nanollama.intervention_config import (
+    FreezeConfig,
+    InterventionConfig,
+    LoadConfig,
+    ReinitializeConfig,
+    Selection,
+)
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint
 from nanollama.seeds import named_seed
 from nanollama.wording import suggest
@@ -49,42 +54,6 @@ class Intervention(Protocol):
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Change what learns, and again each time the run goes on."""
         ...
-
-
-class Selection(Config):
-    """Some of the parameters of a model, at some step."""
-
-    at_step: int = Field(
-        default=0, ge=0, description="Optimizer steps done when it acts; 0: before the first."
-    )
-    parameters: tuple[str, ...] = Field(
-        default=("*",), min_length=1, description="Patterns of parameter names: blocks.1.*, *embedding*."
-    )
-    but: tuple[str, ...] = Field(default=(), description="Patterns of parameter names to leave out.")
-
-
-class FreezeConfig(Selection):
-    """Stop parameters from learning, from a step on."""
-
-    implementation: Literal["freeze"] = Field(description="Which intervention this is.")
-
-
-class ReinitializeConfig(Selection):
-    """Draw parameters anew, as a new model would, and forget what the optimizer knew about them."""
-
-    implementation: Literal["reinitialize"] = Field(description="Which intervention this is.")
-
-
-class LoadConfig(Selection):
-    """Take parameters from a checkpoint of another run, of the same names and shapes."""
-
-    implementation: Literal["load"] = Field(description="Which intervention this is.")
-    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
-
-
-InterventionConfig = Annotated[
-    FreezeConfig | ReinitializeConfig | LoadConfig, Field(discriminator="implementation")
-]
 
 
 def build_interventions(configs: Sequence[InterventionConfig], seed: int) -> list[Intervention]:

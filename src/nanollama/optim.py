@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from nanollama.config import Config
+
+if TYPE_CHECKING:  # reading a config does not wait for torch
+    import torch
+    from torch import nn
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -94,6 +96,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
 
     The fused kernel is used where the parameters are on a device that has one, so move the model first.
     """
+    from torch.optim import SGD, AdamW
+
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise ValueError("The model has no parameter that requires a gradient: there is nothing to train.")
@@ -107,8 +111,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     used = [group for group in groups if group["params"]]
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if config.implementation == "sgd":
-        return torch.optim.SGD(used, lr=config.learning_rate, momentum=config.momentum, fused=fused)
-    return torch.optim.AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused)
+        return SGD(used, lr=config.learning_rate, momentum=config.momentum, fused=fused)
+    return AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

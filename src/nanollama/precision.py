@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:  # reading a config does not wait for torch
+    import torch
 
 Precision = Literal["float32", "bfloat16", "float16"]
 BFLOAT16_CPU_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, Arm
@@ -22,6 +23,8 @@ def choose_precision(wanted: Literal["auto"] | Precision, device: torch.device) 
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
+        import torch
+
         major, _ = torch.cuda.get_device_capability(device)
         return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
     if device.type == "cpu" and cpu_has_bfloat16(CPUINFO):
@@ -46,9 +49,13 @@ def precision_context(precision: Precision, device: torch.device) -> AbstractCon
     """Context of a forward pass whose matrix products are done in this format."""
     if precision == "float32":
         return nullcontext()
+    import torch
+
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
 def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss so that small float16 gradients do not vanish; does nothing for the other formats."""
+    import torch
+
     return torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from nanollama.data.batch import Batch, collate
+from nanollama.data.batching import Batching
 
-Batching = Literal["trimmed", "bucketed", "packed"]
 N_POOLED_BATCHES = 16  # a bucketed stream sorts the examples of so many consecutive batches by length
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import torch
-
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
@@ -66,10 +64,12 @@ class _Costs:
 
 
 def _measure(config: Any) -> tuple[int, float]:
-    from nanollama.model import MODELS
+    import torch
+
+    from nanollama.model import model_class
 
     with torch.device("meta"):
-        model = MODELS[config.implementation][1](config)
+        model = model_class(config)(config)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     return n_params, float(model.forward_flops(config.max_seq_len)) if isinstance(model, CountsFlops) else 0.0
 

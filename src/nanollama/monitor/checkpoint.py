@@ -15,14 +15,13 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from safetensors.torch import load_model, save_model
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nanollama.errors import UserError
 from nanollama.monitor.files import sync_file, sync_folder, write_atomically
+
+if TYPE_CHECKING:  # finding checkpoints does not wait for torch
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +77,9 @@ class Checkpointer:
             state: what else the loop needs to go on, as JSON.
             keep: how many checkpoints to have at most, at least 1.
         """
+        import torch
+        from safetensors.torch import save_model
+
         final = self.path(step)
         new, old = (self.folder / f".{final.name}.{suffix}" for suffix in ("new", "old"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -204,11 +206,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Read a checkpoint's weights into a model of the same shape."""
+    from safetensors.torch import load_model
+
     load_model(model, str(path / MODEL))
 
 
 def load_training(path: Path, model: nn.Module, optimizer: Stateful) -> dict[str, Any]:
     """Read a checkpoint into model and optimizer; returns the state it was saved with."""
+    import torch
+
     load_weights(path, model)
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
     return json.loads((path / STATE).read_text(encoding="utf-8"))

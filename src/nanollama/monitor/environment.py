@@ -11,11 +11,12 @@ import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from nanollama.precision import CPUINFO
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("nanollama", "torch", "numpy", "safetensors", "pydantic")
 GIT_TIMEOUT_SECONDS = 10
@@ -29,6 +30,8 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
     The commit and the diff are those of the code: of the repository around the working directory, or of the
     copy of it that a launcher has made.
     """
+    import torch
+
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),

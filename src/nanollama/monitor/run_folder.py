@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nanollama.config import Config, config_hash, dump_config, first_difference, load_config
-from nanollama.distributed import World, open_world
 from nanollama.errors import ConfigError, UserError
 from nanollama.monitor import checkpoint, track
 from nanollama.monitor.checkpoint import Checkpointer
@@ -23,6 +22,9 @@ from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
+
+if TYPE_CHECKING:  # looking at runs does not wait for torch
+    from nanollama.distributed import World
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +183,8 @@ def open_run(
     Raises:
         UserError: another process is using the folder, or it belongs to another config.
     """
+    from nanollama.distributed import open_world
+
     with ExitStack() as stack:
         world = stack.enter_context(open_world(device))
         if world.is_main:
