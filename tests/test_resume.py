@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -219,7 +220,7 @@ def killed_at_effect(folder: Path, n_steps: int, which_save: int, effect: int) -
 
     checkpoint.Checkpointer.save = counted_save  # type: ignore[method-assign]
     for module, name in (
-        (checkpoint, "save_model"),
+        (safetensors.torch, "save_model"),
         (torch, "save"),
         (os, "fsync"),
         (os, "rename"),
