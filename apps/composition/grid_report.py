@@ -173,7 +173,7 @@ def axis_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
                 for setting in settings
                 if all(evals[-1].get(name) is not None for evals in setting.evals)
             ]
-            if points:
+            if len({place for _, place, _ in points}) > 1:
                 rows = _bands(points, axis)
                 yield _picture(f"{name}_by_{axis}", rows, axis, axis, name)
 
