@@ -12,7 +12,7 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.launcher import outcome
 from nanollama.launcher.outcome import show_outcome
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.launcher.verdict import judge
+from nanollama.launcher.verdict import judge, verdict_table
 
 GRID = """\
 study: memory
@@ -65,6 +65,12 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path, bound: str, word: st
     plan = plan_of(tmp_path, f"{BETTER}, {bound}")
     (verdict,) = judge(plan.expect, plan.runs, rows_of(plan, [0.25, 0.875, 0.125, 0.875]), "training.seed")
     assert (verdict.values, verdict.word) == ((0.625, 0.75), word)
+
+
+def test_differences_too_small_for_three_decimals_show_their_size(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0")
+    verdicts = judge(plan.expect, plan.runs, rows_of(plan, [0.5, 0.50002, 0.5, 0.5]), "training.seed")
+    assert "2e-05, 0.000" in verdict_table(verdicts).rows[0]
 
 
 def test_runs_are_chosen_by_any_of_several_values_and_through_lists(tmp_path: Path) -> None:

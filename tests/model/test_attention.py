@@ -71,3 +71,17 @@ def test_queries_see_what_is_not_after_them_in_their_document() -> None:
 def test_what_the_compiler_is_told_of_the_blocks_is_true() -> None:
     query, key, value = (tensor[:, 0].detach().requires_grad_() for tensor in heads(2, 2, 101))
     torch.library.opcheck(torch.ops.nanollama.attend_in_blocks.default, (query, key, value))
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+def test_one_query_attends_as_the_last_of_many(n_kv_heads: int) -> None:
+    """Decoding, with key heads that several query heads share, and lanes of different lengths."""
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 4, 1, 6, generator=draw)
+    key, value = (torch.randn(3, n_kv_heads, 9, 6, generator=draw) for _ in range(2))
+    seen = visibility(torch.tensor([[8], [3], [0]]), 9)
+    shared = 4 // n_kv_heads
+    scores = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) / 6**0.5
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    expected = weights @ value.repeat_interleave(shared, dim=1)
+    torch.testing.assert_close(attend(query, key, value, seen), expected)

@@ -232,7 +232,7 @@ def matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     """Equality in which 1 is 1.0 and not true."""
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+    return bool(_identity(one) == _identity(other))
 
 
 def _identity(value: Any) -> Any:

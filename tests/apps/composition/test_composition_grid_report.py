@@ -29,3 +29,11 @@ def test_values_that_change_freely_are_lines_of_each_other() -> None:
         "test_accuracy_long_by_n_layers",
     )
     assert "n_layers 1 ends at" in by_width.alt and "n_layers 2 ends at" in by_width.alt
+
+
+def test_what_was_measured_at_one_place_only_is_no_line() -> None:
+    once = [
+        make_setting({"model.n_layers": 2}, 0.5),
+        Setting("other", {"model.n_layers": 1}, ([{"step": 1}],) * 2),
+    ]
+    assert not list(axis_pictures(once))
