@@ -21,6 +21,7 @@ from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Block, Picture, Section
 from nanollama.report.tables import Table, show_interval, spell
+from nanollama.wording import count
 
 BY_LENGTH = re.compile(r"test/accuracy/length_(\d+)")
 MEASURES = (
@@ -37,6 +38,8 @@ MEASURES = (
 OVER_TRAINING = MEASURES[1:5]
 SHARES = set(MEASURES[:4])
 RANGE = (-0.03, 1.03)
+ALL_RUNS = "all runs"
+"""The label where nothing sets runs apart but their seeds."""
 BANDS = "Means over seeds; bands are their 95 % intervals."
 
 Row = Mapping[str, Any]
@@ -70,7 +73,7 @@ def write(plan: Plan, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
         Section("Over training", tuple(training_pictures(settings))),
     ]
     n_runs = sum(len(setting.evals) for setting in settings)
-    lead = f"{n_runs} of {len(plan.runs)} runs have finished, of {len(settings)} settings."
+    lead = f"{n_runs} of {len(plan.runs)} runs have finished, of {count(len(settings), 'setting')}."
     page = plan.folder / "index.html"
     write_page(page, plan.name, lead, sections)
     save_parts(plan.folder / "figures", sections)
@@ -108,7 +111,7 @@ def _label(run: GridRun, seed_key: str | None) -> str:
             words.append(f"{name} {_brief(value)}")
         else:
             words.append(f"{name} {value}")
-    return ", ".join(words) or run.name
+    return ", ".join(words) or ALL_RUNS
 
 
 def _brief(value: Any) -> str:
@@ -190,7 +193,7 @@ def _others(settings: Sequence[Setting], setting: Setting, key: str) -> str:
         for k, value in setting.values.items()
         if not _goes_with(settings, k, key)
     ]
-    return ", ".join(words) or "all runs"
+    return ", ".join(words) or ALL_RUNS
 
 
 def training_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:

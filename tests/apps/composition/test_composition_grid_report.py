@@ -1,6 +1,12 @@
 """Tests of the page of a grid."""
 
-from apps.composition.grid_report import Setting, axis_pictures
+from pathlib import Path
+
+from apps.composition.grid_report import Setting, axis_pictures, read_settings
+from nanollama.config import Config
+from nanollama.launcher.grid import GridRun
+from nanollama.launcher.plan import Plan
+from nanollama.launcher.settings import LocalConfig, SlurmConfig
 
 
 def make_setting(values: dict[str, object], accuracy: float) -> Setting:
@@ -37,3 +43,17 @@ def test_what_was_measured_at_one_place_only_is_no_line() -> None:
         Setting("other", {"model.n_layers": 1}, ([{"step": 1}],) * 2),
     ]
     assert not list(axis_pictures(once))
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:
+    runs = [
+        GridRun(f"seed-{seed}", tmp_path / f"seed-{seed}", Config(), {"training.seed": seed})
+        for seed in (6, 7)
+    ]
+    for run in runs:
+        run.folder.mkdir()
+        (run.folder / "evals.jsonl").write_text('{"step": 1, "test_accuracy": 0.5}\n')
+    module = "apps.composition.train"
+    plan = Plan("seeds", tmp_path, module, runs, "training.seed", False, LocalConfig(), SlurmConfig())
+    (setting,) = read_settings(plan, {"seed-6", "seed-7"})
+    assert setting.label == "all runs" and len(setting.evals) == 2
