@@ -208,7 +208,7 @@ class Loop:
             saved = self.learner.load(run.checkpoints.path(step))
             self.learner.load_state(saved["learner"])
             self.state = TrainState(**saved["state"])
-            self.profiler = Profiler(world.device, saved["seconds"])
+            self.profiler = Profiler(world.device, saved["seconds"], step)
             if saved["precision"] != self.precision:
                 logger.warning("The run was in %s and goes on in %s.", saved["precision"], self.precision)
         world.wait()
@@ -298,7 +298,7 @@ class Loop:
             self.run.metrics.append(row)
         for mirror in self.mirrors:
             mirror.show(state.step, numbers_of(row))
-        seconds_left = self.profiler.elapsed_seconds / state.step * (n_steps - state.step)
+        seconds_left = self.profiler.seconds_left(state.step, n_steps)
         self.run.log.say_sometimes(
             f"step {state.step}/{n_steps}  loss {loss:.4f}  lr {self.learning_rate:.2e}  "
             f"{rates['tokens_per_second']:,.0f} tok/s  {timedelta(seconds=round(seconds_left))} left",

@@ -31,6 +31,14 @@ def test_rates_count_training_seconds_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert again["tokens_per_second"] == 0 and again["evaluate_seconds"] == 0
 
 
+def test_the_time_left_is_told_by_the_pace_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 5.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now)
+    profiler = Profiler(CPU, seconds=1e6, step=100)
+    now += 20
+    assert profiler.seconds_left(step=110, n_steps=150) == 80
+
+
 def test_a_phase_that_fails_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(module.time, "perf_counter", lambda: now)

@@ -36,11 +36,13 @@ class Profiler:
     Args:
         device: whose memory is reported.
         seconds: what earlier processes of the same run have spent.
+        step: how far they have come.
     """
 
-    def __init__(self, device: torch.device, seconds: float = 0.0) -> None:
+    def __init__(self, device: torch.device, seconds: float = 0.0, step: int = 0) -> None:
         self._device = device
-        self._began = time.perf_counter() - seconds
+        self._started = time.perf_counter()
+        self._seconds_before, self._step_before = seconds, step
         self._reset()
 
     def _reset(self) -> None:
@@ -51,7 +53,12 @@ class Profiler:
     @property
     def elapsed_seconds(self) -> float:
         """Seconds of the whole run so far, over all its processes in time."""
-        return time.perf_counter() - self._began
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def seconds_left(self, step: int, n_steps: int) -> float:
+        """Of a run at this step, at the pace of this process: an earlier one may have had another machine."""
+        own_steps = step - self._step_before
+        return (time.perf_counter() - self._started) / own_steps * (n_steps - step)
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
