@@ -1,21 +1,20 @@
 """Sequences per second of chain-of-thought training, beside a plain loop around PyTorch's own encoder.
 
-Both learn the same batches at the published size (arXiv 2406.02128): polynomial iteration, 8,192 sequences of
-lengths 1 to 16, so at most 34 tokens, 2 layers, d_model 128, batches of 256. They take turns, step by step in
-one run: ``python -m benchmarks composition``.
+All learn the same sequences at the published size (arXiv 2406.02128): polynomial iteration, 8,192 sequences
+of lengths 1 to 16, so at most 34 tokens, 2 layers, d_model 128, batches of 256. They take turns, an epoch
+each, in one run: ``python -m benchmarks composition``.
 
-    plain   nn.TransformerEncoder, padded to 34 tokens, logits everywhere, float32: what one writes first
-    ours    what `apps.composition.train` runs: trimmed batches, the last MLP and logits where the loss looks;
-            also compiled (`training.compile=true`)
+    plain     nn.TransformerEncoder, padded to 34 tokens, logits everywhere, float32: what one writes first
+    ours      what `apps.composition.train` runs: trimmed batches, the last MLP and logits where the loss
+              looks; also compiled (`training.compile=true`)
+    bucketed  the same, batches of like length (`data.batching=bucketed`): less padding, less variety
 
 Goals: at least twice the sequences a second, and at most 2 s an epoch.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,20 +25,43 @@ from apps.composition.data_config import DataConfig
 from apps.composition.streams import build_stream
 from apps.composition.tasks import Polynomial
 from benchmarks.row import Row
-from nanollama.data.batch import IGNORE, Batch
-from nanollama.distributed import open_world
+from benchmarks.turns import Step, seconds_a_step
+from nanollama.data.batch import IGNORE
+from nanollama.data.stream import Stream
+from nanollama.distributed import World, open_world
 from nanollama.learner import Learner
 from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
 from nanollama.optim import OptimizerConfig
-from nanollama.precision import Precision, choose_precision
+from nanollama.precision import choose_precision
 
 VOCAB_SIZE, D_MODEL, N_LAYERS = 64, 128, 2
 BATCH_SIZE, EPOCH_SIZE = 256, 8192
+N_STEPS = EPOCH_SIZE // BATCH_SIZE
+N_TURNS = 3
 MAX_TOKENS = 34
-N_WARM = 3
-N_ACCUMULATION = 2
-Step = Callable[[Batch], None]
+
+
+class Way(NamedTuple):
+    """A way to run our loop."""
+
+    batching: Literal["trimmed", "bucketed"] = "trimmed"
+    float32: bool = False
+    compiled: bool = False
+
+    @property
+    def n_accumulation(self) -> int:
+        """Two micro-batches save padding where a batch holds all lengths."""
+        return 2 if self.batching == "trimmed" else 1
+
+
+WAYS = {
+    "ours, float32": Way(float32=True),
+    "ours": Way(),
+    "ours, compiled": Way(compiled=True),
+    "ours, bucketed": Way("bucketed"),
+    "ours, bucketed, compiled": Way("bucketed", compiled=True),
+}
 
 
 class PlainModel(nn.Module):
@@ -64,12 +86,13 @@ class PlainModel(nn.Module):
         return self.head(self.encoder(x, mask=self.mask, is_causal=True))
 
 
-def plain_step() -> Step:
+def plain_step(stream: Stream) -> Step:
     """One step of the plain loop."""
     model = PlainModel()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
 
-    def step(batch: Batch) -> None:
+    def step(number: int) -> None:
+        batch = stream.batch(number)
         assert batch.query_positions is not None
         input_ids = F.pad(batch.input_ids, (0, MAX_TOKENS - batch.input_ids.shape[1]))
         targets = torch.full_like(input_ids, IGNORE)
@@ -84,23 +107,8 @@ def plain_step() -> Step:
     return step
 
 
-def our_step(learner: Learner) -> Step:
+def our_step(stream: Stream, way: Way, world: World) -> Step:
     """One step as the training loop takes it."""
-
-    def step(batch: Batch) -> None:
-        learner.backward(batch)
-        learner.clip()
-        learner.update(3e-4)
-
-    return step
-
-
-def rows(quick: bool = False) -> list[Row]:
-    """The timings; ``quick`` takes a few steps only."""
-    n_steps = 2 if quick else 32
-    task = Polynomial(implementation="polynomial", problem_token=33)
-    data = DataConfig(tasks=(task,), max_length=16, n_train=EPOCH_SIZE // 16, n_test=16)
-    stream = build_stream(data, build_dataset(data), BATCH_SIZE, seed=0)
     shape = TransformerConfig(
         implementation="transformer",
         vocab_size=VOCAB_SIZE,
@@ -113,45 +121,52 @@ def rows(quick: bool = False) -> list[Row]:
         max_seq_len=MAX_TOKENS,
         bias=True,
     )
-    optimizer = OptimizerConfig(weight_decay=0, betas=(0.9, 0.999), schedule="constant")
+    learner = Learner(
+        build_model(shape, torch.Generator().manual_seed(0)),
+        next_token_loss,
+        OptimizerConfig(weight_decay=0, betas=(0.9, 0.999), schedule="constant"),
+        world,
+        precision="float32" if way.float32 else choose_precision("auto", world.device),
+        n_accumulation=way.n_accumulation,
+        compile_model=way.compiled,
+    )
+
+    def step(number: int) -> None:
+        learner.backward(stream.batch(number))
+        learner.clip()
+        learner.update(3e-4)
+
+    return step
+
+
+def make_stream(batching: Literal["trimmed", "bucketed"]) -> Stream:
+    """Batches of an epoch of 8,192 sequences, the same in each."""
+    task = Polynomial(implementation="polynomial", problem_token=33)
+    data = DataConfig(tasks=(task,), max_length=16, n_train=EPOCH_SIZE // 16, n_test=16, batching=batching)
+    return build_stream(data, build_dataset(data), BATCH_SIZE, seed=0)
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """The timings; ``quick`` takes a few steps only, of loops that need no compiling."""
+    n_steps = 2 if quick else N_STEPS
+    ways = {name: way for name, way in WAYS.items() if not (quick and way.compiled)}
     with open_world("cpu") as world:
-        contestants = {"plain": plain_step()}
-        auto = choose_precision("auto", world.device)
-        ways: dict[str, tuple[Precision, bool]] = {"ours, float32": ("float32", False), "ours": (auto, False)}
-        if not quick:
-            ways["ours, compiled"] = (auto, True)
-        for name, (precision, compile_model) in ways.items():
-            learner = Learner(
-                build_model(shape, torch.Generator().manual_seed(0)),
-                next_token_loss,
-                optimizer,
-                world,
-                precision=precision,
-                n_accumulation=N_ACCUMULATION,
-                compile_model=compile_model,
-            )
-            contestants[name] = our_step(learner)
-        seconds = measure(contestants, stream.batch, n_steps)
-    rate = {name: BATCH_SIZE / value for name, value in seconds.items()}
+        contestants = {"plain": plain_step(make_stream("trimmed"))}
+        contestants |= {name: our_step(make_stream(way.batching), way, world) for name, way in ways.items()}
+        seconds = seconds_a_step(contestants, 1 if quick else N_TURNS, n_steps, n_warm=n_steps)
+    plain = seconds.pop("plain")
     found = [
-        Row(f"train, published size, {name}", value, "sequences/s", rate["plain"], "plain PyTorch loop")
-        for name, value in rate.items()
-        if name != "plain"
+        Row(
+            f"train, published size, {name}",
+            BATCH_SIZE / value,
+            "sequences/s",
+            BATCH_SIZE / plain,
+            "plain PyTorch loop",
+        )
+        for name, value in seconds.items()
     ]
-    best = max(value for name, value in rate.items() if name != "plain")
-    return [*found, Row("an epoch of 8,192 sequences", EPOCH_SIZE / best, "s", 2.0, "aim")]
-
-
-def measure(contestants: dict[str, Step], batch: Callable[[int], Batch], n_steps: int) -> dict[str, float]:
-    """Median seconds of a step of each, taking turns on the same batches."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(N_WARM + n_steps):
-        current = batch(number)
-        for name, step in contestants.items():
-            began = time.perf_counter()
-            step(current)
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values[N_WARM:]) for name, values in times.items()}
+    epochs = {name: value * N_STEPS for name, value in seconds.items() if name != "ours, float32"}
+    return found + [Row(f"8,192 sequences, {name}", value, "s", 2.0, "aim") for name, value in epochs.items()]
 
 
 if __name__ == "__main__":

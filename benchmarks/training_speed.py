@@ -1,8 +1,7 @@
 """Dialogs per second of training: ours beside a loop around Hugging Face's Llama of the same size.
 
-All contestants learn the same batches of 128 dialogs of the memory study, in turn, step by step in one run,
-so that a slow moment of the machine hits all alike: ``python -m benchmarks.training_speed [--steps N]
-[--compile]``.
+All contestants learn the same batches of 128 dialogs of the memory study, taking turns of a few steps in one
+run: ``python -m benchmarks.training_speed [--turns N] [--compile]``.
 
     plain   Llama, every dialog padded to 256 tokens, float32: the loop one writes first
     dynamic Llama, padded to the longest dialog of the batch; float32 or bfloat16, compiled with ``--compile``
@@ -16,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +25,7 @@ from torch import Tensor, nn
 from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
 from benchmarks.row import Row
+from benchmarks.turns import Step, seconds_a_step
 from nanollama.data.dialogs import DialogSource
 from nanollama.data.stream import DocumentStream
 from nanollama.distributed import open_world
@@ -41,20 +39,21 @@ from nanollama.tokenizer import ByteTokenizer
 BATCH_SIZE = 128
 N_PEOPLE = 2000
 PADDED_LEN = 256
-N_WARM = 2  # steps not counted; compiled contestants also meet their shapes here
+N_TURNS = 5
+N_WARM = 4
 
 
 class Size(NamedTuple):
-    """Shape of the models."""
+    """Shape of the models, and the steps of a turn."""
 
     d_model: int
     n_layers: int
     n_heads: int
+    n_steps: int
 
 
-SIZES = (Size(36, 2, 2), Size(128, 6, 8))
+SIZES = (Size(36, 2, 2, n_steps=8), Size(128, 6, 8, n_steps=2))
 KINDS: tuple[DialogKind, ...] = ("qa", "qatool")
-Step = Callable[[int], None]
 
 
 def read(kind: DialogKind) -> DialogSource:
@@ -153,30 +152,25 @@ def contestants(size: Size, source: DialogSource, with_compile: bool) -> dict[st
     return steps
 
 
-def measure(size: Size, kind: DialogKind, n_steps: int, with_compile: bool) -> dict[str, float]:
-    """Dialogs per second of each contestant, the median over steps that all take in turn."""
+def measure(size: Size, kind: DialogKind, n_turns: int, with_compile: bool) -> dict[str, float]:
+    """Dialogs per second of each contestant."""
     torch.manual_seed(0)  # the initial weights of the Hugging Face models
     steps = contestants(size, read(kind), with_compile)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(N_WARM + n_steps):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step(number)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: BATCH_SIZE / statistics.median(times[N_WARM:]) for name, times in seconds.items()}
+    seconds = seconds_a_step(steps, n_turns, size.n_steps, N_WARM)
+    return {name: BATCH_SIZE / value for name, value in seconds.items()}
 
 
 def rows(quick: bool = False) -> list[Row]:
     """For `make bench`: our fastest loop beside the plain and the best one around Hugging Face's Llama."""
     if quick:
-        return compare(SIZES[0], "qa", n_steps=1, with_compile=False)
+        return compare(SIZES[0]._replace(n_steps=1), "qa", n_turns=1, with_compile=False)
     chosen = itertools.product(SIZES, KINDS)
-    return [row for size, kind in chosen for row in compare(size, kind, n_steps=7, with_compile=True)]
+    return [row for size, kind in chosen for row in compare(size, kind, N_TURNS, with_compile=True)]
 
 
-def compare(size: Size, kind: DialogKind, n_steps: int, with_compile: bool) -> list[Row]:
+def compare(size: Size, kind: DialogKind, n_turns: int, with_compile: bool) -> list[Row]:
     """All contestants on one kind of dialogs, said on stderr; the two comparisons that count."""
-    speeds = measure(size, kind, n_steps, with_compile)
+    speeds = measure(size, kind, n_turns, with_compile)
     work = f"train on {kind}, d_model {size.d_model} x {size.n_layers} layers"
     print(work, file=sys.stderr)
     for name, speed in speeds.items():
@@ -192,11 +186,11 @@ def compare(size: Size, kind: DialogKind, n_steps: int, with_compile: bool) -> l
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Training speed beside Hugging Face's Llama.")
-    parser.add_argument("--steps", type=int, default=7, help="steps to time (default 7)")
+    parser.add_argument("--turns", type=int, default=N_TURNS, help=f"turns to time (default {N_TURNS})")
     parser.add_argument("--compile", action="store_true", help="compiled loops too: minutes of compiling")
     arguments = parser.parse_args()
     for size, kind in itertools.product(SIZES, KINDS):
-        for row in compare(size, kind, arguments.steps, arguments.compile):
+        for row in compare(size, kind, arguments.turns, arguments.compile):
             print(f"{row.work}: {row.ratio:.2f} times {row.compared_with}", flush=True)
 
 
