@@ -77,8 +77,8 @@ class Batch:
         has_loss = targets != IGNORE
         if positions is not None:
             width = max(int(has_loss.sum(dim=1).max()), 1)
-            targets, positions = targets[:, :width], positions[start:stop, :width]
-            input_ids = input_ids[:, : int(positions.max()) + 1]
+            targets, positions = targets[:, :width].contiguous(), positions[start:stop, :width].contiguous()
+            input_ids = input_ids[:, : int(positions.max()) + 1].contiguous()
         return Batch(
             input_ids=input_ids,
             targets=targets,

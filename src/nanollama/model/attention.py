@@ -86,8 +86,9 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _blocks(n_tokens: int) -> list[tuple[int, int]]:
-    """First query of each block, and the first behind it."""
-    n_blocks = -(-n_tokens // QUERY_BLOCK)  # compiled for any length, a graph is made for each such number
+    """First query of each block, and the first behind it; a few left over make the last block longer."""
+    n_blocks = max(1, (n_tokens + QUERY_BLOCK - QUERY_BLOCK // 4) // QUERY_BLOCK)
+    # Compiled for any length, a graph is made for each such number.
     return list(pairwise([*(QUERY_BLOCK * block for block in range(n_blocks)), n_tokens]))
 
 
