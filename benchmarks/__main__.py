@@ -48,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         found[name] = importlib.import_module(f"benchmarks.{name}{SUFFIX}").rows(arguments.quick)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        if not arguments.quick:  # at once: the next may be interrupted
+            merge({name: found[name]})
     Console().print(to_table(found).to_rich())
     if not arguments.quick:
-        merge(found)
         print(f"wrote {RESULTS}")
     return 0
 
