@@ -1,8 +1,8 @@
 """Sequences per second of chain-of-thought training, beside a plain loop around PyTorch's own encoder.
 
 All learn the same sequences at the published size (arXiv 2406.02128): polynomial iteration, 8,192 sequences
-of lengths 1 to 16, so at most 34 tokens, 2 layers, d_model 128, batches of 256. They take turns, an epoch
-each, in one run: ``python -m benchmarks composition``.
+of lengths 1 to 16, so at most 34 tokens, 2 layers, d_model 128, batches of 256. Each has a process of its
+own; they take turns, an epoch each: ``python -m benchmarks composition``.
 
     plain     nn.TransformerEncoder, padded to 34 tokens, logits everywhere, float32: what one writes first
     ours      what `apps.composition.train` runs: trimmed batches, the last MLP and logits where the loss
@@ -14,6 +14,7 @@ Goals: at least twice the sequences a second, and at most 2 s an epoch.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from benchmarks.row import Row
 from benchmarks.turns import Step, seconds_a_step
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import Stream
-from nanollama.distributed import World, open_world
+from nanollama.distributed import open_world
 from nanollama.learner import Learner
 from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
@@ -86,8 +87,9 @@ class PlainModel(nn.Module):
         return self.head(self.encoder(x, mask=self.mask, is_causal=True))
 
 
-def plain_step(stream: Stream) -> Step:
+def plain_step() -> Step:
     """One step of the plain loop."""
+    stream = make_stream("trimmed")
     model = PlainModel()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
 
@@ -107,8 +109,9 @@ def plain_step(stream: Stream) -> Step:
     return step
 
 
-def our_step(stream: Stream, way: Way, world: World) -> Step:
+def our_step(way: Way) -> Step:
     """One step as the training loop takes it."""
+    stream = make_stream(way.batching)
     shape = TransformerConfig(
         implementation="transformer",
         vocab_size=VOCAB_SIZE,
@@ -121,15 +124,16 @@ def our_step(stream: Stream, way: Way, world: World) -> Step:
         max_seq_len=MAX_TOKENS,
         bias=True,
     )
-    learner = Learner(
-        build_model(shape, torch.Generator().manual_seed(0)),
-        next_token_loss,
-        OptimizerConfig(weight_decay=0, betas=(0.9, 0.999), schedule="constant"),
-        world,
-        precision="float32" if way.float32 else choose_precision("auto", world.device),
-        n_accumulation=way.n_accumulation,
-        compile_model=way.compiled,
-    )
+    with open_world("cpu") as world:
+        learner = Learner(
+            build_model(shape, torch.Generator().manual_seed(0)),
+            next_token_loss,
+            OptimizerConfig(weight_decay=0, betas=(0.9, 0.999), schedule="constant"),
+            world,
+            precision="float32" if way.float32 else choose_precision("auto", world.device),
+            n_accumulation=way.n_accumulation,
+            compile_model=way.compiled,
+        )
 
     def step(number: int) -> None:
         learner.backward(stream.batch(number))
@@ -150,10 +154,8 @@ def rows(quick: bool = False) -> list[Row]:
     """The timings; ``quick`` takes a few steps only, of loops that need no compiling."""
     n_steps = 2 if quick else N_STEPS
     ways = {name: way for name, way in WAYS.items() if not (quick and way.compiled)}
-    with open_world("cpu") as world:
-        contestants = {"plain": plain_step(make_stream("trimmed"))}
-        contestants |= {name: our_step(make_stream(way.batching), way, world) for name, way in ways.items()}
-        seconds = seconds_a_step(contestants, 1 if quick else N_TURNS, n_steps, n_warm=n_steps)
+    contestants = {"plain": plain_step, **{name: partial(our_step, way) for name, way in ways.items()}}
+    seconds = seconds_a_step(contestants, 1 if quick else N_TURNS, n_steps, n_warm=n_steps)
     plain = seconds.pop("plain")
     found = [
         Row(

@@ -1,7 +1,7 @@
 """Dialogs per second of training: ours beside a loop around Hugging Face's Llama of the same size.
 
-All contestants learn the same batches of 128 dialogs of the memory study, taking turns of a few steps in one
-run: ``python -m benchmarks.training_speed [--turns N] [--compile]``.
+All contestants learn the same batches of 128 dialogs of the memory study, each in a process of its own,
+taking turns of a few steps: ``python -m benchmarks.training_speed [--turns N] [--compile]``.
 
     plain   Llama, every dialog padded to 256 tokens, float32: the loop one writes first
     dynamic Llama, padded to the longest dialog of the batch; float32 or bfloat16, compiled with ``--compile``
@@ -16,7 +16,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,19 +41,19 @@ BATCH_SIZE = 128
 N_PEOPLE = 2000
 PADDED_LEN = 256
 N_TURNS = 5
-N_WARM = 4
 
 
 class Size(NamedTuple):
-    """Shape of the models, and the steps of a turn."""
+    """Shape of the models, and the steps of a turn and before the first."""
 
     d_model: int
     n_layers: int
     n_heads: int
     n_steps: int
+    n_warm: int
 
 
-SIZES = (Size(36, 2, 2, n_steps=8), Size(128, 6, 8, n_steps=2))
+SIZES = (Size(36, 2, 2, n_steps=8, n_warm=16), Size(128, 6, 8, n_steps=2, n_warm=6))
 KINDS: tuple[DialogKind, ...] = ("qa", "qatool")
 
 
@@ -63,8 +64,9 @@ def read(kind: DialogKind) -> DialogSource:
     return DialogSource(dialogs, ByteTokenizer())
 
 
-def ours(size: Size, source: DialogSource, precision: Precision, compile_model: bool = False) -> Step:
+def ours(size: Size, kind: DialogKind, precision: Precision, compile_model: bool = False) -> Step:
     """A step of our loop, making the batch included."""
+    source = read(kind)
     config = TransformerConfig(
         vocab_size=260, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads
     )
@@ -90,11 +92,13 @@ def ours(size: Size, source: DialogSource, precision: Precision, compile_model: 
 
 
 def hugging_face(
-    size: Size, source: DialogSource, padded_len: int | None, bfloat16: bool, compile_model: bool = False
+    size: Size, kind: DialogKind, padded_len: int | None, bfloat16: bool, compile_model: bool = False
 ) -> Step:
     """A step of the loop one writes around `LlamaForCausalLM`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    source = read(kind)
+    torch.manual_seed(0)  # the initial weights
     config = LlamaConfig(
         vocab_size=260,
         hidden_size=size.d_model,
@@ -134,36 +138,34 @@ def pad(documents: Sequence[tuple[Tensor, Tensor]], padded_len: int | None) -> t
     return input_ids, attention_mask, labels
 
 
-def contestants(size: Size, source: DialogSource, with_compile: bool) -> dict[str, Step]:
-    """All loops of a comparison, by name."""
-    steps = {
-        "plain": hugging_face(size, source, PADDED_LEN, bfloat16=False),
-        "dynamic float32": hugging_face(size, source, None, bfloat16=False),
-        "dynamic bfloat16": hugging_face(size, source, None, bfloat16=True),
-        "ours float32": ours(size, source, "float32"),
-        "ours bfloat16": ours(size, source, "bfloat16"),
+def contestants(size: Size, kind: DialogKind, with_compile: bool) -> dict[str, Callable[[], Step]]:
+    """What makes the loops of a comparison, by name."""
+    makers = {
+        "plain": partial(hugging_face, size, kind, PADDED_LEN, bfloat16=False),
+        "dynamic float32": partial(hugging_face, size, kind, None, bfloat16=False),
+        "dynamic bfloat16": partial(hugging_face, size, kind, None, bfloat16=True),
+        "ours float32": partial(ours, size, kind, "float32"),
+        "ours bfloat16": partial(ours, size, kind, "bfloat16"),
     }
     if with_compile:
-        steps |= {
-            "dynamic float32 compiled": hugging_face(size, source, None, False, compile_model=True),
-            "dynamic bfloat16 compiled": hugging_face(size, source, None, True, compile_model=True),
-            "ours bfloat16 compiled": ours(size, source, "bfloat16", compile_model=True),
+        makers |= {
+            "dynamic float32 compiled": partial(hugging_face, size, kind, None, False, compile_model=True),
+            "dynamic bfloat16 compiled": partial(hugging_face, size, kind, None, True, compile_model=True),
+            "ours bfloat16 compiled": partial(ours, size, kind, "bfloat16", compile_model=True),
         }
-    return steps
+    return makers
 
 
 def measure(size: Size, kind: DialogKind, n_turns: int, with_compile: bool) -> dict[str, float]:
     """Dialogs per second of each contestant."""
-    torch.manual_seed(0)  # the initial weights of the Hugging Face models
-    steps = contestants(size, read(kind), with_compile)
-    seconds = seconds_a_step(steps, n_turns, size.n_steps, N_WARM)
+    seconds = seconds_a_step(contestants(size, kind, with_compile), n_turns, size.n_steps, size.n_warm)
     return {name: BATCH_SIZE / value for name, value in seconds.items()}
 
 
 def rows(quick: bool = False) -> list[Row]:
     """For `make bench`: our fastest loop beside the plain and the best one around Hugging Face's Llama."""
     if quick:
-        return compare(SIZES[0]._replace(n_steps=1), "qa", n_turns=1, with_compile=False)
+        return compare(SIZES[0]._replace(n_steps=1, n_warm=1), "qa", n_turns=1, with_compile=False)
     chosen = itertools.product(SIZES, KINDS)
     return [row for size, kind in chosen for row in compare(size, kind, N_TURNS, with_compile=True)]
 
