@@ -54,6 +54,7 @@ def test_parts_of_a_batch_ask_for_what_the_batch_asks(
     assert sum(part.n_loss_tokens for part in parts) == batch.n_loss_tokens
     assert sum(part.n_tokens for part in parts) == batch.n_tokens
     assert sum(part.n_examples for part in parts) == batch.n_examples
+    assert all(part.input_ids.is_contiguous() and part.targets.is_contiguous() for part in parts)
 
 
 def test_parts_are_trimmed_to_their_last_query() -> None:

@@ -39,7 +39,7 @@ def test_attention_is_a_softmax_over_what_came_before(n_heads: int, n_kv_heads: 
         torch.testing.assert_close(attend(*inputs), by_loop(*inputs))
 
 
-@pytest.mark.parametrize("block", [1, 5, 7, 96])
+@pytest.mark.parametrize("block", [1, 5, 7, 11, 96])
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(attention, "QUERY_BLOCK", block)
     inputs = heads(2, 2, 23)
