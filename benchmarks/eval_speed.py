@@ -1,13 +1,13 @@
 """Prompts per second of a recall evaluation with the live database: ours, and decoding one dialog at a time.
 
-``python -m benchmarks.eval_speed [--quick]``. 256 questions of the memory study's in-tool arm, greedy,
+``python -m benchmarks.eval_speed [--quick]``. 1,024 questions of the memory study's in-tool arm, greedy,
 float32, at most 257 tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
 
     endless  untrained, and unable to end or to ask: every dialog is decoded to its 257 tokens
     fresh    untrained
     half     in the middle of learning eight people
-    trained  has learned eight people and is asked about them; each question comes eight times
-    departs  trained, asked 8 of the 256 questions about people it does not know
+    trained  has learned eight people and is asked about them; each question comes 32 times
+    departs  trained, asked 32 of the 1,024 questions about people it does not know
 
 In every state some of the questions are also decoded plainly (no cache, no batch, a whole forward pass a
 token); a dialog that differs in one token stops the benchmark. The earlier system did 63 and 3.6 prompts/s on
@@ -40,10 +40,10 @@ from nanollama.model import TransformerConfig, build_model
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import ByteTokenizer
 
-N_PROMPTS = 256
+N_PROMPTS = 1024
 N_TOKENS = 257
 N_LEARNED = 8
-N_DEPARTING = 8
+N_DEPARTING = 32
 HALF_LOSS_NATS = 0.3  # a token: requests are written, names are not copied
 MAX_STEPS = 1500
 TOKENIZER = ByteTokenizer()

@@ -21,6 +21,7 @@ from toy_dialogs import (
 from nanollama import inference
 from nanollama.agent.protocol import Reply
 from nanollama.inference import TIE, Completion, evaluating, generate, generate_one, most_likely
+from nanollama.model.cache import KVCache
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import Message
 
@@ -62,6 +63,36 @@ def test_side_by_side_equals_one_at_a_time_for_every_shape(changes: dict[str, ob
     assert together == [
         generate_one(model, TOKENIZER, prompt, FactTool(), max_new_tokens=40) for prompt in prompts
     ]
+
+
+def test_prompts_may_be_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, prompts = toy_model(11), [prompt_of("a" * n_letters) for n_letters in (7, 1, 9, 4, 20, 2, 5)]
+    whole = generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40)
+    monkeypatch.setattr("nanollama.inference.N_READ", 3)
+    assert generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40) == whole
+
+
+def test_no_more_dialogs_are_written_side_by_side_than_fit_into_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, prompts = toy_model(11), toy_prompts()
+    whole = generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40)
+    sizes: list[int] = []
+    make_cache = model.make_cache
+
+    def watched(n_lanes: int, capacity: int) -> KVCache:
+        cache = make_cache(n_lanes, capacity)
+        sizes.append(cache.keys.nbytes + cache.values.nbytes)
+        return cache
+
+    monkeypatch.setattr(model, "make_cache", watched)
+    for n_lanes in (0, 1, 3):
+        sizes.clear()
+        room = n_lanes * model.cache_bytes(len(prompts[0]) + 40)
+        monkeypatch.setattr("nanollama.inference.CACHE_BYTES", room)
+        assert generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40) == whole
+        assert len(sizes) == -(-len(prompts) // max(1, n_lanes))
+        assert n_lanes == 0 or max(sizes) <= room
 
 
 def test_a_trained_model_asks_and_answers() -> None:

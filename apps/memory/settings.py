@@ -135,7 +135,9 @@ class RecallConfig(Config):
     )
     n_sums: int = Field(default=400, ge=1, description="Sums of each set of sums.")
     seed: int = Field(default=0, ge=0, description="Of the choice of people.")
-    batch_size: int = Field(default=256, ge=1, description="Dialogs generated at once.")
+    batch_size: int = Field(
+        default=1024, ge=1, description="Dialogs generated at once; fewer where they take too much memory."
+    )
     max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
 
 

@@ -46,7 +46,7 @@ def attempt_dialogs(
     tool: Tool | None = None,
     *,
     max_new_tokens: int,
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> list[Attempt]:
     """Let a model write dialogs from the assistant's first turn on, and weigh how they should be written.
 
@@ -56,7 +56,7 @@ def attempt_dialogs(
         dialogs: as they should be; each ends with a turn of the assistant.
         tool: asked what the dialogs ask, in one batch, and again by the model where it departs from them.
         max_new_tokens: longest continuation of a prompt, as in `generate`.
-        batch_size: dialogs decoded side by side.
+        batch_size: dialogs decoded side by side, as in `generate`.
 
     Raises:
         ValueError: a dialog does not end with the assistant, or is too long for the model.

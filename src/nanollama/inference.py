@@ -31,6 +31,15 @@ TIE = 2e-5
 
 Rounding in float32 moves them by some 1e-6 of it, however a model is run."""
 
+CACHE_BYTES = 2**29
+"""Keys and values of dialogs written side by side take no more: what does not fit is written afterwards."""
+
+N_READ = 64
+"""Prompts read in one forward pass: enough to keep a processor busy, few enough for its caches."""
+
+LEAVING = 1 / 32
+"""Share of lanes that have to be finished before they make room."""
+
 Ending = Literal["end", "malformed", "limit"]
 
 
@@ -56,7 +65,7 @@ def generate(
     tool: Tool | None = None,
     *,
     max_new_tokens: int,
-    batch_size: int = 256,
+    batch_size: int = 1024,
 ) -> list[Completion]:
     """What the model writes after each prompt, taking the most likely token each time.
 
@@ -66,7 +75,7 @@ def generate(
         prompts: ids so far; the assistant holds the pen, at the beginning of its turn or within it.
         tool: answers all requests of a step in one batch; ``None``: handing over is malformed.
         max_new_tokens: longest continuation, replies counted; no more than the model can read.
-        batch_size: dialogs side by side.
+        batch_size: dialogs side by side; fewer where they take more than `CACHE_BYTES`.
 
     Raises:
         ValueError: a prompt is empty or leaves no room.
@@ -114,9 +123,10 @@ def continue_dialogs(
     """`generate`, with the number of tokens at which each dialog is cut off."""
     completions: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    n_lanes = min(batch_size, max(1, CACHE_BYTES // model.cache_bytes(max(limits, default=1))))
     with evaluating(model):
-        for start in range(0, len(prompts), batch_size):
-            chosen = by_length[start : start + batch_size]
+        for start in range(0, len(prompts), n_lanes):
+            chosen = by_length[start : start + n_lanes]
             lanes = _Lanes(
                 model,
                 _Turns(tokenizer, tool),
@@ -161,7 +171,7 @@ def next_token(model: Transformer, ids: Sequence[int]) -> int:
 def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The arg max of logits (..., V), shape (...), and whether another token is as good as equal to it."""
     largest, tokens = logits.topk(2, dim=-1)
-    slack = TIE * logits.abs().amax(dim=-1)
+    slack = TIE * torch.maximum(largest[..., 0], -logits.amin(dim=-1))  # of the largest magnitude
     return tokens[..., 0], largest[..., 0] - largest[..., 1] <= slack
 
 
@@ -236,12 +246,16 @@ class _Lanes:
             logits = self._read_next()
 
     def _read_prompts(self) -> Tensor:
-        """Read all prompts at once; logits (B, V) after each."""
-        longest = int(self.n_known.max())
-        last = self.n_known[:, None] - 1
-        logits = self.model(self.tokens[:, :longest], query_positions=last, cache=self.cache)
-        self.cache.advance(self.n_known, longest)
-        return logits[:, 0]
+        """Read all prompts, some at a time; logits (B, V) after each."""
+        logits = []
+        for start in range(0, len(self.tokens), N_READ):
+            lanes = slice(start, start + N_READ)
+            n_known = self.n_known[lanes]
+            given = self.tokens[lanes, : int(n_known.max())]
+            last = n_known[:, None] - 1
+            logits.append(self.model(given, query_positions=last, cache=self.cache.part(lanes))[:, 0])
+        self.cache.advance(self.n_known, int(self.n_known.max()))
+        return torch.cat(logits)
 
     def _read_next(self) -> Tensor:
         """Read one token of each lane; logits (B, V) after it."""
@@ -293,11 +307,11 @@ class _Lanes:
         self.cache.lengths[lane] = 0  # until it leaves it stays there, out of the way
 
     def _compact(self) -> None:
-        """Let finished lanes leave, once that saves more than it costs: they are an eighth of the batch."""
-        kept = self.alive.nonzero().flatten()
-        if 8 * len(kept) > 7 * len(self.alive):
+        """Let finished lanes leave, once that saves more than it costs."""
+        n_lanes = len(self.alive)
+        if n_lanes - int(self.alive.sum()) < LEAVING * n_lanes:
             return
-        self.cache.keep(kept)
+        kept = self.cache.keep(self.alive)
         self.tokens, self.n_known, self.limits = self.tokens[kept], self.n_known[kept], self.limits[kept]
         self.origin = [self.origin[lane] for lane in kept.tolist()]
         self.alive = self.alive[kept]

@@ -127,12 +127,46 @@ def test_lanes_of_a_cache_stand_at_their_own_positions(model: Transformer) -> No
     cache = model.make_cache(3, capacity=12)
     model(ids[:, :9], cache=cache)  # padded for the shorter lanes
     cache.advance(lengths, 9)
-    cache.keep(torch.tensor([2, 0]))
+    assert cache.keep(torch.tensor([True, False, True])).tolist() == [0, 2]
     assert cache.longest == 6
-    following = torch.stack([ids[2, 6], ids[0, 4]])[:, None]
+    following = torch.stack([ids[0, 4], ids[2, 6]])[:, None]
     logits = model(following, cache=cache)[:, 0]
-    expected = torch.stack([model(ids[2:3, :7])[0, -1], model(ids[0:1, :5])[0, -1]])
+    expected = torch.stack([model(ids[0:1, :5])[0, -1], model(ids[2:3, :7])[0, -1]])
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_lanes_read_in_parts_are_those_of_the_whole_cache(model: Transformer) -> None:
+    ids, lengths = tokens(3, 9), torch.tensor([4, 9, 6])
+    cache = model.make_cache(3, capacity=12)
+    for lanes in (slice(0, 2), slice(2, 3)):
+        model(ids[lanes, : int(lengths[lanes].max())], cache=cache.part(lanes))
+    cache.advance(lengths, 9)
+    following = tokens(3, 1)
+    logits = model(following, cache=cache)[:, 0]
+    for row, length in enumerate(lengths.tolist()):
+        alone = torch.cat([ids[row : row + 1, :length], following[row : row + 1]], dim=1)
+        torch.testing.assert_close(logits[row], model(alone)[0, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_finished_lanes_leave_and_the_last_ones_take_their_places() -> None:
+    cache = make().make_cache(6, capacity=3)
+    for stored in (cache.keys, cache.values):
+        stored += torch.arange(6.0)[:, None, None, None]
+    cache.advance(torch.arange(1, 7) % 4, 3)
+    kept = torch.tensor([False, True, False, True, True, True])
+    lanes = cache.keep(kept)
+    assert sorted(lanes.tolist()) == [1, 3, 4, 5]
+    assert cache.lengths.tolist() == [(lane + 1) % 4 for lane in lanes.tolist()]
+    assert cache.longest == 2
+    for stored in (cache.keys, cache.values):
+        assert stored.shape[1] == 4
+        assert torch.equal(stored[:, :, :, :3], lanes.float()[:, None, None, None].expand_as(stored))
+
+
+def test_the_memory_of_a_lane_is_counted(model: Transformer) -> None:
+    cache = model.make_cache(1, capacity=7)
+    assert model.cache_bytes(7) == cache.keys.nbytes + cache.values.nbytes
 
 
 def test_a_full_cache_says_so() -> None:

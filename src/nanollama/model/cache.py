@@ -5,6 +5,8 @@ Shapes: L layers, B lanes, H key-value heads, S capacity, K head_dim, T new toke
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -60,8 +62,29 @@ class KVCache:
         self.lengths = self.lengths + n_new
         self.longest = longest
 
-    def keep(self, lanes: Tensor) -> None:
-        """Keep only these lanes (indices), in this order: finished ones leave the batch."""
-        self.keys, self.values = self.keys[:, lanes], self.values[:, lanes]
+    def part(self, lanes: slice) -> KVCache:
+        """Some of the lanes, in the same memory; the whole has yet to `advance` by what a part reads."""
+        part = copy.copy(self)
+        part.keys, part.values, part.lengths = self.keys[:, lanes], self.values[:, lanes], self.lengths[lanes]
+        return part
+
+    def keep(self, kept: Tensor) -> Tensor:
+        """Let finished lanes leave the batch; the last of those kept move into their places.
+
+        Args:
+            kept: (B,) bool, the lanes that stay.
+
+        Returns:
+            (n,) int64, for each place from now on, the lane that it held or now gets.
+        """
+        n_kept = int(kept.sum())
+        lanes = torch.arange(n_kept, device=kept.device)
+        freed = (~kept[:n_kept]).nonzero().flatten()
+        moving = kept[n_kept:].nonzero().flatten() + n_kept
+        lanes[freed] = moving
+        for stored in (self.keys, self.values):
+            stored[:, freed, :, : self.longest] = stored[:, moving, :, : self.longest]
+        self.keys, self.values = self.keys[:, :n_kept], self.values[:, :n_kept]
         self.lengths = self.lengths[lanes]
-        self.longest = int(self.lengths.max()) if len(self.lengths) else 0
+        self.longest = int(self.lengths.max()) if n_kept else 0
+        return lanes

@@ -124,6 +124,12 @@ class Transformer(nn.Module):
             weight.device,
         )
 
+    def cache_bytes(self, capacity: int) -> int:
+        """Memory of one lane of a cache that holds so many tokens."""
+        config = self.config
+        n_numbers = 2 * config.n_layers * config.kv_heads * config.head_width * capacity
+        return n_numbers * self.embedding.weight.element_size()
+
     def n_params(self) -> int:
         """Number of parameters; a tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
