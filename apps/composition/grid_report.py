@@ -132,7 +132,7 @@ def measures_table(settings: Sequence[Setting]) -> Table:
         cells = [setting.label, str(len(last))]
         for name in names:
             values = [row[name] for row in last if row.get(name) is not None]
-            cells.append(show_interval(*mean_interval(values)) if values else "-")
+            cells.append(show_interval(*mean_interval(values, name in SHARES)) if values else "-")
         rows.append(tuple(cells))
     caption = (
         "At the last step: means over seeds [95 % intervals, Student]; `long` is the upper half of lengths."
@@ -149,7 +149,7 @@ def length_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
         if (match := BY_LENGTH.fullmatch(name))
     ]
     if points:
-        rows = _bands(points, "length")
+        rows = _bands(points, "length", "test_accuracy")
         yield _picture("accuracy_by_length", rows, "length", "inputs of a sequence", "test_accuracy")
 
 
@@ -177,7 +177,7 @@ def axis_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
                 if all(evals[-1].get(name) is not None for evals in setting.evals)
             ]
             if len({place for _, place, _ in points}) > 1:
-                rows = _bands(points, axis)
+                rows = _bands(points, axis, name)
                 yield _picture(f"{name}_by_{axis}", rows, axis, axis, name)
 
 
@@ -211,14 +211,14 @@ def training_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
                 if len(values) == len(setting.evals)
             ]
         if len({step for _, step, _ in points}) > 1:
-            yield _picture(f"{name}_by_step", _bands(points, "step"), "step", "optimizer steps", name)
+            yield _picture(f"{name}_by_step", _bands(points, "step", name), "step", "optimizer steps", name)
 
 
-def _bands(points: Iterable[tuple[str, float, list[float]]], x: str) -> list[dict[str, Any]]:
+def _bands(points: Iterable[tuple[str, float, list[float]]], x: str, measure: str) -> list[dict[str, Any]]:
     """Means and intervals as rows for a figure; a share's interval ends at 0 and 1."""
     rows = []
     for label, at, values in points:
-        mean, low, high = mean_interval(values)
+        mean, low, high = mean_interval(values, measure in SHARES)
         if len(values) == 1:
             low = high = mean
         rows.append({"run": label, x: at, "mean": mean, "low": low, "high": high})
@@ -226,9 +226,6 @@ def _bands(points: Iterable[tuple[str, float, list[float]]], x: str) -> list[dic
 
 
 def _picture(name: str, rows: list[dict[str, Any]], x: str, x_label: str, measure: str) -> Picture:
-    is_share = measure in SHARES
-    if is_share:
-        rows = [row | {"low": max(0.0, row["low"]), "high": min(1.0, row["high"])} for row in rows]
     rows = sorted(rows, key=lambda row: row[x])
     figure = plot_curves(
         rows,
@@ -238,7 +235,7 @@ def _picture(name: str, rows: list[dict[str, Any]], x: str, x_label: str, measur
         high="high",
         x_label=x_label,
         y_label=spell(measure),
-        y_range=RANGE if is_share else None,
+        y_range=RANGE if measure in SHARES else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{label} ends at {value:.3f}" for label, value in last.items())

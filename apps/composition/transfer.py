@@ -227,9 +227,8 @@ def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 groups.setdefault((arm, epoch), []).append(accuracy)
     rows = []
     for (arm, epoch), values in groups.items():
-        interval = mean_interval(values)
-        rows.append({"arm": arm, "epoch": epoch, "accuracy": sum(values) / len(values)})
-        rows[-1] |= {"low": max(0.0, interval.low), "high": min(1.0, interval.high)}
+        mean, low, high = mean_interval(values, is_share=True)
+        rows.append({"arm": arm, "epoch": epoch, "accuracy": mean, "low": low, "high": high})
     return rows
 
 

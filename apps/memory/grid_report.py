@@ -33,6 +33,7 @@ from nanollama.launcher.results import Interval, interval
 from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
+from nanollama.report.aggregate import within_share
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
@@ -216,7 +217,7 @@ def _ends(found: Interval, is_share: bool) -> tuple[float, float]:
     """Ends of an interval; those of one run are its value, and a share is from 0 to 1."""
     reach = 0.0 if math.isnan(found.half_width) else found.half_width
     low, high = found.mean - reach, found.mean + reach
-    return (max(0.0, low), min(1.0, high)) if is_share else (low, high)
+    return within_share(low, high) if is_share else (low, high)
 
 
 def _show(found: Interval | None, is_share: bool) -> str:

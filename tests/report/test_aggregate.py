@@ -41,6 +41,14 @@ def test_one_value_has_no_interval() -> None:
     assert math.isnan(high)
 
 
+def test_the_interval_of_a_share_ends_at_0_and_1() -> None:
+    assert mean_interval([0.9, 1.0])[2] > 1
+    mean, low, high = mean_interval([0.9, 1.0], is_share=True)
+    assert (mean, low, high) == (0.95, mean_interval([0.9, 1.0])[1], 1.0)
+    assert mean_interval([0.0, 0.1], is_share=True).low == 0.0
+    assert math.isnan(mean_interval([0.5], is_share=True).low)
+
+
 def test_no_values_have_no_mean() -> None:
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])

@@ -32,8 +32,8 @@ class Group(NamedTuple):
     runs: tuple[RunRecord, ...]
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of independent values with Student's interval.
+def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
+    """The mean of independent values with Student's interval; that of a share ends at 0 and 1.
 
     Raises:
         ValueError: there are no values.
@@ -44,7 +44,13 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if n_values == 1:
         return Interval(mean, math.nan, math.nan)
     reach = student_quantile(n_values - 1) * stdev(values) / math.sqrt(n_values)
-    return Interval(mean, mean - reach, mean + reach)
+    low, high = mean - reach, mean + reach
+    return Interval(mean, *(within_share(low, high) if is_share else (low, high)))
+
+
+def within_share(low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval of a share: no share is below 0 or above 1."""
+    return max(0.0, low), min(1.0, high)
 
 
 def student_quantile(n_freedom: int) -> float:

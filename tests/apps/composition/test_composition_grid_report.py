@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from apps.composition.grid_report import Setting, axis_pictures, read_settings
+from apps.composition.grid_report import Setting, axis_pictures, measures_table, read_settings
 from nanollama.config import Config
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.plan import Plan
@@ -43,6 +43,13 @@ def test_what_was_measured_at_one_place_only_is_no_line() -> None:
         Setting("other", {"model.n_layers": 1}, ([{"step": 1}],) * 2),
     ]
     assert not list(axis_pictures(once))
+
+
+def test_intervals_of_shares_end_at_1_and_those_of_other_measures_do_not() -> None:
+    names = ("test_accuracy", "iteration_entropy_bits")
+    evals = tuple([{"step": 1, **dict.fromkeys(names, value)}] for value in (0.9, 1.0))
+    table = measures_table([Setting("both", {}, evals)])
+    assert table.rows == (("both", "2", "0.950 [0.315, 1.000]", "0.950 [0.315, 1.585]"),)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:
