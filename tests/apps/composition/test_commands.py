@@ -17,7 +17,16 @@ from apps.composition.settings import (
     HandmadeConfig,
     TransferConfig,
 )
-from apps.composition.transfer import Pair, band_over_seeds, compare, make_pair, sign_flip_test
+from apps.composition.transfer import (
+    Pair,
+    band_over_seeds,
+    compare,
+    make_pair,
+    pairs_table,
+    sentence,
+    sign_flip_test,
+    verdict,
+)
 from nanollama.config import Config, load_config
 from nanollama.config_source import read_source
 from nanollama.launcher.outcome import show_outcome
@@ -168,7 +177,7 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         "interventions=[{implementation: freeze, parameters: ['embedding*']}]",
     ]
     assert transfer.main(arguments) == 0
-    assert "2 pairs; p = " in capsys.readouterr().out
+    assert "The target reaches 0.00 in 0 of 2 runs from the source" in capsys.readouterr().out
     result = json.loads((tmp_path / "transfer.json").read_text())
     assert [pair["seed"] for pair in result["pairs"]] == [0, 1]
     assert (tmp_path / "figures" / "learning_curves.svg").exists()
@@ -185,6 +194,31 @@ def test_pairs_are_compared_exactly() -> None:
     assert comparison.low == comparison.high == pytest.approx(4.0)
     assert sign_flip_test(np.array([1.0, -1.0])) == 0.75
     assert sign_flip_test(np.array([3.0, 1.0, -2.0])) == pytest.approx(3 / 8)
+
+
+def test_what_was_not_learned_bounds_a_ratio_or_leaves_none() -> None:
+    config = load_config(TransferConfig, [str(CONFIGS / "transfer.yaml")])
+    both, late, never = (
+        Pair(0, 8.0, 2.0, True, True),
+        Pair(1, 4.0, 8.0, True, False),
+        Pair(2, 8.0, 8.0, False, False),
+    )
+    only_scratch_fails = [both, Pair(3, 8.0, 1.0, False, True)]
+    said = sentence(config, compare(only_scratch_fails), only_scratch_fails)
+    assert "in at least 5.66 times fewer epochs" in said
+    pairs = [both, late, never]
+    said = sentence(config, compare(pairs), pairs)
+    assert said == (
+        "The target reaches 0.90 in 1 of 3 runs from the source and in 2 of 3 from scratch: "
+        "too few to compare their epochs."
+    )
+    assert "MISSED" in (told := verdict(compare(pairs), pairs, 0.1)) and "but 2 of 3 transfers" in told
+    assert [row[-1] for row in pairs_table(pairs + only_scratch_fails[1:]).rows] == [
+        "4.00",
+        "< 0.50",
+        "-",
+        "> 8.00",
+    ]
 
 
 def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
