@@ -127,7 +127,11 @@ class TransferConfig(Config):
     name: RunName = Field(description="Name of the experiment.")
     run_dir: ConfigPath | None = Field(default=None, description="Folder of all runs; default runs/<name>.")
     overwrite: bool = Field(default=False, description="Start every run anew.")
-    seeds: tuple[int, ...] = Field(min_length=2, description="Seeds; each gives a source and a pair of runs.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=2,
+        max_length=20,
+        description="Seeds; each gives a source and a pair of runs. The test tries all 2^n signs of n pairs.",
+    )
     threshold: float = Field(
         default=0.9, gt=0, le=1, description="Test accuracy on the target task that counts as learned."
     )
@@ -151,6 +155,16 @@ class TransferConfig(Config):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         if self.target.training.eval_every is None:
             raise ValueError("target.training.eval_every says how finely epochs are told: it must be set")
+        if self.target.data.n_train is None:
+            raise ValueError("target.data.n_train = null draws sequences without end: there are no epochs")
+        if "test" not in self.measures.splits:
+            raise ValueError("measures.splits must contain test: what is learned is told by test accuracy")
+        stop_when = self.target.training.stop_when
+        if stop_when is not None and stop_when.measures.get("test_accuracy", 0.0) < self.threshold:
+            raise ValueError(
+                "target.training.stop_when must ask for a test_accuracy of at least "
+                f"threshold = {self.threshold:g}: runs would stop before they reach it"
+            )
         for arm in ("source", "scratch", "transfer"):
             self.run_config(arm, self.seeds[0])
         return self

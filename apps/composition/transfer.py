@@ -97,8 +97,7 @@ def run(config: TransferConfig) -> None:
 
 def read_curve(config: CompositionConfig) -> list[tuple[float, float]]:
     """(epoch, test accuracy) of the evaluations of a run."""
-    n_examples, batch_size = config.data.n_examples, config.resolved_training.batch_size
-    scale = batch_size / n_examples if n_examples else 1.0  # where sequences are drawn afresh: steps
+    scale = config.resolved_training.batch_size / config.data.n_examples
     rows = RowFile(config.folder / EVALS).read()
     return [(row["step"] * scale, row["test_accuracy"]) for row in rows]
 

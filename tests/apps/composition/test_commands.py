@@ -232,6 +232,7 @@ def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
     assert [row["accuracy"] for row in rows] == pytest.approx([0.3, 0.7, 0.8])
 
 
+TRANSFER = str(CONFIGS / "transfer.yaml")
 PARITY = "{implementation: parity, problem_token: 32}"
 
 
@@ -281,7 +282,12 @@ def test_wrong_configs_are_told_in_a_sentence(
         (attention, ["runs/nowhere"], "runs/nowhere is not a run"),
         (attention, [], "usage: nanollama report attention RUN"),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
-        (transfer, [str(CONFIGS / "transfer.yaml"), "seeds=[1, 1]"], "seeds must differ, got [1, 1]"),
+        (transfer, [TRANSFER, "seeds=[1, 1]"], "seeds must differ, got [1, 1]"),
+        (transfer, [TRANSFER, "seeds=[0, -1]", "--dry-run"], "seeds.1: expected an integer >= 0, got -1"),
+        (transfer, [TRANSFER, f"seeds={list(range(21))}", "--dry-run"], "most 20 entries"),
+        (transfer, [TRANSFER, "threshold=0.95", "--dry-run"], "test_accuracy of at least threshold = 0.95"),
+        (transfer, [TRANSFER, "measures.splits=[train]", "--dry-run"], "measures.splits must contain test"),
+        (transfer, [TRANSFER, "target.data.n_train=null", "--dry-run"], "there are no epochs"),
     ],
 )
 def test_wrong_arguments_of_other_commands(
