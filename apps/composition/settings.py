@@ -54,7 +54,7 @@ class CompositionConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> CompositionConfig:
         check_fit(self.data, self.model)
-        n_steps = self.training.n_steps
+        n_steps = self.resolved_training.n_steps
         for index, intervention in enumerate(self.interventions):
             if intervention.at_step >= n_steps:
                 raise ValueError(

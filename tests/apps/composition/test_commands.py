@@ -259,6 +259,14 @@ PARITY = "{implementation: parity, problem_token: 32}"
         (["interventions=[{implementation: thaw}]"], "'freeze'"),
         (["data.phases=[{from_step: 500}]"], "from_step = 500, which is never reached in 300 steps"),
         (
+            ["data.n_epochs=9", "data.phases=[{from_step: 4}]"],
+            "from_step = 4, which is never reached in 4 steps",
+        ),
+        (
+            ["data.n_epochs=9", "interventions=[{implementation: freeze, at_step: 4}]"],
+            "at_step = 4 is never reached in 4 steps",
+        ),
+        (
             ["interventions=[{implementation: load, run: runs/nowhere}]"],
             "there is no run folder runs/nowhere",
         ),
