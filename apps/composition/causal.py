@@ -69,14 +69,15 @@ def causal_summary(
     Args:
         model: in evaluation mode.
         config: of the data.
-        groups: sequences; those in the upper half of the lengths are used.
+        groups: sequences; those in the upper half of the lengths are used, all where there is one length.
         circuit: the heads whose maps are replaced.
 
     Returns:
         ``ideal_maps_loss`` and ``uniform_maps_over_chance`` with both heads replaced;
         ``ideal_iteration_map_loss`` with the head of the later layer replaced alone.
     """
-    groups = [group for group in groups if 2 * group.length > config.min_length + config.max_length]
+    longer = [group for group in groups if 2 * group.length > config.min_length + config.max_length]
+    groups = longer or groups
     heads: list[tuple[Pattern, tuple[int, int]]] = [("eoi", circuit.eoi), ("iteration", circuit.iteration)]
     changes: dict[str, Change] = {
         "own": lambda group: nullcontext(),

@@ -10,6 +10,7 @@ from apps.composition.circuit import build_handmade
 from apps.composition.data import build_dataset
 from apps.composition.data_config import DataConfig
 from apps.composition.heads import (
+    Circuit,
     entropy_bits,
     find_circuit,
     ideal_maps,
@@ -60,6 +61,14 @@ def test_causal_summary_of_the_head_built_by_hand() -> None:
         with edited_maps(model, edits):
             right.append(accuracy(predict(model, group), group))
     assert found["uniform_maps_over_chance"] == pytest.approx(sum(right) / len(right) - chance)
+
+
+def test_causal_summary_where_all_sequences_have_one_length() -> None:
+    config = CONFIG.model_copy(update={"min_length": 6})
+    model = build_handmade(PARITY, config.tokens, 6)
+    groups = build_groups(config, build_dataset(config), MeasuresConfig(splits=("test",)))
+    found = causal_summary(model, config, groups, Circuit(1.0, (0, 0), (1, 0)))
+    assert found["ideal_maps_loss"] == 0.0
 
 
 def test_patterns_by_hand() -> None:
