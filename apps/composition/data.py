@@ -7,6 +7,8 @@ thought is ``P 1 0 1 I 1 1 0 E``. No input sequence is drawn twice, and none of 
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from nanollama.seeds import named_seed
 
 Splits = Mapping[tuple[int, int], np.ndarray]
 """Inputs (n, L) by (number of the task, length L)."""
+DAMAGE = (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a truncated or changed ``.npz`` file raises, beside the errors of any wrong file."""
 N_ENUMERATED = 1 << 20  # where there are at most so many sequences, they are drawn from the list of all
 
 
@@ -37,7 +41,7 @@ def build_dataset(config: DataConfig) -> Dataset:
     """The sequences of a config, a pure function of it; with ``config.file``, read or written there.
 
     Raises:
-        UserError: the file holds other sequences.
+        UserError: the file holds other sequences, is damaged, or cannot be written.
     """
     if config.file is not None and config.file.exists():
         return read_dataset(config, config.file)
@@ -115,15 +119,22 @@ def encode_rows(
 
 
 def write_dataset(config: DataConfig, dataset: Dataset, path: Path) -> None:
-    """Write the sequences as one ``.npz`` file, with the hash of the config they belong to."""
+    """Write the sequences as one ``.npz`` file, with the hash of the config they belong to.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     arrays = {"config": np.array(json.dumps({"hash": _sequences_hash(config)}))}
     for split, sequences in (("train", dataset.train), ("test", dataset.test)):
         for (task, length), inputs in sequences.items():
             arrays[f"{split}/{task}/{length}"] = inputs.astype(np.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new.npz")
-    np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
-    new.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
+        new.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}; name another data.file.") from None
 
 
 def read_dataset(config: DataConfig, path: Path) -> Dataset:
@@ -133,15 +144,16 @@ def read_dataset(config: DataConfig, path: Path) -> Dataset:
         UserError: it is another kind of file, or has the sequences of another config.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             found = json.loads(str(arrays["config"]))["hash"]
             splits: dict[str, dict[tuple[int, int], np.ndarray]] = {"train": {}, "test": {}}
             for name in arrays.files:
                 if name != "config":
                     split, task, length = name.split("/")
                     splits[split][int(task), int(length)] = arrays[name].astype(np.int64)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a file of sequences ({error}): remove it or name another.") from None
+    except (OSError, ValueError, KeyError, TypeError, *DAMAGE) as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path} is not a file of sequences ({reason}): remove it or name another.") from None
     if found != _sequences_hash(config):
         raise UserError(
             f"{path} holds the sequences of another data config: remove it, or name another data.file."

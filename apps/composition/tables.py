@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanollama.errors import UserError
+
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Columns as wide as they need to be."""
@@ -20,10 +22,17 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One row a line, under the names of the first."""
+    """One row a line, under the names of the first.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     listed = list(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(listed[0]))
-        writer.writeheader()
-        writer.writerows(listed)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(listed[0]))
+            writer.writeheader()
+            writer.writerows(listed)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror}; name another folder.") from None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from apps.composition.data import build_dataset, draw_distinct, encode, encode_rows
 from apps.composition.data_config import DataConfig, split_sizes
+from apps.composition.tables import write_csv
 from nanollama.errors import UserError
 
 PARITY = {"implementation": "parity", "problem_token": 32}
@@ -104,9 +105,24 @@ def test_sequences_are_written_once_and_read_back(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["sequences.npz"]
     with pytest.raises(UserError, match=r"sequences\.npz holds the sequences of another data config"):
         build_dataset(config.model_copy(update={"n_test": 9}))
-    path.write_text("no archive")
-    with pytest.raises(UserError, match=r"sequences\.npz is not a file of sequences"):
-        build_dataset(config)
+    whole = path.read_bytes()
+    changed = whole[:60] + bytes(30) + whole[90:]
+    for damaged in (b"no archive", b"", b"PK\x03\x04", whole[: len(whole) // 2], changed):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"sequences\.npz is not a file of sequences \(\w"):
+            build_dataset(config)
+
+
+def test_sequences_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write .*sequences\.npz: (File exists|Not a directory);"):
+        build_dataset(data_config(PARITY, file=tmp_path / "file" / "sequences.npz"))
+
+
+def test_tables_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"Cannot write .*table\.csv: (File exists|Not a directory);"):
+        write_csv(tmp_path / "file" / "table.csv", [{"a": 1}])
 
 
 @pytest.mark.parametrize(
