@@ -121,9 +121,19 @@ class DataConfig(Config):
                     f"sparse_addition adds n_terms = {task.n_terms} inputs, "
                     f"more than min_length = {self.min_length}"
                 )
+        self._check_test()
         self._check_tokens()
         self._check_phases()
         return self
+
+    def _check_test(self) -> None:
+        for index, task in enumerate(self.tasks):
+            sizes = [split_sizes(len(task.inputs) ** n, self.n_train, self.n_test) for n in self.lengths]
+            if not any(n_test for _, n_test in sizes):
+                raise ValueError(
+                    f"tasks.{index} has too few distinct sequences of {self.min_length} to {self.max_length} "
+                    "inputs to keep any for the test: a larger max_length or n_test may help"
+                )
 
     def _check_tokens(self) -> None:
         tokens = self.tokens

@@ -34,7 +34,7 @@ def run(config: EvalConfig) -> None:
     write_csv(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
     circuit = find_best_circuit(summary)
-    tested = [group for group in groups if group.split == config.measures.splits[0]]
+    tested = [group for group in groups if group.split == groups[0].split]
     if all(group.is_iteration for group in tested):
         effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
         print_table(effects)

@@ -27,7 +27,7 @@ class Examiner:
         summary = summarise(rows, self.config)
         circuit = find_best_circuit(summary)
         if self.measures.causal and circuit is not None:
-            split = self.measures.splits[0]
+            split = self.groups[0].split  # where the circuit was found
             tested = [group for group in self.groups if group.split == split and group.is_iteration]
             summary |= causal_summary(model, self.config, tested, circuit)
         return summary

@@ -19,6 +19,7 @@ from apps.composition.data import Dataset, encode
 from apps.composition.data_config import DataConfig
 from apps.composition.heads import PATTERNS, Circuit, entropy_bits, find_circuit, score_heads
 from apps.composition.settings import MeasuresConfig, Split
+from nanollama.errors import UserError
 from nanollama.model.transformer import Transformer
 from nanollama.probe import recorded_maps
 
@@ -64,14 +65,24 @@ class Row:
 
 
 def build_groups(config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> list[Group]:
-    """The sequences to measure on; of each task, split and length the first so many."""
+    """The sequences to measure on; of each task, split and length the first so many.
+
+    Raises:
+        UserError: there are none.
+    """
     parts: dict[Split, Mapping[tuple[int, int], object]] = {"test": dataset.test, "train": dataset.train}
-    return [
+    groups = [
         Group(task, split, length, torch.from_numpy(encode(config, task, inputs[: measures.n_sequences])))
         for split in measures.splits
         for (task, length), inputs in parts[split].items()
         if len(inputs)
     ]
+    if not groups:
+        raise UserError(
+            "measures.splits = [train] leaves nothing to measure where data.n_train = null lists no "
+            "sequences to learn from: add test."
+        )
+    return groups
 
 
 def predict(model: Transformer, group: Group) -> Tensor:

@@ -129,6 +129,15 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {"attention_mean.svg", "attention_example.pdf", "attention_step_00000004.png"} <= names
 
 
+def test_a_split_without_sequences_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where sequences are drawn afresh there are none to learn from, so the circuit is that of the test."""
+    keys = ["measures.splits=[train, test]"]
+    assert train_small(tmp_path, "data.n_train=null", "measures.causal=true", *keys) == 0
+    assert "ideal_maps_loss" in rows(tmp_path, "evals.jsonl")[-1]
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", *keys]) == 0
+    assert "uniform maps: every head" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_across_an_intervention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = [
         "interventions=[{implementation: freeze, parameters: ['blocks.0.*'], at_step: 2}, "
@@ -272,6 +281,11 @@ PARITY = "{implementation: parity, problem_token: 32}"
         ),
         (["interventions=[{implementation: freeze, parameters: [hed]}]"], "'hed' matches no parameter"),
         ([f"data.tasks=[{PARITY}, {PARITY}]"], "tasks.1.problem_token = 32 is also the token of"),
+        (["data.max_length=1", "data.n_test=1"], "tasks.0 has too few distinct sequences of 1 to 1 inputs"),
+        (
+            ["data.n_train=null", "measures.splits=[train]"],
+            "measures.splits = [train] leaves nothing to measure",
+        ),
         (["data.file=README.md"], "README.md must end in .npz"),
     ],
 )
