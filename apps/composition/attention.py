@@ -21,7 +21,7 @@ from apps.composition.settings import CompositionConfig, MeasuresConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.model.transformer import Transformer
-from nanollama.monitor.checkpoint import FOLDER, Checkpointer
+from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.probe import recorded_maps
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Film, Picture, Section, Words
@@ -36,8 +36,11 @@ def run(folder: Path, length: int | None) -> None:
     """Write the page of a run.
 
     Raises:
-        UserError: there is no such run, or it has no test sequences of this length.
+        UserError: there is no such run, a checkpoint of it is named, or it has no test sequences of this
+            length.
     """
+    if NAME.fullmatch(folder.name):
+        raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
     config, model, checkpoint = load_run(folder)
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
@@ -129,15 +132,16 @@ def scores_table(config: CompositionConfig, model: Transformer, group: Group) ->
 
 
 def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | Words, ...]:
-    """The averaged maps at checkpoints spread over training."""
-    steps = Checkpointer(folder / FOLDER).steps()
+    """The averaged maps at intact checkpoints spread over training."""
+    checkpoints = Checkpointer(folder / FOLDER)
+    steps = [step for step in checkpoints.steps() if is_intact(checkpoints, step)]
     if len(steps) < 2:
-        return (Words("Only one checkpoint was kept; training.checkpoint.keep=null keeps all."),)
+        return (Words("Only one intact checkpoint was kept; training.checkpoint.keep=null keeps all."),)
     chosen = dict.fromkeys(steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES))
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
     frames = []
     for step in chosen:
-        _, model, _ = load_run(folder / FOLDER / f"step_{step:08d}")
+        _, model, _ = load_run(checkpoints.path(step))
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
             for i, layer in enumerate(maps_of(model, group))
@@ -146,6 +150,15 @@ def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | 
         picture = Picture(f"attention_step_{step:08d}", plot_maps(panels, labels), caption, caption)
         frames.append((f"{step:,}", picture))
     return (Film("optimizer steps", tuple(frames)),)
+
+
+def is_intact(checkpoints: Checkpointer, step: int) -> bool:
+    """Is the checkpoint of a step as it was written?"""
+    try:
+        checkpoints.verify(checkpoints.path(step))
+    except DamagedCheckpoint:
+        return False
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -128,6 +128,10 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     names = {path.name for path in (folder / "attention").iterdir()}
     assert {"attention_mean.svg", "attention_example.pdf", "attention_step_00000004.png"} <= names
 
+    (folder / "checkpoints" / "step_00000004" / "model.safetensors").write_bytes(b"damaged")
+    assert attention.main([str(folder), "length=2"]) == 0
+    assert "Only one intact checkpoint was kept" in (folder / "attention.html").read_text()
+
 
 def test_a_split_without_sequences_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where sequences are drawn afresh there are none to learn from, so the circuit is that of the test."""
@@ -303,6 +307,11 @@ def test_wrong_configs_are_told_in_a_sentence(
         (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "runs/nowhere is not a run: there is no"),
         (attention, ["runs/nowhere"], "runs/nowhere is not a run"),
         (attention, [], "usage: nanollama report attention RUN"),
+        (
+            attention,
+            ["runs/x/checkpoints/step_00000004"],
+            "step_00000004 is a checkpoint: expected the folder",
+        ),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
         (transfer, [TRANSFER, "seeds=[1, 1]"], "seeds must differ, got [1, 1]"),
         (transfer, [TRANSFER, "seeds=[0, -1]", "--dry-run"], "seeds.1: expected an integer >= 0, got -1"),
