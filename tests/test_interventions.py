@@ -155,7 +155,7 @@ def test_sgd_also_goes_on(tmp_path: Path) -> None:
         ),
         (
             {"implementation": "freeze"},
-            r"interventions\.0 freezes every parameter: nothing is left to learn\.",
+            r"interventions\.0 freezes every parameter that still learns: nothing is left to learn\.",
         ),
         (
             {"implementation": "reinitialize", "parameters": ["head*"], "but": ["head*"]},
@@ -173,6 +173,15 @@ def test_wrong_interventions_are_refused_before_the_first_step(
     with pytest.raises(UserError, match=message):
         run(tmp_path, {**config, "at_step": 8})
     assert not rows(tmp_path)
+
+
+def test_interventions_that_together_leave_nothing_to_learn_are_refused(tmp_path: Path) -> None:
+    rest = {"implementation": "freeze", "but": ["blocks.1.*"], "at_step": 3}
+    with pytest.raises(UserError, match=r"interventions\.0 freezes every parameter that still learns"):
+        run(tmp_path / "never", {**rest, "but": ["head*"], "at_step": 9}, {**rest, "parameters": ["head*"]})
+    run(tmp_path / "some", rest, {**rest, "at_step": 9}, n_steps=12)
+    assert len(rows(tmp_path / "some")) > 0
+    assert not rows(tmp_path / "never")
 
 
 def test_a_run_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,28 @@ def build_interventions(configs: Sequence[InterventionConfig], seed: int) -> lis
     return built
 
 
+def check_interventions(interventions: Sequence[Intervention], model: nn.Module, step: int) -> None:
+    """Refuse what cannot be done, before the first is due.
+
+    Args:
+        interventions: all of a run.
+        model: to be changed.
+        step: optimizer steps done; what was done before them is not checked again.
+
+    Raises:
+        UserError: one cannot be done to this model, or together they leave nothing to learn.
+    """
+    learning = {name for name, _ in model.named_parameters()}
+    for intervention in sorted(interventions, key=lambda one: one.at_step):
+        if intervention.at_step >= step:
+            intervention.check(model)
+        if isinstance(intervention, Freeze):
+            learning -= select(model, intervention.config, intervention.where).keys()
+            if not learning:
+                where = intervention.where
+                raise UserError(f"{where} freezes every parameter that still learns: nothing is left to learn.")
+
+
 def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.Parameter]:
     """The parameters that a selection means, by name; a tied one under its first name.
 
@@ -114,9 +136,7 @@ class Freeze:
         return self.config.at_step
 
     def check(self, model: nn.Module) -> None:
-        chosen = select(model, self.config, self.where)
-        if len(chosen) == len(list(model.parameters())):
-            raise UserError(f"{self.where} freezes every parameter: nothing is left to learn.")
+        select(model, self.config, self.where)
 
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         pass

@@ -23,7 +23,7 @@ from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
 from nanollama.errors import Preempted
-from nanollama.interventions import Intervention
+from nanollama.interventions import Intervention, check_interventions
 from nanollama.learner import Learner, LossFn, StepSums
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
@@ -197,9 +197,7 @@ class Loop:
         run, world = self.run, self.run.world
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
-        for intervention in self.interventions:
-            if intervention.at_step >= step:
-                intervention.check(self.learner.model)
+        check_interventions(self.interventions, self.learner.model, step)
         if step > 0:
             for intervention in self.interventions:
                 if intervention.at_step < step:
