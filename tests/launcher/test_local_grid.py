@@ -71,6 +71,18 @@ def test_fail_fast_leaves_the_rest_for_later(checkout: Checkout) -> None:
     assert list(attempts(checkout, "g")) == ["ending-raise_seed-0"]
 
 
+def test_what_is_retried_anew_is_what_failed(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {product: {ending: [raise, well]}}\n")
+    assert checkout.run(RUN, "grid.yaml", "local.n_jobs=1").returncode == 1
+    again = checkout.run("nanollama", "grid", "retry", "grid.yaml", "overwrite=true", "local.n_jobs=1")
+    assert again.returncode == 1 and "1 finished, 1 failed, of 2" in again.stdout
+    assert {name: launch["n_attempts"] for name, launch in attempts(checkout, "g").items()} == {
+        "ending-raise": 1,  # anew
+        "ending-well": 1,
+    }
+    assert checkout.result("g/ending-well")["status"] == "finished"
+
+
 def test_verbs_tell_what_became_of_a_grid(checkout: Checkout) -> None:
     checkout.write("grid.yaml", "name: g\ngrid: {product: {dropout: [0.0, 0.5]}, seeds: 3}\n")
     dry = checkout.run(RUN, "grid.yaml", "--dry-run")

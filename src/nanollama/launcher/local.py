@@ -59,7 +59,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
 
     Args:
         plan: a grid.
-        choose: which of the unfinished runs.
+        choose: which runs; of them, what is not finished is run, and with `overwrite` all, anew.
 
     Returns:
         0 when all are finished, 1 when one has failed or something expected was missed.
@@ -69,18 +69,19 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         UserError: a folder cannot be used, or another process runs this grid.
     """
     with _own(plan.folder) as lock:
-        if plan.overwrite:
-            for run in plan.runs:
-                forget(run.folder)
         states = inspect_all(plan)
+        chosen = [run for run in plan.runs if choose(states[run.name])]
+        anew = {run.name for run in chosen} if plan.overwrite else set()
         for run in plan.runs:
-            check_folder(run)
-        missing = [
-            run for run in plan.runs if states[run.name].kind != "finished" and choose(states[run.name])
-        ]
+            if run.name not in anew:
+                check_folder(run)
+        for name in anew:
+            forget(plan.by_name[name].folder)
+        finished = {name for name, state in states.items() if state.kind == "finished"} - anew
+        missing = [run for run in chosen if run.name not in finished]
         if missing:
             prepare(plan)
-            _run(plan, missing, lock, n_finished=sum(s.kind == "finished" for s in states.values()))
+            _run(plan, missing, lock, n_finished=len(finished))
         return _conclude(plan, inspect_all(plan))
 
 
