@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from scipy import stats
 
+from nanollama.config import dump_config
+from nanollama.errors import UserError
+from nanollama.launcher import commands
+from nanollama.launcher.plan import read_grid
 from nanollama.launcher.results import interval, over_seeds, summary_lines
 
 
@@ -54,3 +60,35 @@ def test_the_summary_shows_what_runs_are_compared_by() -> None:
         "  loss    1 +- 0",
         "  recall  0.25 +- 3.2",
     ]
+
+
+GRID = """\
+study: memory
+name: g
+run_dir: {folder}
+data: {{n_people: 32, sources: [{{kind: qa}}]}}
+model: {{implementation: transformer, d_model: 32, n_layers: 2, n_heads: 2}}
+training: {{n_steps: 10}}
+grid:
+  product:
+    training.optimizer: [{{learning_rate: {rates[0]}}}, {{learning_rate: {rates[1]}}}]
+"""
+
+
+def write_grid(tmp_path: Path, *rates: float) -> str:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID.format(folder=tmp_path / "runs", rates=rates), encoding="utf-8")
+    return str(path)
+
+
+def test_results_of_another_config_are_not_this_ones(tmp_path: Path) -> None:
+    for run in read_grid([write_grid(tmp_path, 1e-3, 1e-2)]).runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / "config.yaml").write_text(dump_config(run.config), encoding="utf-8")
+        result = {"status": "finished", "config_hash": run.id, "metrics": {"loss": 0.5}}
+        (run.folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    turned = write_grid(tmp_path, 1e-2, 1e-3)  # sections are numbered in the names of runs
+    message = r"runs/optimizer-0 belongs to another config, .*learning_rate is 0.001 there and 0.01 here"
+    for look in (commands.results, commands.status):
+        with pytest.raises(UserError, match=message):
+            look([turned])

@@ -9,6 +9,7 @@ from nanollama.launcher.attempts import OUTPUT
 from nanollama.launcher.local import RESULTS, inspect_all, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
+from nanollama.launcher.states import check_folder
 from nanollama.wording import count
 
 MAX_LINES = 50
@@ -16,9 +17,16 @@ MAX_LINES = 50
 
 
 def status(argv: Sequence[str]) -> int:
-    """Print how many runs are in which state, and each that is not finished."""
+    """Print how many runs are in which state, and each that is not finished.
+
+    Raises:
+        UserError: a folder holds the result of another run.
+    """
     plan = read_grid(argv)
     states = inspect_all(plan)
+    for run in plan.runs:
+        if states[run.name].result:
+            check_folder(run)
     print(f"{plan.folder}: {summarise(states)}")
     for line in state_lines(states, MAX_LINES):
         print(line)

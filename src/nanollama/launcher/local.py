@@ -62,7 +62,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         choose: which runs; of them, what is not finished is run, and with `overwrite` all, anew.
 
     Returns:
-        0 when all are finished, 1 when one has failed or something expected was missed.
+        0 when what was chosen is finished, 1 when a run has failed or something expected was missed.
 
     Raises:
         Preempted: asked to stop; the same command goes on.
@@ -82,7 +82,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         if missing:
             prepare(plan)
             _run(plan, missing, lock, n_finished=len(finished))
-        return _conclude(plan, inspect_all(plan))
+        return _conclude(plan, inspect_all(plan), missing)
 
 
 def inspect_all(plan: Plan) -> dict[str, State]:
@@ -124,7 +124,7 @@ def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> 
         server.close()
 
 
-def _conclude(plan: Plan, states: Mapping[str, State]) -> int:
+def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun]) -> int:
     """Say what became of the grid; see `run_missing`."""
     kinds = {state.kind for state in states.values()}
     print(f"{plan.folder}: {summarise(states)}")
@@ -134,6 +134,9 @@ def _conclude(plan: Plan, states: Mapping[str, State]) -> int:
         return _show_outcome(plan)
     if "failed" in kinds:
         return EXIT_FAILED
+    if all(states[run.name].kind == "finished" for run in asked):
+        print("The others were not asked for: `nanollama grid run` runs them.")
+        return EXIT_OK
     raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
 
 

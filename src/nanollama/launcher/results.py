@@ -15,7 +15,7 @@ from typing import Any
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.launcher.grid import GridRun
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.states import inspect
+from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
 from nanollama.report.aggregate import headline_names
@@ -52,7 +52,11 @@ class Interval:
 
 
 def collect(plan: Plan) -> list[Row]:
-    """One row for each run that has a result: what varies, how it ended, its measures, its commit."""
+    """One row for each run that has a result: what varies, how it ended, its measures, its commit.
+
+    Raises:
+        UserError: a folder holds the result of another run, as when the config has changed since.
+    """
     return [row for run in plan.runs if (row := _row(run))]
 
 
@@ -61,6 +65,7 @@ def _row(run: GridRun) -> Row:
     result = state.result
     if not result:
         return {}
+    check_folder(run)
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
     metrics = {name: value for name, value in result.get("metrics", {}).items() if name not in values}
     facts = {key: result.get(key) for key in FACTS}
