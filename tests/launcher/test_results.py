@@ -92,3 +92,10 @@ def test_results_of_another_config_are_not_this_ones(tmp_path: Path) -> None:
     for look in (commands.results, commands.status):
         with pytest.raises(UserError, match=message):
             look([turned])
+
+
+def test_a_retry_of_a_grid_without_failures_has_done_its_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.retry([write_grid(tmp_path, 1e-3, 1e-2)]) == 0
+    assert "2 waiting, of 2\nThe others were not asked for: `nanollama grid run`" in capsys.readouterr().out
