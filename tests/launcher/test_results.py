@@ -17,11 +17,12 @@ from nanollama.launcher.plan import read_grid
 from nanollama.launcher.results import interval, over_seeds, summary_lines
 
 
-def test_the_interval_is_students() -> None:
-    values = [0.1, 0.4, 0.45, 0.9]
+@pytest.mark.parametrize("n", [2, 4, 31, 32, 50])
+def test_the_interval_is_students(n: int) -> None:
+    values = [(0.7 * number) % 1 for number in range(n)]
     found = interval(values)
-    low, high = stats.t.interval(0.95, 3, loc=found.mean, scale=stats.sem(values))
-    assert (found.mean, found.half_width) == pytest.approx(((low + high) / 2, (high - low) / 2), rel=1e-3)
+    low, high = stats.t.interval(0.95, n - 1, loc=found.mean, scale=stats.sem(values))
+    assert (found.mean, found.half_width) == pytest.approx(((low + high) / 2, (high - low) / 2), rel=1e-9)
 
 
 @pytest.mark.parametrize(

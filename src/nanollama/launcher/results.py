@@ -18,21 +18,13 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
-from nanollama.report.aggregate import headline_names
+from nanollama.report.aggregate import headline_names, student_quantile
 from nanollama.wording import count
 
 Row = dict[str, Any]
 
 FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
 """What a row tells of the result, beside its measures."""
-
-# Two-sided 95 % quantiles of Student's t, for 1, 2, ... degrees of freedom; beyond, the normal's is close.
-T_QUANTILES = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-NORMAL_QUANTILE = 1.960
 
 
 @dataclass(frozen=True)
@@ -93,8 +85,7 @@ def interval(values: Sequence[float]) -> Interval:
     if n < 2:
         return Interval(mean, math.nan, n)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    quantile = T_QUANTILES[n - 2] if n - 1 <= len(T_QUANTILES) else NORMAL_QUANTILE
-    return Interval(mean, quantile * deviation / math.sqrt(n), n)
+    return Interval(mean, student_quantile(n - 1) * deviation / math.sqrt(n), n)
 
 
 def over_seeds(rows: Sequence[Row], settings: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Interval]]:
