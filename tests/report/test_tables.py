@@ -99,6 +99,17 @@ def test_means_over_seeds(tmp_path: Path) -> None:
     assert table.rows == (("run_0", "3", "0.600 [0.352, 0.848]"),)  # 0.6 +- 4.303 * 0.1 / sqrt(3)
 
 
+def test_means_are_over_finished_runs_that_have_the_measure(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / f"run_{seed}", seed=seed, recall=0.5) for seed in range(2)]
+    folders.append(write_run(tmp_path / "stopped", seed=2, recall=0.1, finished=False))
+    table = seeds_table(read_runs(folders))
+    assert table is not None and table.rows == (("run_0", "2", "0.500 [0.500, 0.500]"),)
+    folders.append(write_run(tmp_path / "unmeasured", seed=3))
+    (folders[-1] / "evals.jsonl").unlink()
+    table = seeds_table(read_runs(folders))
+    assert table is not None and table.rows == (("run_0", "3", "-"),)
+
+
 def test_without_repetitions_there_is_no_table_of_seeds(tmp_path: Path) -> None:
     assert seeds_table(read_runs([write_run(tmp_path / "one")])) is None
 

@@ -84,8 +84,11 @@ def results_table(runs: Sequence[RunRecord]) -> Table:
 
 
 def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
-    """Means over runs that differ in their seed alone; None when there are none."""
-    groups = group_by_seed(runs)
+    """Means over finished runs that differ in their seed alone; None when there are none.
+
+    A measure that one of these runs lacks has no mean.
+    """
+    groups = group_by_seed([run for run in runs if run.result.get("status") == "finished"])
     if all(len(group.runs) == 1 for group in groups):
         return None
     names = headlines(runs)
@@ -94,9 +97,11 @@ def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
         cells = [group.name, str(len(group.runs))]
         for name in names:
             values = [measures[name] for measures in map(final_measures, group.runs) if name in measures]
-            cells.append(show_interval(*mean_interval(values)) if values else ABSENT)
+            cells.append(show_interval(*mean_interval(values)) if len(values) == len(group.runs) else ABSENT)
         rows.append(tuple(cells))
-    caption = "Means over seeds, in brackets 95 % confidence intervals of the mean (Student)."
+    caption = (
+        "Means over seeds of finished runs, in brackets 95 % confidence intervals of the mean (Student)."
+    )
     return Table(caption, ("runs", "seeds", *map(spell, names)), tuple(rows))
 
 
