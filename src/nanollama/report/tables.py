@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, mean_interval
@@ -182,8 +183,8 @@ def _brackets(runs: Sequence[RunRecord]) -> str:
 
 
 def _median(run: RunRecord, name: str) -> float | None:
-    values = sorted(row[name] for row in run.metrics if isinstance(row.get(name), int | float))
-    return values[len(values) // 2] if values else None
+    values = [row[name] for row in run.metrics if isinstance(row.get(name), int | float)]
+    return median(values) if values else None
 
 
 def _escape_markdown(cell: str) -> str:
