@@ -217,6 +217,16 @@ def test_the_doctor_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) 
     assert "  visu         matplotlib missing: run `pip install 'nanollama[visu]'`\n" in doctor.examine()
 
 
+def test_every_extra_that_a_message_names_exists() -> None:
+    root = Path(__file__).parents[1]
+    code = "".join(path.read_text(encoding="utf-8") for path in (root / "src").rglob("*.py"))
+    extras = (root / "pyproject.toml").read_text(encoding="utf-8")
+    named = re.findall(r'MissingExtraError\("([^"]+)", "([^"]+)"\)', code)
+    assert ("matplotlib", "visu") in named
+    for package, extra in named:
+        assert re.search(rf'^{extra} = \[.*"{package}\b', extras, flags=re.MULTILINE), (package, extra)
+
+
 def test_the_doctor_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setattr(os, "access", lambda folder, mode: False)
