@@ -7,7 +7,7 @@ folders.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -49,15 +49,15 @@ def write(plan: Plan, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verd
     if not measured:
         return
     axis = axis_of(list(measured))
+    finished = {row["run"] for row in rows if row["status"] == "finished"}
     sections = [
         Section("Verdict", (verdict_table(verdicts),) if verdicts else ()),
         Section("Recall", recall_blocks(measured, axis)),
         Section("Parameters needed", needed_blocks(measured)),
         Section("Capacity", capacity_blocks(measured, axis)),
-        Section("Through training", training_blocks(plan)),
+        Section("Through training", training_blocks(plan, finished)),
     ]
-    n_runs = sum(row["status"] == "finished" for row in rows)
-    lead = f"{n_runs} of {len(plan.runs)} runs have finished; each is examined after its last step."
+    lead = f"{len(finished)} of {len(plan.runs)} runs have finished; each is examined after its last step."
     write_page(plan.folder / PAGE, plan.name, lead, sections)
     save_parts(plan.folder / FIGURES, sections)
     print(f"wrote {plan.folder / PAGE} and {plan.folder / FIGURES}")
@@ -165,12 +165,14 @@ def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> t
     return (Picture("capacity", plot_capacity(rows, axis), caption, _describe(rows, axis)),)
 
 
-def training_blocks(plan: Plan) -> tuple[Block, ...]:
-    """Recall of what was never shown, step by step, and when it crosses one half."""
+def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
+    """Recall of what was never shown in finished runs, step by step, and when it crosses one half."""
     curves: dict[Setting, list[list[dict[str, Any]]]] = {}
     for run in plan.runs:
         config = run.config
-        if not isinstance(config, MemoryConfig) or config.training.eval_every is None:
+        if run.name not in finished or not isinstance(config, MemoryConfig):
+            continue
+        if config.training.eval_every is None:
             continue
         name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
         evaluations = RowFile(run.folder / EVALS).read()

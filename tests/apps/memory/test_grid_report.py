@@ -25,6 +25,8 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.launcher.verdict import Expectation, judge
 from nanollama.monitor.run_folder import EVALS
+from nanollama.report.page import Picture
+from nanollama.report.tables import Table
 
 SIZES = {4: 2_612, 8: 6_248, 12: 10_908}
 
@@ -103,6 +105,13 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         row["status"] = "preempted"
     (found,) = by_setting(plan.by_name, rows).values()
     assert found["recall_trained"].n == 1
+    for run, last in zip(plan.runs[:2], (0.8, 0.2), strict=True):  # the second may yet cross one half
+        run.folder.mkdir(parents=True)
+        (run.folder / EVALS).write_text(json.dumps({"step": 50, "recall_new_names": last}) + "\n")
+    picture, table = grid_report.training_blocks(plan, {plan.runs[0].name})
+    assert isinstance(picture, Picture) and isinstance(table, Table)
+    assert picture.alt == "in-weight crosses one half: 50"
+    assert table.rows == (("in-weight", "50"),)
 
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
