@@ -88,8 +88,8 @@ def check_interventions(interventions: Sequence[Intervention], model: nn.Module,
         if isinstance(intervention, Freeze):
             learning -= select(model, intervention.config, intervention.where).keys()
             if not learning:
-                where = intervention.where
-                raise UserError(f"{where} freezes every parameter that still learns: nothing is left to learn.")
+                frozen = f"{intervention.where} freezes every parameter that still learns"
+                raise UserError(f"{frozen}: nothing is left to learn.")
 
 
 def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.Parameter]:
