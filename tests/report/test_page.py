@@ -98,8 +98,8 @@ def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
 
 def test_a_report_goes_into_its_run_or_beside_its_runs() -> None:
     assert default_output([Path("runs/a")]) == Path("runs/a/report.html")
-    assert default_output([Path("runs/a"), Path("runs/b")]) == Path("runs/report.html")
-    assert default_output([Path("runs/a"), Path("more/b")]) == Path("report.html")
+    assert default_output([Path("runs/a"), Path("runs/b")]) == Path("runs/comparison.html")
+    assert default_output([Path("runs/a"), Path("more/b")]) == Path("comparison.html")
 
 
 def test_the_command_writes_page_figures_and_tables(
@@ -126,6 +126,7 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["none"], "none: no such folder; expected the folder of a run, such as runs/debug."),
+        (["run/config.yaml"], "run/config.yaml: a file; expected the folder of a run, such as runs/debug."),
         ([], "the following arguments are required: RUN"),
         (["run", "--wrong"], "unrecognized arguments: --wrong"),
         (["run", "--output", "run/config.yaml/x.html"], "Cannot write run/config.yaml/x.html"),

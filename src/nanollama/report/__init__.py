@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OUTPUT = "report.html"
+OUTPUT_OF_SEVERAL = "comparison.html"  # the report.html beside the runs of a grid is the grid's own
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,4 +26,4 @@ def default_output(folders: Sequence[Path]) -> Path:
     if len(folders) == 1:
         return folders[0] / OUTPUT
     parents = {folder.parent for folder in folders}
-    return (parents.pop() if len(parents) == 1 else Path()) / OUTPUT
+    return (parents.pop() if len(parents) == 1 else Path()) / OUTPUT_OF_SEVERAL

@@ -97,7 +97,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the page (default: report.html in or beside the runs)"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the page (default: report.html in the run, comparison.html beside several)",
     )
     parser.add_argument(
         "--figures", type=Path, metavar="DIR", help="also save figures (SVG, PDF, PNG) and tables (CSV) here"

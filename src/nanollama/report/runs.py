@@ -91,7 +91,9 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
     """
     path = folder / CONFIG
     if not path.is_file():
-        problem = f"holds no {CONFIG}" if folder.is_dir() else "no such folder"
+        problem = (
+            f"holds no {CONFIG}" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        )
         raise UserError(f"{folder}: {problem}; expected the folder of a run, such as runs/debug.")
     text = path.read_text(encoding="utf-8", errors="replace")
     return RunRecord(
