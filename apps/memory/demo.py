@@ -126,7 +126,7 @@ def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> d
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
     model = build_model(arm.model, torch.Generator().manual_seed(0))
     load_weights(find_checkpoint(arm.folder), model)
-    with build_recall(arm.model_copy(update={"recall": config.recall})) as recall:
+    with build_recall(arm.changed(recall=config.recall)) as recall:
         answers = recall.ask(model)
         found = recall.summarise(answers, model.n_params())
     measures = {key: value for key, value in found.items() if math.isfinite(value)}

@@ -48,13 +48,17 @@ def run(config: EvalConfig) -> None:
 
 
 def examined_config(config: EvalConfig, of_run: MemoryConfig) -> MemoryConfig:
-    """The run's config, examined as the examination's config says."""
+    """The run's config, examined as the examination's config says.
+
+    Raises:
+        UserError: the examination is about something that the run did not learn.
+    """
     changed: dict[str, Any] = {"recall": config.recall}
     if config.data_root is not None:
         changed["data_root"] = config.data_root
     if config.database is not None:
         changed["database"] = config.database
-    return of_run.model_copy(update=changed)
+    return of_run.changed(**changed)
 
 
 def rows_of(name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
@@ -15,6 +15,7 @@ from nanollama.agent import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limit
 from nanollama.agent.config import Operator
 from nanollama.config import Config, ConfigPath
 from nanollama.data.batching import Batching
+from nanollama.errors import UserError
 from nanollama.model import ModelConfig
 from nanollama.training_config import DeviceName, TrainingConfig
 
@@ -191,6 +192,18 @@ class MemoryConfig(Config):
                 f"data.n_people = {self.data.n_people} is too many: with data.dependence there are "
                 f"{N_DEPENDENT_PEOPLE}"
             )
+
+    def changed(self, **values: Any) -> MemoryConfig:
+        """This config with other values for some keys, checked again as a whole.
+
+        Raises:
+            UserError: they do not go with the rest of the config.
+        """
+        try:
+            return MemoryConfig.model_validate({**dict(self), **values})
+        except ValidationError as error:
+            problems = [str(item["ctx"]["error"]) for item in error.errors()]
+            raise UserError(f"{'; '.join(problems)}.") from None
 
     @property
     def folder(self) -> Path:

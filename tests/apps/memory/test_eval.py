@@ -202,6 +202,33 @@ def test_refusals(
     assert not (run_folder / "evaluations").exists()
 
 
+@pytest.mark.parametrize(
+    ("data", "keys", "message"),
+    [
+        ({"dependence": {"alpha": 0.5}}, [], "data.dependence is for sources of kind qa and recall.sets"),
+        ({"dependence": {"alpha": 0.5}}, ["recall.sets=[new_names]"], "data.dependence is for sources"),
+        ({}, ["recall.sets=[sums_unseen]"], "recall.sets: 'sums_unseen' needs a source of kind sums"),
+        ({"language": "sql"}, ["database.url=sqlite:///x"], "data.language = sql needs the SQLite database"),
+    ],
+)
+def test_what_the_run_did_not_learn_is_not_examined(
+    data: dict[str, object],
+    keys: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    learned = {"n_people": 2, "sources": [{"kind": "qa"}], **data}
+    config = toy_config(tmp_path, data=learned, recall={"n_people": 2, "sets": ["trained"]})
+    folder = write_run(config, toy_model(config))
+    path = tmp_path / "eval.yaml"
+    path.write_text(f"study: memory\nrun: {folder}\ndevice: cpu\nrecall: {{n_people: 2}}\n")
+    assert main([str(path), *keys]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(message) and said.count("\n") == 1
+    assert not (folder / "evaluations").exists()
+
+
 def test_weights_come_back_as_they_were(finished: Path) -> None:
     trained = load_trained(finished, ["training.device=cpu"])
     config = load_config(MemoryConfig, [str(finished / "config.yaml")])
