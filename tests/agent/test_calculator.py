@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanollama.agent import CalculatorConfig, CalculatorTool, Limits, Toolbox
+from nanollama.agent import CalculatorConfig, CalculatorTool, Limits, Reply, Toolbox
 from nanollama.agent.calculator import evaluate
 from nanollama.agent.replies import RequestError
 
@@ -109,6 +109,24 @@ def test_the_longest_numbers_still_fit_a_reply() -> None:
     replies = tool.reply([fenced(f"CALC {text}") for text in texts])
     assert max(len(reply.text) for reply in replies) <= 32
     assert all(reply.ok for reply in replies[: 2 * 30])
+
+
+@pytest.mark.parametrize(
+    ("request_", "max_reply_bytes", "error"),
+    [
+        ("CALC " + "9" * 900, 256, "reply longer than 256 bytes"),
+        ("CALC -" + "9" * 40, 40, "reply longer than 40 bytes"),
+        ("CALC " + "*".join(["9" * 900] * 6), 10_000, "the numbers become too long"),
+    ],
+)
+def test_no_config_lets_a_reply_grow_beyond_its_limit_or_beyond_what_python_prints(
+    request_: str, max_reply_bytes: int, error: str
+) -> None:
+    limits = Limits(max_request_chars=10_000, max_reply_bytes=max_reply_bytes)
+    tool = CalculatorTool(CalculatorConfig(max_digits=1000, limits=limits))
+    assert tool.reply([fenced(request_)]) == [Reply(f"error: {error}", ok=False)]
+    (reply,) = tool.reply([fenced("CALC " + "9" * 31)])
+    assert reply == Reply("9" * 31, ok=True)
 
 
 def hostile(rng: random.Random) -> Iterator[str]:

@@ -20,12 +20,13 @@ from typing import NoReturn
 
 from nanollama.agent.config import CalculatorConfig
 from nanollama.agent.protocol import Reply, Tool
-from nanollama.agent.replies import RequestError, error_reply, read_request
+from nanollama.agent.replies import RequestError, error_reply, read_request, value_reply
 
 COMMAND = "CALC "
 
 _SYMBOL = re.compile(r" *([0-9]+|[-+*()])")
 _BITS_PER_DIGIT = math.log2(10)
+_MAX_DIGITS_PRINTED = 4300  # of a number that Python turns into text, unless it is set to other limits
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": lambda left, right: left + right,
     "-": lambda left, right: left - right,
@@ -61,7 +62,7 @@ class CalculatorTool(Tool):
             request = read_request(message, limits)
             if not request.startswith(COMMAND):
                 raise RequestError("write CALC and an expression, such as CALC 12*3+4")
-            return Reply(str(evaluate(request.removeprefix(COMMAND), self._config)), ok=True)
+            return value_reply([[evaluate(request.removeprefix(COMMAND), self._config)]], limits)
         except RequestError as error:
             return error_reply(error, limits)
 
@@ -94,7 +95,8 @@ class _Reader:
         self._symbols = symbols
         self._config = config
         self._position = 0
-        self._max_bits = int(config.limits.max_reply_bytes * _BITS_PER_DIGIT) - 1  # room for a sign, too
+        n_digits = min(config.limits.max_reply_bytes, _MAX_DIGITS_PRINTED)
+        self._max_bits = int(n_digits * _BITS_PER_DIGIT) - 1  # room for a sign, too
 
     def read(self) -> int:
         """All of it."""
