@@ -28,7 +28,7 @@ from apps.memory.samples import pick_samples
 from apps.memory.settings import MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
-from nanollama.errors import EXIT_FAILED
+from nanollama.errors import EXIT_FAILED, UserError
 from nanollama.model import build_model
 from nanollama.monitor.checkpoint import find_checkpoint, load_weights
 from nanollama.monitor.files import write_atomically
@@ -61,8 +61,7 @@ def run(config: DemoConfig) -> list[Verdict]:
     began = time.perf_counter()
     settings = (config.in_tool, config.in_weight)
     configs = [config.arm(arm, name) for arm, name in zip(settings, ARMS, strict=True)]
-    config.folder.mkdir(parents=True, exist_ok=True)
-    log = RunLog(config.folder / LOG)
+    log = _open_log(config.folder)
     log.say(f"Demo in {config.folder}: data, two models, one comparison.")
     _write_data(config, log)
     arms = []
@@ -79,6 +78,18 @@ def run(config: DemoConfig) -> list[Verdict]:
     minutes, seconds = divmod(round(time.perf_counter() - began), 60)
     log.say(f"Done in {minutes} min {seconds} s. Everything is on one page: {page}")
     return verdicts
+
+
+def _open_log(folder: Path) -> RunLog:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOG).touch()
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {folder / LOG}: {error.strerror}; "
+            "name a folder that can be written to as run_dir=DIR."
+        ) from None
+    return RunLog(folder / LOG)
 
 
 def _write_data(config: DemoConfig, log: RunLog) -> None:

@@ -24,6 +24,7 @@ from apps.memory.settings import EvalConfig, MemoryConfig
 from apps.memory.trained import Trained, load_trained
 from nanollama.config import config_hash, dump_config
 from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
@@ -37,6 +38,7 @@ def run(config: EvalConfig) -> None:
     """Ask, show, and write down what came out."""
     trained = load_trained(config.run, [f"training.device={config.device}"])
     with build_recall(examined_config(config, trained.config)) as recall:
+        folder = make_folder(config, trained)  # before the work, which takes minutes
         n_prompts = sum(map(len, recall.questions.values()))
         with Console(stderr=True).status(f"asking {n_prompts:,} questions"):
             answers = recall.ask(trained.model)
@@ -44,7 +46,8 @@ def run(config: EvalConfig) -> None:
     rows = [row for name, of_set in answers.items() for row in rows_of(name, of_set)]
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(recall_table(trained, measures, rows).to_rich())
-    print(f"wrote {write_results(config, trained, measures, rows, answers)}")
+    write_results(folder, config, trained, measures, rows, answers)
+    print(f"wrote {folder}")
 
 
 def examined_config(config: EvalConfig, of_run: MemoryConfig) -> MemoryConfig:
@@ -114,17 +117,33 @@ def recall_table(trained: Trained, measures: Mapping[str, float], rows: Sequence
     return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
 
 
+def make_folder(config: EvalConfig, trained: Trained) -> Path:
+    """The folder of an examination, with its config.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    folder = trained.folder / FOLDER / f"step_{trained.step:08d}_{config_hash(config)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "config.yaml", dump_config(config))
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {folder}: {error.strerror}; copy the run to a folder that can be written to, and "
+            "name the copy as run=DIR."
+        ) from None
+    return folder
+
+
 def write_results(
+    folder: Path,
     config: EvalConfig,
     trained: Trained,
     measures: Mapping[str, float],
     rows: Sequence[Mapping[str, Any]],
     answers: Mapping[str, Sequence[Answer]],
-) -> Path:
-    """Write the folder of an examination; returns it."""
-    folder = trained.folder / FOLDER / f"step_{trained.step:08d}_{config_hash(config)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.yaml", dump_config(config))
+) -> None:
+    """Write what came out into the folder of an examination."""
     samples = [
         SampleDialog(
             f"{name}, {answer.question.attribute}", answer.question.answer, answer.is_right, answer.messages
@@ -141,7 +160,6 @@ def write_results(
         "rows": rows,
     }
     write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
-    return folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -109,6 +109,17 @@ def test_the_demos_own_config_is_the_default(capsys: pytest.CaptureFixture[str])
     assert "name: mine\n" in capsys.readouterr().out
 
 
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    assert demo.main([f"run_dir={tmp_path}/runs/demo"]) == 2
+    assert capsys.readouterr().err == (
+        f"Cannot write {tmp_path}/runs/demo/log.txt: Not a directory; "
+        "name a folder that can be written to as run_dir=DIR.\n"
+    )
+
+
 def arm(name: str, trained: float, unseen: float) -> Arm:
     """An arm with nothing but its measures."""
     file = "config_with_tool.yaml" if name == "in-tool" else "config_without_tool.yaml"

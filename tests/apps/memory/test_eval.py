@@ -12,6 +12,7 @@ import torch
 from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.eval import main
+from apps.memory.recall import RecallEvaluator
 from apps.memory.settings import EvalConfig, MemoryConfig
 from apps.memory.trained import load_trained
 from nanollama.config import load_config
@@ -227,6 +228,17 @@ def test_what_the_run_did_not_learn_is_not_examined(
     said = capsys.readouterr().err
     assert said.startswith(message) and said.count("\n") == 1
     assert not (folder / "evaluations").exists()
+
+
+def test_a_run_that_cannot_be_written_to_is_refused_before_anything_is_asked(
+    eval_yaml: str, run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_folder / "evaluations").write_text("not a folder")
+    monkeypatch.setattr(RecallEvaluator, "ask", lambda *_: pytest.fail("asked in vain"))
+    assert main([eval_yaml]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"Cannot write {run_folder}/evaluations/step_00000100_")
+    assert said.endswith("as run=DIR.\n") and said.count("\n") == 1
 
 
 def test_weights_come_back_as_they_were(finished: Path) -> None:
