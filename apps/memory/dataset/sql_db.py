@@ -26,6 +26,7 @@ COLUMNS = ("name", *ATTRIBUTES)
 
 _PROGRAM = "python -m apps.memory.dataset.sql_db"
 _MAX_ROWS_SHOWN = 50
+_STEPS_PER_LOOK = 100_000  # of SQLite's virtual machine: some milliseconds
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
 Row = tuple[str, ...]
@@ -91,9 +92,12 @@ def query_database(root: Path, statement: str, values: Sequence[str] = ()) -> tu
     try:
         with closing(_connect_read_only(path)) as connection:
             connection.set_authorizer(_authorize)
+            connection.set_progress_handler(lambda: None, _STEPS_PER_LOOK)  # lets Python see a Ctrl-C
             cursor = connection.execute(statement, values)
             rows = [tuple(map(_cell, row)) for row in cursor.fetchmany(_MAX_ROWS_SHOWN + 1)]
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        if str(error) == "interrupted":
+            raise KeyboardInterrupt from None
         columns = ", ".join(COLUMNS)
         raise UserError(
             f"SQLite refuses the query: {error}; give one SELECT from {TABLE}({columns})."

@@ -194,6 +194,22 @@ def test_queries_only_read(command, path, tmp_path, monkeypatch, statement, mess
     assert {entry.name for entry in tmp_path.rglob("*")} == {"memory", "people.sqlite"}
 
 
+def test_ctrl_c_ends_a_query_without_end(path, tmp_path):
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    program = (
+        "import signal, sys; from apps.memory.dataset.sql_db import main;"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler); signal.alarm(1); sys.exit(main())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "query", endless, "--root", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
 def test_the_connection_of_queries_cannot_write(path):
     with (
         closing(sql_db._connect_read_only(path)) as connection,
