@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -90,7 +91,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: for any OSError of the block.
     """
-    new_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the number of the process: containers share it, and one that was killed has left its file.
+    new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sqlite3
 import subprocess
@@ -289,6 +290,13 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path):
     assert result.returncode == 2
     assert re.fullmatch(r"Cannot write .*people\.sqlite: .*\.\n", result.stderr)
     assert not list((tmp_path / "memory").iterdir())
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_in_the_way(path, tmp_path):
+    half_written = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    half_written.write_bytes(path.read_bytes())
+    assert sql_db.create_database(tmp_path, 12).startswith("wrote")
+    assert sql_db.create_database(tmp_path, 12).startswith("kept")
 
 
 def test_strange_roots(tmp_path, capsys):
