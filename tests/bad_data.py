@@ -119,7 +119,8 @@ DATA = [
     Case(
         "no biography",
         f"train good.yaml {BIOGRAPHIES}",
-        "data/memory/biographies.jsonl holds 0 people, 2 are needed; run `...",
+        "data/memory/biographies.jsonl holds 0 people, 2 are needed; run `python -m "
+        "apps.memory.dataset.generate biographies --num 2 --root data` to extend it.",
         {"data/memory/biographies.jsonl": ""},
     ),
     Case(

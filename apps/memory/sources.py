@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -83,13 +84,13 @@ def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
         path = biographies_path(root)
         if not path.exists():
             print(write_biographies(root, n_people), flush=True)
-        return list(_read_biographies(path, n_people))
+        return list(_read_biographies(root, n_people))
     path = ensure_dialogs(root, kind, config.data.language, "train", n_people)
     return read_dialogs(path, build_tokenizer().roles, n_people * len(ATTRIBUTES))
 
 
-def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:
-    n_there = 0
+def _read_biographies(root: Path, n_people: int) -> Iterator[list[Message]]:
+    path, n_there = biographies_path(root), 0
     with path.open("rb") as lines:
         for line in islice(lines, n_people):
             n_there += 1
@@ -101,9 +102,10 @@ def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:
                 raise UserError(f"{path}:{n_there}: not a biography; expected a key 'text' with a text.")
             yield [Message("assistant", text)]
     if n_there < n_people:
+        options = shlex.join(["--num", str(n_people), "--root", str(root)])
         raise UserError(
             f"{path} holds {n_there:,} people, {n_people:,} are needed; run "
-            f"`python -m apps.memory.dataset.generate biographies --num {n_people}` to extend it."
+            f"`python -m apps.memory.dataset.generate biographies {options}` to extend it."
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sqlite3
 import sys
 import time
@@ -42,7 +43,7 @@ def create_database(root: Path, n_people: int = N_PEOPLE, overwrite: bool = Fals
     """
     path = database_path(root)
     if path.exists() and not overwrite:
-        n_there = _n_people_there(path)
+        n_there = _n_people_there(root)
         if n_there >= n_people:
             return f"kept {path}: it holds {2 * n_there:,} people; add --overwrite to make it anew"
     start = time.perf_counter()
@@ -175,12 +176,13 @@ def _rows(n_people: int) -> list[Row]:
     return sorted(person[1:] for population in POPULATIONS for person in people(0, n_people, population))
 
 
-def _n_people_there(path: Path) -> int:
+def _n_people_there(root: Path) -> int:
     """How many people of each population the database holds.
 
     Raises:
         UserError: its rows are not those of the first n people of each population, for any n.
     """
+    path = database_path(root)
     statement = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY name"
     with suppress(sqlite3.Error), closing(_connect_read_only(path)) as connection:
         rows = connection.execute(statement).fetchall()
@@ -189,7 +191,7 @@ def _n_people_there(path: Path) -> int:
             return n_people
     raise UserError(
         f"{path} holds something else than the people of this study; "
-        f"move the file away to keep it, or run `{_PROGRAM} create --overwrite` to replace it."
+        f"move the file away to keep it, or run `{_command('create --overwrite', root)}` to replace it."
     )
 
 
@@ -210,8 +212,12 @@ def _holds_person(path: Path, index: int) -> bool:
 def _existing(root: Path) -> Path:
     path = database_path(root)
     if not path.is_file():
-        raise UserError(f"There is no database {path}; run `{_PROGRAM} create --root {root}` to make it.")
+        raise UserError(f"There is no database {path}; run `{_command('create', root)}` to make it.")
     return path
+
+
+def _command(verb: str, root: Path) -> str:
+    return f"{_PROGRAM} {verb} --root {shlex.quote(str(root))}"
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

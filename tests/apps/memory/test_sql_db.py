@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -125,6 +126,19 @@ def test_ensure_makes_and_extends(tmp_path, capsys):
     sql_db.ensure_database(tmp_path, 4)
     assert capsys.readouterr().out.startswith("wrote")
     assert execute(path, "SELECT count(*) FROM people") == [(8,)]
+
+
+def test_the_command_that_is_advised_is_about_the_same_root(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "my data"
+    path = sql_db.ensure_database(root, 3)
+    execute(path, "DELETE FROM people WHERE name = 'Bertha Malone'")
+    with pytest.raises(UserError) as refused:
+        sql_db.ensure_database(root, 4)
+    _, command, _ = str(refused.value).split("`")
+    assert sql_db.main([*shlex.split(command)[3:], "--num", "4"]) == 0
+    assert execute(path, "SELECT count(*) FROM people") == [(8,)]
+    assert not (tmp_path / "data").exists()
 
 
 def test_ensure_refuses_an_edited_database(path, tmp_path):
