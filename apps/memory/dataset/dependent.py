@@ -1,4 +1,4 @@
-"""People whose facts depend on their last names, and exactly how many bits there are to know about them.
+"""People whose facts depend on their last names, and how many bits there are to know about them.
 
 128 first and 64 last names make 8,192 people. For each attribute a rule gives every last name a value. A
 fact is what the rule says, but with chance ``alpha`` it is free: uniform over the values. There are max(2,
@@ -80,29 +80,40 @@ def pool_size(attribute: str, alpha: float) -> int:
 
 
 def database_bits(alpha: float, n_people: int, seed: int = 0) -> float:
-    """Entropy of all facts of the first so many people, in bits, given their names."""
+    """Entropy of all facts of the first so many people, in bits, given their names: between its bounds."""
+    return math.fsum(database_bounds(alpha, n_people, seed)) / 2
+
+
+def database_bounds(alpha: float, n_people: int, seed: int = 0) -> tuple[float, float]:
+    """Bounds of `database_bits`; equal where no last name has more than `MAX_PEOPLE_SUMMED` people."""
     groups = Counter(Counter(last_names(n_people, seed).tolist()).values())
-    return math.fsum(
-        n_groups * group_bits(n_members, pool_size(attribute, alpha), alpha)
+    bounds = [
+        (n_groups, group_bounds(n_members, pool_size(attribute, alpha), alpha))
         for attribute in ATTRIBUTES
         for n_members, n_groups in groups.items()
-    )
+    ]
+    return math.fsum(n * low for n, (low, _) in bounds), math.fsum(n * high for n, (_, high) in bounds)
+
+
+def group_bounds(n_members: int, n_values: int, alpha: float) -> tuple[float, float]:
+    """Bounds of the entropy of one fact of all people of one last name, in bits.
+
+    Equal up to `MAX_PEOPLE_SUMMED` members. Each further one adds at least what a fact adds once the rule
+    is known and at most what the last one summed added.
+    """
+    if alpha == 1:
+        return (n_members * math.log2(n_values),) * 2
+    summed = group_bits(min(n_members, MAX_PEOPLE_SUMMED), n_values, alpha)
+    n_more = n_members - MAX_PEOPLE_SUMMED
+    if n_more <= 0:
+        return summed, summed
+    at_most = summed - group_bits(MAX_PEOPLE_SUMMED - 1, n_values, alpha)
+    return summed + n_more * _fact_bits(n_values, alpha), summed + n_more * at_most
 
 
 @lru_cache(maxsize=4096)
 def group_bits(n_members: int, n_values: int, alpha: float) -> float:
-    """Entropy of one fact of all people of one last name, in bits.
-
-    Exact up to `MAX_PEOPLE_SUMMED` members. Each further one adds at least what a fact adds once the rule
-    is known and at most what the last one summed added; the mean of both is taken.
-    """
-    if alpha == 1:
-        return n_members * math.log2(n_values)
-    if n_members > MAX_PEOPLE_SUMMED:
-        summed = group_bits(MAX_PEOPLE_SUMMED, n_values, alpha)
-        at_most = summed - group_bits(MAX_PEOPLE_SUMMED - 1, n_values, alpha)
-        at_least = _fact_bits(n_values, alpha)
-        return summed + (n_members - MAX_PEOPLE_SUMMED) * (at_least + at_most) / 2
+    """Entropy of one fact of all people of one last name, in bits: a sum over partitions."""
     hit, miss = 1 - alpha + alpha / n_values, alpha / n_values
     terms = []
     for partition in _partitions(n_members, n_members, n_values):
@@ -175,8 +186,10 @@ def _write(arguments: object) -> None:
     )
     for name, text in (("people", "".join(map(person_line, known))), ("qa", dialogs)):
         print(write_lines(folder / f"{name}.jsonl", [text.encode()], options["overwrite"]))
-    bits = database_bits(alpha, n_people, seed)
-    print(f"alpha {alpha:g}: {bits:,.1f} bits in all, {bits / max(1, n_people):.4f} bits a person")
+    low, high = database_bounds(alpha, n_people, seed)
+    bits, reach = (low + high) / 2, (high - low) / 2
+    known_to = f" (give or take {reach:,.1f})" if reach >= 0.05 else ""  # bits in all have one decimal
+    print(f"alpha {alpha:g}: {bits:,.1f} bits in all{known_to}, {bits / max(1, n_people):.4f} bits a person")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from apps.memory.dataset import dependent
 from apps.memory.dataset.dependent import (
     N_DEPENDENT_PEOPLE,
     database_bits,
+    database_bounds,
     dependent_people,
     group_bits,
+    group_bounds,
     last_names,
     pool_size,
 )
@@ -70,10 +72,11 @@ def test_the_ends_are_known_in_closed_form() -> None:
 @pytest.mark.parametrize("n_values", [2, 53, 4284])
 def test_large_groups_are_bracketed_closely(n_values: int, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = group_bits(30, n_values, 0.5)
+    assert group_bounds(30, n_values, 0.5) == (exact, exact)
     monkeypatch.setattr(dependent, "MAX_PEOPLE_SUMMED", 20)
-    group_bits.cache_clear()
-    assert group_bits(30, n_values, 0.5) == pytest.approx(exact, rel=2e-3)
-    group_bits.cache_clear()
+    low, high = group_bounds(30, n_values, 0.5)
+    assert low <= exact <= high
+    assert low == pytest.approx(high, rel=4e-3)
 
 
 def test_people_are_all_different_and_stay_who_they_are() -> None:
@@ -133,9 +136,19 @@ def test_the_command_writes_people_and_says_the_entropy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dependent.main(["0.25", "--num", "20", "--root", str(tmp_path)]) == 0
-    assert f"{database_bits(0.25, 20):,.1f} bits in all" in capsys.readouterr().out
+    assert f"{database_bits(0.25, 20):,.1f} bits in all, " in capsys.readouterr().out
     folder = tmp_path / "memory" / "dependent" / "alpha_0.25"
     assert len((folder / "people.jsonl").read_text().splitlines()) == 20
     assert len((folder / "qa.jsonl").read_text().splitlines()) == 80
     assert dependent.main(["2", "--root", str(tmp_path)]) == 2
     assert "Expected ALPHA from 0 to 1" in capsys.readouterr().err
+
+
+def test_the_command_says_how_well_the_entropy_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dependent.main(["0.75", "--num", "4000", "--root", str(tmp_path)]) == 0
+    low, high = database_bounds(0.75, 4000)
+    assert high - low > 1
+    expected = f"{(low + high) / 2:,.1f} bits in all (give or take {(high - low) / 2:,.1f}), "
+    assert expected in capsys.readouterr().out
