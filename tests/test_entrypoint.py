@@ -168,6 +168,14 @@ def test_a_reader_that_leaves_is_no_error(
 
 
 @pytest.mark.usefixtures("environment")
+def test_a_message_that_nobody_reads_keeps_its_exit_code(program: list[str]) -> None:
+    with subprocess.Popen(program, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert process.returncode == 2
+
+
+@pytest.mark.usefixtures("environment")
 def test_the_module_that_runs_is_named(program: list[str]) -> None:
     finished = subprocess.run(program, capture_output=True, text=True)
     assert finished.returncode == 2

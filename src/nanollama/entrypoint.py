@@ -13,6 +13,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from nanollama.config import C, Config, dump_config, load_config
 from nanollama.config_keys import KeyInfo, describe_keys
@@ -132,7 +133,8 @@ def _program_name(run: Callable[..., int | None]) -> str:
 def _say(message: str) -> None:
     """One message a command: of the processes that torchrun starts, the first speaks."""
     if os.environ.get("RANK", "0") == "0":
-        print(message, file=sys.stderr)
+        with suppress(OSError):  # nobody reads it any more: the exit code still tells
+            print(message, file=sys.stderr)
 
 
 def _reader_left() -> bool:

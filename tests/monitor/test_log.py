@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,3 +79,20 @@ def test_the_bar_is_for_terminals_only(tmp_path: Path) -> None:
             bar.update(7)
         assert ("/30" in stream.getvalue()) == terminal
     assert not (tmp_path / "log.txt").exists()
+
+
+@pytest.mark.parametrize("open_ends", [os.pipe, pty.openpty])
+def test_a_run_outlives_the_reader_of_its_terminal(
+    open_ends: Callable[[], tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = open_ends()
+    with open(writer, "wb", buffering=0) as raw:  # unbuffered: nothing is left to write when it is closed
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, write_through=True))
+        log = RunLog(tmp_path / "log.txt")
+        assert log.console.is_terminal == (open_ends is pty.openpty)
+        os.close(reader)
+        with log.listen(), log.progress(3) as bar:
+            log.say("one")
+            bar.update(1)
+            log.say("two")
+    assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"

@@ -6,11 +6,13 @@ Anything in the library speaks through `logging`; while a run is open its lines 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,7 +33,7 @@ class RunLog:
 
     def __init__(self, path: Path | None, console: Console | None = None) -> None:
         self.path = path
-        self.console = console or Console(stderr=True, soft_wrap=True)
+        self.console = console or Console(file=cast(TextIO, _Lasting(sys.stderr)), soft_wrap=True)
         self._last_line = float("-inf")
 
     @contextmanager
@@ -97,6 +99,25 @@ class ProgressBar:
         """Show that so many steps are done."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step, description=text)
+
+
+class _Lasting:
+    """A stream that may lose its reader (a closed terminal, `| tee` after Ctrl-C): a run outlives it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Handler(logging.Handler):
