@@ -174,6 +174,18 @@ def test_going_on_in_another_precision_is_told(tmp_path: Path, capsys: pytest.Ca
     assert "Warning: The run was in bfloat16 and goes on in float32." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("first", "then"), [("bfloat16", "float16"), ("float16", "bfloat16")])
+def test_a_run_goes_on_where_another_precision_is_chosen(
+    first: str, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(tmp_path, precision="auto")
+    monkeypatch.setattr("nanollama.training.choose_precision", lambda *_: first)
+    with pytest.raises(Preempted):
+        run_toy(config, loss_fn=StopAt(5))
+    monkeypatch.setattr("nanollama.training.choose_precision", lambda *_: then)
+    assert run_toy(config).step == 12
+
+
 def transformer_run(folder: Path, n_steps: int) -> None:
     """A run of a real model with dropout and tied embeddings; ends its process as a study does."""
     config = toy_config(folder, n_steps=n_steps, eval_every=7, log_every=2, checkpoint={"every": 3})

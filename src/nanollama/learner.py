@@ -135,8 +135,9 @@ class Learner:
         return self.scaler.state_dict()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        self.scaler.load_state_dict(state)
+        """Go on from what `state` returned; empty where nothing was scaled: float16 then starts afresh."""
+        if state:
+            self.scaler.load_state_dict(state)
 
     def _synchronised(self, last: bool) -> AbstractContextManager[None]:
         """Replicas exchange gradients in the last micro-batch only."""
