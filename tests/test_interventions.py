@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,18 @@ from nanollama.intervention_config import InterventionConfig
 from nanollama.interventions import build_interventions
 from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
-from nanollama.monitor.run_folder import TrainResult
-from tests.toy_training import VOCAB_SIZE, rows, run_toy, same_end, toy_config
+from nanollama.monitor.run_folder import TrainResult, open_run
+from nanollama.training import train
+from tests.toy_training import (
+    VOCAB_SIZE,
+    ToyModel,
+    ToyStream,
+    rows,
+    run_toy,
+    same_end,
+    toy_config,
+    toy_loss,
+)
 
 N_STEPS = 12
 
@@ -198,3 +209,19 @@ def test_a_run_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     named = {**load, "run": str(manifest.parent)}
     with pytest.raises(UserError, match=r"step_00000002 is damaged"):
         run(tmp_path / "third", named)
+
+
+def test_a_model_that_is_shared_out_is_not_intervened_in(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, parallel="sharded")
+    freeze = built({"implementation": "freeze", "at_step": 8, "parameters": ["head*"]})
+    with open_run(config, tmp_path, device="cpu") as alone:
+        run = replace(alone, world=replace(alone.world, world_size=2))
+        with pytest.raises(UserError, match=r"shared out over several processes: set training\.parallel="):
+            train(
+                run,
+                config.training,
+                model=ToyModel(),
+                stream=ToyStream(6),
+                loss_fn=toy_loss,
+                interventions=freeze,
+            )

@@ -22,7 +22,7 @@ from torch import nn
 from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
-from nanollama.errors import Preempted
+from nanollama.errors import Preempted, UserError
 from nanollama.interventions import Intervention, check_interventions
 from nanollama.learner import Learner, LossFn, StepSums
 from nanollama.monitor.preemption import Preemption
@@ -111,10 +111,17 @@ def train(
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
         Diverged: the loss or the gradient was not finite.
+        UserError: interventions in a model that is shared out.
     """
     if run.result is not None:
         return run.result
     device, world = run.world.device, run.world
+    if interventions and config.parallel == "sharded" and world.world_size > 1:
+        # They change the plain model, and it is a copy of it that learns.
+        raise UserError(
+            "interventions cannot be done to a model that is shared out over several processes: set "
+            "training.parallel=replicated, or train in one process."
+        )
     with ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
