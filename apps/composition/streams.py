@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from apps.composition.data import Dataset, Splits, encode_rows
 from apps.composition.data_config import DataConfig, PhaseConfig
 from nanollama.data.batch import IGNORE, Batch
-from nanollama.data.stream import DocumentStream, Stream
+from nanollama.data.stream import DocumentStream, Stream, quotas
 from nanollama.learner import LossFn
 from nanollama.seeds import named_seed
 
@@ -156,7 +156,7 @@ class FreshStream:
         self.config = config
         self.test = {key: np.unique(_as_codes(inputs)) for key, inputs in test.items()}
         self.tasks = np.array(tasks)
-        self.cumulative = np.append(np.cumsum(weights)[:-1] / np.sum(weights), 1.0)
+        self.weights = list(weights)
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
@@ -164,8 +164,8 @@ class FreshStream:
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """See `Stream.batch`. Every rank draws the whole batch and keeps its share."""
         rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        edges = [np.floor(self.cumulative * (step + more) * self.batch_size).astype(int) for more in (0, 1)]
-        tasks = np.repeat(self.tasks, np.diff(edges[1] - edges[0], prepend=0))
+        before, after = (quotas(self.weights, (step + more) * self.batch_size) for more in (0, 1))
+        tasks = np.repeat(self.tasks, np.subtract(after, before))
         lengths = rng.integers(self.lengths.start, self.lengths.stop, size=len(tasks))
         groups: dict[tuple[int, int], np.ndarray] = {}
         for task in np.unique(tasks):

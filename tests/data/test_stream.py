@@ -93,6 +93,21 @@ def test_sources_have_their_share_of_every_stretch_of_rows() -> None:
     assert all(seen[0, index] == 1 for index in range(50))
 
 
+@pytest.mark.parametrize("weights", [(5.0, 1.0, 4.0), (10.0, 0.1, 0.5, 1.0, 0.1), (1.0,) * 7])
+@pytest.mark.parametrize("batching", ["trimmed", "bucketed"])
+def test_a_rare_source_among_several_leaves_batches_whole(
+    batching: Batching, weights: tuple[float, ...]
+) -> None:
+    sources = [Numbers(number, 10_000) for number in range(len(weights))]
+    made = DocumentStream(sources, batch_size=1, seed=0, weights=weights, batching=batching)
+    rows = examples(made, range(1600))
+    assert [len(made.rows(step)) for step in range(1600)] == [1] * 1600
+    assert len(set(rows)) == 1600, "no epoch is over, so none is seen twice"
+    counts = Counter(source for source, _ in rows)
+    for source, weight in enumerate(weights):
+        assert abs(counts[source] - weight / sum(weights) * 1600) < len(weights)
+
+
 def test_weights_must_fit_the_sources() -> None:
     with pytest.raises(ValueError, match="one positive weight for each of 2 sources"):
         stream(n=(5, 5), weights=[1.0])

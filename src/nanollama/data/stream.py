@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -67,12 +66,26 @@ class EpochOrder:
         return result
 
 
+def quotas(weights: Sequence[float], n_rows: int) -> list[int]:
+    """How many of the first rows of a run are of each source.
+
+    A pure function of their number, and none of the quotas ever falls when a row is added: each source takes
+    its share of the rows that those before it have left. Exact to within one row for two sources, to within
+    as many rows as there are sources for more.
+    """
+    counts, left = [], n_rows
+    for source, weight in enumerate(weights):
+        counts.append(int(weight / sum(weights[source:]) * left))
+        left -= counts[-1]
+    return counts
+
+
 class DocumentStream:
     """Batches of documents from one or several weighted sources.
 
     Args:
         sources: where documents come from.
-        weights: share of rows of each source, any positive scale; exact to within one row over any stretch.
+        weights: share of rows of each source, any positive scale; see `quotas`.
         batch_size: documents of a global batch.
         seed: of the epoch permutations; source ``i`` uses ``seed + i``.
         batching: ``trimmed`` pads a batch to its longest document; ``bucketed`` also groups documents of
@@ -103,7 +116,7 @@ class DocumentStream:
         self.round_to = round_to
         longest = max(int(source.lengths().max()) for source in sources) - 1
         self.row_len = (row_len or longest) if batching == "packed" else None
-        self._cumulative = [share / sum(shares) for share in accumulate(shares)]
+        self._shares = shares
         self._orders = [EpochOrder(len(source), seed + index) for index, source in enumerate(sources)]
         self._pool = lru_cache(maxsize=2)(self._sorted_pool)
         self._seed = seed
@@ -124,11 +137,9 @@ class DocumentStream:
 
     def _visits(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Rows ``start`` to ``stop`` of the run, source by source, each with its quota."""
-        # The quota of the first k sources over the first g rows is floor(share_k * g): a pure function of g.
-        edges = [[0, *(int(share * row) for share in self._cumulative[:-1]), row] for row in (start, stop)]
+        before, after = (quotas(self._shares, row) for row in (start, stop))
         rows = []
-        for source, order in enumerate(self._orders):
-            first, last = (edge[source + 1] - edge[source] for edge in edges)
+        for source, (order, first, last) in enumerate(zip(self._orders, before, after, strict=True)):
             rows += [(source, int(index)) for index in order.examples(first, last)]
         return rows
 

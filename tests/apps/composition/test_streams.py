@@ -76,6 +76,14 @@ def test_batches_are_functions_of_seed_and_step_and_shared_out_by_rank(keys: dic
     assert sorted(row for share in shares for row in share) == sorted(sequences(last, config))
 
 
+def test_fresh_batches_of_several_tasks_are_whole() -> None:
+    third = {**PARITY, "problem_token": 34}
+    weights = [5.0, 1.0, 4.0]
+    tasks = [{**task, "weight": w} for task, w in zip((PARITY, POLYNOMIAL, third), weights, strict=True)]
+    _, stream = stream_of(*tasks, batch_size=1, n_train=None)
+    assert [stream.batch(step).n_examples for step in range(20)] == [1] * 20
+
+
 def test_an_epoch_shows_every_training_sequence_once_and_none_of_the_test() -> None:
     config, stream = stream_of(PARITY, batch_size=10)
     n_batches, rest = divmod(config.n_examples, 10)
