@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from nanollama.data.batch import IGNORE, Batch
 from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
 from nanollama.learner import Learner
+from nanollama.monitor.run_folder import open_run
 from nanollama.optim import OptimizerConfig, learning_rate
-from nanollama.training import Diverged
+from nanollama.training import Diverged, train
 from nanollama.training_config import TrainingConfig
 from tests.toy_training import (
     ToyEvaluator,
@@ -54,6 +56,24 @@ def test_unequal_micro_batches_are_one_batch(dtype: torch.dtype, tolerance: floa
     assert cut_loss == pytest.approx(whole_loss, rel=tolerance)
     for one, other in zip(whole, cut, strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_a_batch_of_few_rows_has_fewer_micro_batches() -> None:
+    batch = ToyStream(3).batch(0)  # as when many documents are packed into three rows
+    gradient = {}
+    for n_parts in (1, 8):
+        learner = Learner(ToyModel(), toy_loss, OptimizerConfig(), CPU, n_accumulation=n_parts)
+        learner.backward(batch)
+        gradient[n_parts] = gradients(learner.model)
+    torch.testing.assert_close(gradient[8], gradient[1])
+
+
+def test_every_process_needs_an_example_for_each_micro_batch(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, batch_size=5, n_accumulation=3)
+    with open_run(config, tmp_path, device="cpu") as alone:
+        run = replace(alone, world=replace(alone.world, world_size=2))
+        with pytest.raises(UserError, match=r"batch_size = 5 is too small: .* 3 micro-batches in each of 2"):
+            train(run, config.training, model=ToyModel(), stream=ToyStream(5), loss_fn=toy_loss)
 
 
 def test_gradient_is_that_of_the_mean_loss_per_token() -> None:

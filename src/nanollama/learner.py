@@ -47,7 +47,7 @@ class Learner:
         config: of the optimizer.
         world: the processes that train together; each is given its share of every batch.
         precision: of matrix products.
-        n_accumulation: micro-batches of a process's share.
+        n_accumulation: micro-batches of a process's share; as many as it has rows where these are fewer.
         compile_model: compile the forward and backward pass.
         sharded: share parameters out over the processes, instead of one copy in each.
     """
@@ -89,7 +89,10 @@ class Learner:
             raise ValueError("No token of the batch carries loss: there is nothing to learn from it.")
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        parts = batch.split(self._n_accumulation)
+        n_parts = self._n_accumulation
+        if self._shards is None:  # shares gather the model in each part: they need the same number of parts
+            n_parts = min(n_parts, len(batch.input_ids))  # a packed batch can have fewer rows
+        parts = batch.split(n_parts)
         for index, part in enumerate(parts):
             with self._synchronised(index == len(parts) - 1):
                 with precision_context(self._precision, world.device):

@@ -111,11 +111,16 @@ def train(
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
         Diverged: the loss or the gradient was not finite.
-        UserError: interventions in a model that is shared out.
+        UserError: a batch too small for the processes, or interventions in a model that is shared out.
     """
     if run.result is not None:
         return run.result
     device, world = run.world.device, run.world
+    if config.batch_size < world.world_size * config.n_accumulation:
+        raise UserError(
+            f"training.batch_size = {config.batch_size} is too small: expected an example for each of "
+            f"n_accumulation = {config.n_accumulation} micro-batches in each of {world.world_size} processes."
+        )
     if interventions and config.parallel == "sharded" and world.world_size > 1:
         # They change the plain model, and it is a copy of it that learns.
         raise UserError(
