@@ -173,6 +173,12 @@ def test_a_folder_that_cannot_be_made(
         opened(tmp_path / "run")
 
 
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()  # stands for missing permission, which root does not know
+    with pytest.raises(UserError, match=r"cannot be written to \(Is a directory\): choose another run_dir\."):
+        opened(tmp_path)
+
+
 def test_a_result_that_is_not_one(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"status": "finished"}')
     with pytest.raises(UserError, match=r"result\.json is not the result of a run"):

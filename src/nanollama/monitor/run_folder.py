@@ -235,6 +235,12 @@ def _make(folder: Path) -> None:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the folder; the system lets go of it when the process ends, however it ends."""
+    try:
+        os.close(os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666))
+    except OSError as error:
+        raise UserError(
+            f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
+        ) from None
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
