@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nanollama.data.batch import IGNORE, Batch, collate
 from nanollama.loss import next_token_loss
 from nanollama.model import build_model
+from nanollama.model.layers import Context
 from nanollama.model.transformer import Rotary, Transformer, TransformerConfig, rotate
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -284,6 +285,86 @@ def test_init_leaves_nothing_unset_on_a_model_made_on_the_meta_device() -> None:
         nn.init.constant_(tensor, math.nan)
     model.init_weights(torch.Generator().manual_seed(0))
     torch.testing.assert_close(model(tokens()), expected(tokens()))
+
+
+@torch.no_grad()
+def test_initial_weights_have_the_spread_that_is_asked_for() -> None:
+    shape: dict[str, object] = {
+        "d_model": 64,
+        "n_layers": 2,
+        "positions": "learned",
+        "norm": "layer",
+        "bias": True,
+    }
+    for options, std, embedding_std in (
+        ({}, 1 / 8, 1 / 8),
+        ({"init_std": 0.3}, 0.3, 0.3),
+        ({"init_std": 0.3, "embedding_std": 0.02}, 0.3, 0.02),
+    ):
+        model = make(**shape, **options)
+        for name, parameter in model.named_parameters():
+            if "embedding" in name:
+                assert float(parameter.std()) == pytest.approx(embedding_std, rel=0.1), name
+            elif parameter.dim() == 2:  # what writes to the stream is scaled by 1 / sqrt(2 n_layers)
+                scale = 0.5 if name.endswith(("attention.output.weight", "mlp.down.weight")) else 1.0
+                assert float(parameter.std()) == pytest.approx(std * scale, rel=0.1), name
+            else:
+                assert (parameter == (1.0 if name.endswith("norm.weight") else 0.0)).all(), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("residual", ["stream", "normed"])
+def test_attention_adds_to_the_stream_or_to_the_normed_stream(residual: str) -> None:
+    block = make(residual=residual, positions="none").blocks[0]
+    block.attention_norm.weight.mul_(3.0)
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    normed = block.attention_norm(x)
+    collected = block.attention.output(block.attention(normed, Context(None, None, None), 0))
+    stream = (normed if residual == "normed" else x) + collected
+    expected = stream + block.mlp(block.mlp_norm(stream))
+    torch.testing.assert_close(block(x, Context(None, None, None)), expected)
+
+
+@torch.no_grad()
+def test_learned_positions_write_to_the_first_coordinates_alone() -> None:
+    model = make(positions="learned", position_dim=6)
+    assert model.position_embedding.weight.shape == (64, 6)
+    seen: list[Tensor] = []
+    model.blocks[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(tokens())
+    added = seen[0] - model.embedding(tokens())
+    torch.testing.assert_close(added[..., :6], model.position_embedding.weight[:12].expand(3, 12, 6))
+    assert (added[..., 6:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("dropout", "on_embeddings", "expected"), [(0.5, None, 0.5), (0.5, 0.0, 0.0), (0.0, 0.5, 0.5)]
+)
+def test_dropout_on_embeddings_may_differ(
+    dropout: float, on_embeddings: float | None, expected: float
+) -> None:
+    model = make(dropout=dropout, embedding_dropout=on_embeddings).train()
+    torch.manual_seed(0)
+    seen: list[Tensor] = []
+    model.blocks[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(tokens(30))
+    assert float((seen[0] == 0).double().mean()) == pytest.approx(expected, abs=0.05)
+
+
+def test_dropout_falls_on_both_halves_of_a_block() -> None:
+    block = make(dropout=0.5, positions="none").train().blocks[0]
+    x = torch.randn(8, 20, 16, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        block.mlp.down.weight.zero_()
+        assert float((block(x, Context(None, None, None)) == x).double().mean()) == pytest.approx(
+            0.5, abs=0.05
+        )
+        block.mlp.down.weight.normal_(0.0, 1.0)
+        block.attention.output.weight.zero_()
+        assert float((block(x, Context(None, None, None)) == x).double().mean()) == pytest.approx(
+            0.5, abs=0.05
+        )
 
 
 def test_dropout_is_for_training_only() -> None:
