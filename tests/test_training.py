@@ -105,6 +105,18 @@ def test_no_clip_when_none() -> None:
     assert all(torch.equal(*pair) for pair in zip(before, gradients(model), strict=True))
 
 
+def test_float16_gradients_are_clipped_by_their_own_norm() -> None:
+    norms = []
+    for precision in ("float32", "float16"):
+        model = ToyModel()
+        learner = Learner(model, toy_loss, OptimizerConfig(clip_grad_norm=0.01), CPU, precision=precision)
+        learner.backward(ToyStream(4).batch(0))
+        norms.append(learner.clip())
+        clipped = torch.cat([gradient.flatten() for gradient in gradients(model)])
+        assert float(clipped.norm()) == pytest.approx(0.01, rel=1e-3)
+    assert norms[1] == pytest.approx(norms[0], rel=0.02), "not of the gradient of the scaled loss"
+
+
 def test_rows_hold_what_the_contract_promises(tmp_path: Path) -> None:
     result = run_toy(toy_config(tmp_path, n_steps=5, log_every=2))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
