@@ -50,6 +50,37 @@ def test_ten_fused_steps_equal_the_formula(decay: str) -> None:
         torch.testing.assert_close(parameter.detach(), value, rtol=1e-10, atol=1e-12)
 
 
+def test_adamw_has_the_decay_rates_and_the_eps_of_its_config() -> None:
+    config = OptimizerConfig(learning_rate=0.01, betas=(0.7, 0.8), eps=0.1)
+    model = nn.Linear(3, 2, bias=False).double()
+    expected = [model.weight.detach().clone()]
+    generator = torch.Generator().manual_seed(0)
+    gradients = [[torch.randn(2, 3, generator=generator, dtype=torch.float64)] for _ in range(3)]
+    optimizer = build_optimizer(config, model)
+    for (gradient,) in gradients:
+        model.weight.grad = gradient.clone()
+        optimizer.step()
+    adamw_by_hand(expected, gradients, config, [True])
+    torch.testing.assert_close(model.weight.detach(), expected[0], rtol=1e-10, atol=1e-12)
+
+
+def test_sgd_follows_the_running_sum_of_gradients_and_spares_vectors() -> None:
+    config = OptimizerConfig(implementation="sgd", learning_rate=0.01, momentum=0.9, weight_decay=0.1)
+    model = nn.Linear(3, 2).double()
+    generator = torch.Generator().manual_seed(0)
+    optimizer = build_optimizer(config, model)
+    expected = [parameter.detach().clone() for parameter in (model.weight, model.bias)]
+    sums = [torch.zeros_like(value) for value in expected]
+    for _ in range(3):
+        for index, parameter in enumerate((model.weight, model.bias)):
+            parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            decayed = parameter.grad + (0.1 * expected[index] if parameter.dim() == 2 else 0.0)
+            sums[index] = 0.9 * sums[index] + decayed
+            expected[index] -= 0.01 * sums[index]
+        optimizer.step()
+    torch.testing.assert_close([model.weight.detach(), model.bias.detach()], expected, rtol=1e-10, atol=1e-12)
+
+
 def n_elements(optimizer: torch.optim.Optimizer) -> int:
     return sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
 
