@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from nanollama.distributed import World
 from nanollama.errors import UserError
 from nanollama.learner import Learner
+from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import (
     Checkpointer,
     DamagedCheckpoint,
@@ -177,3 +180,50 @@ def test_a_checkpoint_is_found_by_its_run_or_by_itself(checkpoints: Checkpointer
     shutil.rmtree(checkpoints.folder)
     with pytest.raises(UserError, match="holds no intact checkpoint: expected a run folder"):
         find_checkpoint(run)
+
+
+def test_all_is_forced_to_disk_before_the_checkpoint_has_its_name(
+    checkpoints: Checkpointer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[str] = []
+
+    def logged(owner: object, name: str) -> None:
+        act = getattr(owner, name)
+
+        def record(path: Path, *arguments: object) -> None:
+            acts.append(f"{name} {path.name}")
+            act(path, *arguments)
+
+        monkeypatch.setattr(owner, name, record)
+
+    for name in ("sync_file", "write_atomically", "sync_folder"):
+        logged(checkpoint, name)
+    logged(os, "rename")
+    save(checkpoints, 1)
+    assert acts == [
+        "sync_file model.safetensors",
+        "sync_file optimizer.pt",
+        "sync_file state.json",
+        "write_atomically manifest.json",
+        "rename .step_00000001.new",
+        "sync_folder checkpoints",
+    ]
+
+
+def test_what_a_killed_save_left_is_not_in_the_way(checkpoints: Checkpointer) -> None:
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    cut_weights(checkpoints.path(2))
+    for name in (".step_00000001.old", ".step_00000002.new", ".step_00000002.old"):
+        (checkpoints.folder / name).mkdir()
+        (checkpoints.folder / name / "leftover").touch()
+    path = save(checkpoints, 2, keep=1)
+    assert checkpoints.steps() == [2] and checkpoints.latest() == 2
+    assert not (path / "leftover").exists() and not list(checkpoints.folder.glob(".*"))
+
+
+def test_the_hash_is_of_the_whole_file(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192 + b"more than two blocks"
+    (tmp_path / "file").write_bytes(content)
+    found = checkpoint.fingerprint(tmp_path / "file")
+    assert found == {"sha256": hashlib.sha256(content).hexdigest(), "n_bytes": len(content)}
