@@ -85,6 +85,26 @@ def test_the_test_set_is_the_same_whatever_is_learned_beside_it() -> None:
     assert not np.array_equal(alone.test[0, 6], other.test[0, 6])
 
 
+@pytest.mark.parametrize("max_length", [8, 30])
+def test_the_test_set_is_the_same_however_much_is_learned(max_length: int) -> None:
+    few, many = (build_dataset(data_config(max_length=max_length, n_train=n_train)) for n_train in (24, 100))
+    for length in (7, max_length):
+        assert np.array_equal(few.test[0, length], many.test[0, length])
+
+
+def test_lengths_are_drawn_independently() -> None:
+    test = build_dataset(data_config(max_length=31)).test
+    assert not np.array_equal(test[0, 30].ravel()[:100], test[0, 31].ravel()[:100])
+
+
+def test_draws_are_in_random_order_also_where_some_come_twice() -> None:
+    task = data_config().tasks[0]
+    drawn = draw_distinct(task, 21, 5000, np.random.default_rng(0))  # of two million: some six come twice
+    assert len(np.unique(drawn, axis=0)) == 5000
+    for part in (drawn, drawn[:1000]):
+        assert abs(part.mean(axis=0) - 0.5).max() < 0.05
+
+
 def test_rows_of_several_lengths_are_padded_at_the_end() -> None:
     config = data_config()
     tokens, n_inputs, n_outputs = encode_rows(config, {(0, 1): np.array([[1]]), (0, 2): np.array([[1, 1]])})
@@ -103,6 +123,12 @@ def test_sequences_are_written_once_and_read_back(tmp_path: Path) -> None:
             assert one.keys() == other.keys()
             assert all(np.array_equal(one[key], other[key]) for key in one)
     assert [entry.name for entry in path.parent.iterdir()] == ["sequences.npz"]
+    for otherwise in (
+        {"phases": ({"from_step": 5, "max_length": 2},)},
+        {"batching": "bucketed"},
+        {"n_epochs": 3},
+    ):
+        build_dataset(data_config(PARITY, POLYNOMIAL, file=path, **otherwise))  # the same sequences
     with pytest.raises(UserError, match=r"sequences\.npz holds the sequences of another data config"):
         build_dataset(config.model_copy(update={"n_test": 9}))
     whole = path.read_bytes()
@@ -123,6 +149,37 @@ def test_tables_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Cannot write .*table\.csv: (File exists|Not a directory);"):
         write_csv(tmp_path / "file" / "table.csv", [{"a": 1}])
+
+
+def test_large_values_survive_a_file(tmp_path: Path) -> None:
+    config = data_config({**POLYNOMIAL, "modulus": 1000}, max_length=3, tokens={"first_value": 100})
+    expected = build_dataset(config)
+    for _ in ("written", "read"):
+        found = build_dataset(config.model_copy(update={"file": tmp_path / "sequences.npz"}))
+        assert np.array_equal(found.test[0, 3], expected.test[0, 3]) and expected.test[0, 3].max() > 255
+
+
+def test_a_file_that_is_not_written_to_its_end_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, **arrays: np.ndarray) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", interrupted)
+    config = data_config(file=tmp_path / "sequences.npz")
+    with pytest.raises(KeyboardInterrupt):
+        build_dataset(config)
+    monkeypatch.undo()
+    assert build_dataset(config).test.keys() == build_dataset(config).test.keys()
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sequences.npz"
+    for content in ({"x": np.zeros(3)}, {"config": np.array("[1]")}):
+        np.savez(path, **content)
+        with pytest.raises(UserError, match=r"sequences\.npz is not a file of sequences"):
+            build_dataset(data_config(file=path))
 
 
 @pytest.mark.parametrize(

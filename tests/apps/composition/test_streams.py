@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from apps.composition.data import build_dataset, encode
+from apps.composition.data import build_dataset, encode, encode_rows
 from apps.composition.data_config import DataConfig
-from apps.composition.streams import build_stream, weighted_loss
+from apps.composition.streams import PhasedStream, Sequences, build_stream, make_batch, weighted_loss
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import Stream
 from nanollama.loss import next_token_loss
@@ -124,6 +124,52 @@ def test_phases_change_weights_and_lengths(n_train: int | None) -> None:
     assert opens(stream.batch(2)) == [32] * 12
     assert {len(row) for row in sequences(stream.batch(3), config)} <= {5, 7}
     assert opens(stream.batch(4)) == [32] * 4 + [33] * 8
+
+
+@pytest.mark.parametrize("n_train", [24, None])
+def test_a_phase_has_lengths_and_an_order_of_its_own(n_train: int | None) -> None:
+    phases = ({"from_step": 1, "min_length": 4, "max_length": 4}, {"from_step": 2}, {"from_step": 3})
+    config, stream = stream_of(PARITY, n_train=n_train, phases=phases)
+    _, plain = stream_of(PARITY, n_train=n_train)
+    steps = [sequences(stream.batch(step), config) for step in range(4)]
+    assert steps[0] == sequences(plain.batch(0), config), "before its first phase a run is as without phases"
+    assert {len(row) for row in steps[1]} == {11}
+    assert steps[2] != steps[0] != steps[3] != steps[2]
+
+
+def test_each_phase_counts_its_own_steps() -> None:
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Any:
+            return self.name, step, rank, world_size
+
+    stream = PhasedStream([0, 3, 5], [Named("a"), Named("b"), Named("c")])
+    found = [stream.batch(step, 1, 2) for step in (0, 2, 3, 4, 5, 9)]
+    assert found == [(name, step, 1, 2) for name, step in zip("aabbcc", (0, 2, 0, 1, 0, 4), strict=True)]
+
+
+@pytest.mark.parametrize("n_train", [24, None])
+def test_shares_are_exact_over_several_batches(n_train: int | None) -> None:
+    _, stream = stream_of({**PARITY, "weight": 1}, {**POLYNOMIAL, "weight": 2}, batch_size=4, n_train=n_train)
+    assert [token for step in range(3) for token in opens(stream.batch(step))].count(32) == 4
+
+
+def test_bucketed_batches_are_of_like_length() -> None:
+    config, stream = stream_of(PARITY, batching="bucketed", min_length=3, batch_size=4)
+    spreads = [np.ptp([len(row) for row in sequences(stream.batch(step), config)]) for step in range(16)]
+    assert max(spreads) <= 2, "two lengths at most: a step in length is two tokens"
+
+
+def test_a_document_carries_loss_where_a_batch_does() -> None:
+    config = DataConfig(tasks=(PARITY,), max_length=3, n_train=6, n_test=2)
+    rows = Sequences(*encode_rows(config, {(0, 2): np.array([[1, 1]]), (0, 3): np.array([[1, 0, 1]])}))
+    batch = make_batch(rows)
+    for row in range(2):
+        ids, mask = rows.document(row)
+        real = batch.targets[row] != IGNORE
+        assert ids[mask].tolist() == batch.targets[row][real].tolist()
 
 
 def test_loss_weights_multiply_the_loss_of_their_task() -> None:
