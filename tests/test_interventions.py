@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
 from nanollama.intervention_config import InterventionConfig
-from nanollama.interventions import build_interventions
+from nanollama.interventions import build_interventions, select
 from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
 from nanollama.monitor.run_folder import TrainResult, open_run
@@ -112,6 +112,46 @@ def test_starting_from_another_run(tmp_path: Path) -> None:
     run(tmp_path / "early", named, frozen)
     early = weights(tmp_path / "early", 1)
     assert torch.equal(early["embedding.weight"], weights(tmp_path / "source", 3)["embedding.weight"])
+
+
+def test_patterns_add_up_and_each_exception_counts() -> None:
+    model = model_of()
+    patterns = {"parameters": ["blocks.0.*", "head*"], "but": ["*norm*", "*mlp*"], "at_step": 1}
+    (freeze,) = built({"implementation": "freeze", **patterns})
+    assert set(select(model, freeze.config, "interventions.0")) == {
+        "blocks.0.attention.qkv.weight",
+        "blocks.0.attention.output.weight",
+        "head.weight",
+    }
+
+
+def test_weights_are_drawn_by_seed_and_by_section() -> None:
+    sections = TypeAdapter(tuple[InterventionConfig, ...]).validate_python((AGAIN, AGAIN))
+    drawn = []
+    for seed in (0, 1):
+        for reinitialize in build_interventions(sections, seed):
+            model = model_of()
+            reinitialize.change_weights(model, torch.optim.SGD(model.parameters()))
+            drawn.append(model.get_parameter("blocks.1.mlp.down.weight").detach())
+    drawn.append(model_of().get_parameter("blocks.1.mlp.down.weight").detach())
+    assert len({tuple(weight.flatten().tolist()) for weight in drawn}) == 5
+
+
+def test_moments_of_loaded_parameters_are_forgotten_and_missing_ones_are_named(tmp_path: Path) -> None:
+    run(tmp_path / "source", n_steps=2)
+    load = {"implementation": "load", "run": str(tmp_path / "source"), "but": ["head*"], "at_step": 1}
+    (intervention,) = built(load)
+    model = model_of(seed=3)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    intervention.change_weights(model, optimizer)
+    for name, parameter in model.named_parameters():
+        assert (optimizer.state[parameter]["step"] == 0) == (name != "head.weight"), name
+    deep = TransformerConfig(vocab_size=VOCAB_SIZE, d_model=8, n_layers=3, n_heads=2)
+    with pytest.raises(UserError, match=r"step_00000002 has no parameter blocks\.2\..*, which the model has"):
+        intervention.check(build_model(deep, torch.Generator()))
 
 
 class StopAt:
