@@ -152,6 +152,21 @@ def test_a_linear_probe_reads_what_is_linear_and_nothing_else() -> None:
     assert linear_probe_accuracy((constant, torch.ones(10).long()), (constant, torch.ones(10).long())) == 1.0
 
 
+def test_a_linear_probe_does_not_mind_where_activations_lie_and_knows_what_is_common() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 12, generator=generator)
+    labels = (x @ torch.randn(12, 3, generator=generator)).argmax(-1)
+
+    def accuracy(x: Tensor, labels: Tensor, ridge: float = 1e-3) -> float:
+        return linear_probe_accuracy((x[:400], labels[:400]), (x[400:], labels[400:]), ridge)
+
+    assert accuracy(x + 100.0, labels) == accuracy(x, labels) > 0.85
+    common = torch.where(torch.rand(600, generator=generator) < 0.7, 2, labels)
+    share = float((common[400:] == 2).double().mean())
+    assert accuracy(torch.ones(600, 4), common) == share, "nothing to see: the label that is common"
+    assert accuracy(x, common, ridge=1e9) == share, "nothing believed"
+
+
 class _inputs_of:
     """Collects what a submodule is given."""
 
