@@ -234,6 +234,61 @@ def test_what_was_not_learned_bounds_a_ratio_or_leaves_none() -> None:
     ]
 
 
+def test_the_interval_is_of_resampled_pairs() -> None:
+    pairs = [Pair(seed, 2.0**seed, 1.0, True, True) for seed in range(8)]
+    comparison = compare(pairs)
+    assert comparison.speedup == pytest.approx(2**3.5)
+    reach = 1.96 * np.std(range(8)) / 8**0.5  # of the mean of the resampled exponents, about normal
+    assert np.log2(comparison.low) == pytest.approx(3.5 - reach, abs=0.15)
+    assert np.log2(comparison.high) == pytest.approx(3.5 + reach, abs=0.15)
+
+
+def transfer_config(folder: Path) -> TransferConfig:
+    return load_config(TransferConfig, [str(CONFIGS / "transfer.yaml"), f"run_dir={folder}", "seeds=[3, 4]"])
+
+
+def test_a_seed_trains_the_source_and_then_both_arms_of_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[str] = []
+    steps = {"seed_3/scratch": 40, "seed_3/transfer": 10, "seed_4/scratch": 20, "seed_4/transfer": 10}
+
+    def learn(config: CompositionConfig) -> None:
+        trained.append(config.folder.relative_to(tmp_path).as_posix())
+        config.folder.mkdir(parents=True)
+        step = steps.get(trained[-1], 5)
+        rows = ({"step": step, "test_accuracy": 1.0, "train_accuracy": 0.0},)
+        (config.folder / "evals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    monkeypatch.setattr(transfer, "train_run", learn)
+    config = transfer_config(tmp_path)
+    transfer.run(config)
+    assert trained == [f"seed_{seed}/{arm}" for seed in (3, 4) for arm in ("source", "scratch", "transfer")]
+    pairs = json.loads((tmp_path / "transfer.json").read_text())["pairs"]
+    target = config.run_config("scratch", 3)
+    epochs = target.resolved_training.batch_size / target.data.n_examples
+    found = [(pair["scratch_epochs"] / epochs, pair["transfer_epochs"] / epochs) for pair in pairs]
+    assert found == [pytest.approx((40, 10)), pytest.approx((20, 10))]
+    assert "times fewer epochs" in capsys.readouterr().out
+
+
+def test_a_speedup_is_as_expected_from_the_one_expected_on() -> None:
+    pairs = [Pair(0, 8.0, 2.0, True, True), Pair(1, 8.0, 2.0, False, True)]
+    assert verdict(compare(pairs), pairs, 4.0).startswith("as expected")
+    assert verdict(compare(pairs), pairs, 4.1).startswith("MISSED")
+
+
+def test_bands_stay_within_zero_and_one_and_do_not_begin_before_a_run() -> None:
+    curves = [
+        {"seed": seed, "arm": "transfer", "epoch": epoch, "accuracy": accuracy}
+        for seed, points in ((0, {1.0: 0.0, 2.0: 0.5}), (1, {1.0: 1.0, 2.0: 0.5}), (2, {2.0: 0.56}))
+        for epoch, accuracy in points.items()
+    ]
+    first, second = band_over_seeds(curves)
+    assert (first["low"], first["accuracy"], first["high"]) == (0.0, 0.5, 1.0)
+    assert second["accuracy"] == pytest.approx(0.52) and 0 < second["low"] < 0.52 < second["high"] < 1
+
+
 def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
     curves = [
         {"seed": seed, "arm": "transfer", "epoch": epoch, "accuracy": accuracy}
