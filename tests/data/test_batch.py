@@ -72,6 +72,28 @@ def test_packed_rows_number_their_documents_and_padding_is_its_own() -> None:
     assert batch.documents.tolist() == [[0, 1, 2, 2]]
 
 
+def test_parts_of_packed_rows_keep_their_documents() -> None:
+    rows = [[(token, False), (token, True), (token, True)] for token in range(1, 8)]
+    rows[-1] = [(8, False)] * 3 + [(9, True)]  # the last row holds a single document
+    batch = make(rows, row_len=4)
+    assert batch.documents is not None and len(batch.input_ids) == 4
+    for n_parts in (2, 4):
+        start = 0
+        for part in batch.split(n_parts):
+            n_rows, seq_len = part.input_ids.shape
+            assert part.documents is not None
+            assert torch.equal(part.documents, batch.documents[start : start + n_rows, :seq_len])
+            start += n_rows
+        assert start == 4
+
+
+def test_packing_is_told_wherever_a_row_is_shared() -> None:
+    alone, pair = [(1, False)] * 2 + [(2, True)] * 3, [(3, False), (4, True)]
+    assert make([alone], row_len=4).documents is None
+    assert make([pair, pair, alone], row_len=4).documents is not None
+    assert make([pair, alone, alone], row_len=5).documents is not None
+
+
 def test_first_fit_fills_the_first_row_with_room() -> None:
     assert first_fit([3, 4, 2, 1], row_len=5) == [[0, 2], [1, 3]]
     with pytest.raises(ValueError, match="6 inputs does not fit into rows of 5"):
@@ -87,3 +109,5 @@ def test_a_batch_moves_to_a_device_whole() -> None:
     batch = make([[(1, False), (2, True)]]).to(torch.device("meta"))
     assert batch.input_ids.is_meta and batch.targets.is_meta
     assert batch.query_positions is not None and batch.query_positions.is_meta
+    packed = make([[(1, False), (2, True)]] * 2, row_len=2).to(torch.device("meta"))
+    assert packed.documents is not None and packed.documents.is_meta

@@ -108,6 +108,32 @@ def test_a_rare_source_among_several_leaves_batches_whole(
         assert abs(counts[source] - weight / sum(weights) * 1600) < len(weights)
 
 
+def test_sources_of_one_size_are_visited_in_orders_of_their_own() -> None:
+    rows = examples(stream(n=(64, 64)), range(16))
+    first, second = ([index for source, index in rows if source == number] for number in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(64)) and first != second
+
+
+def test_pools_of_a_bucketed_stream_come_in_orders_of_their_own() -> None:
+    def ranks(seed: int, pool: int) -> list[int]:
+        """Where each batch stands among those of its pool, by length."""
+        made = stream(seed=seed, n=(128,), batching="bucketed")
+        lengths = Numbers(0, 128).lengths()
+        means = [np.mean([lengths[index] for _, index in made.rows(16 * pool + step)]) for step in range(16)]
+        return np.argsort(means).tolist()
+
+    assert len({tuple(ranks(seed, pool)) for seed in (0, 1) for pool in (0, 1)}) == 4
+
+
+def test_rows_have_the_length_that_is_asked_for() -> None:
+    longest = int(Numbers(0, 50).lengths().max()) - 1
+    for row_len, n_inputs in ((None, longest), (17, 17)):
+        batches = [stream(batching="packed", row_len=row_len).batch(step) for step in range(20)]
+        assert max(batch.input_ids.shape[1] for batch in batches) == n_inputs
+    rounded = stream(round_to=8).batch(0)
+    assert rounded.input_ids.shape[1] % 8 == rounded.targets.shape[1] % 8 == 0
+
+
 def test_weights_must_fit_the_sources() -> None:
     with pytest.raises(ValueError, match="one positive weight for each of 2 sources"):
         stream(n=(5, 5), weights=[1.0])
