@@ -111,6 +111,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "torn manifest": (lambda path: (path / "manifest.json").write_text("{"), r"cannot be read"),
     "other manifest": (lambda path: (path / "manifest.json").write_text("[]"), r"cannot be read"),
     "other version": (edit_manifest(version=9), r"format version 9, this program reads 1"),
+    "no config": (
+        lambda path: (path / "manifest.json").write_text('{"version": 1, "files": {}}'),
+        r"cannot be read",
+    ),
     "other config": (edit_manifest(config_hash="xyz"), r"belongs to another config"),
     "empty folder": (lambda path: [file.unlink() for file in path.iterdir()], r"cannot be read"),
 }
@@ -151,12 +155,14 @@ def test_when_all_are_damaged_none_is_found(checkpoints: Checkpointer) -> None:
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(checkpoints: Checkpointer) -> None:
     save(checkpoints, 1)
-    for name in (".step_00000002.new", ".step_00000001.old", "notes", "step_7"):
+    for name in (".step_00000002.new", ".step_00000001.old", ".mine", "notes", "step_7"):
         (checkpoints.folder / name).mkdir()
+    mine = [".mine", "notes", "step_7"]
     checkpoints.clean()
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["notes", "step_00000001", "step_7"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == sorted([*mine, "step_00000001"])
+    (checkpoints.folder / ".step_00000003.new").mkdir()
     checkpoints.remove_all()
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["notes", "step_7"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == mine
 
 
 def test_remove_all_removes_an_empty_folder(checkpoints: Checkpointer) -> None:
