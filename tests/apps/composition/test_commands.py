@@ -257,7 +257,10 @@ def test_a_seed_trains_the_source_and_then_both_arms_of_its_pair(
         trained.append(config.folder.relative_to(tmp_path).as_posix())
         config.folder.mkdir(parents=True)
         step = steps.get(trained[-1], 5)
-        rows = ({"step": step, "test_accuracy": 1.0, "train_accuracy": 0.0},)
+        rows = [
+            {"step": step, "test_accuracy": 1.0, "train_accuracy": 0.0},
+            {"step": 2 * step, "test_accuracy": 1.0, "train_accuracy": 1.0},
+        ]
         (config.folder / "evals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
     monkeypatch.setattr(transfer, "train_run", learn)
