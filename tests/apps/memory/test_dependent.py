@@ -107,13 +107,13 @@ def test_the_share_of_free_facts_is_alpha() -> None:
 
 
 def test_a_run_learns_them_by_heart(tmp_path: Path) -> None:
-    data = {"n_people": 60, "sources": [{"kind": "qa"}], "dependence": {"alpha": 0.5}}
+    data = {"n_people": 60, "sources": [{"kind": "qa"}], "dependence": {"alpha": 0.5, "seed": 7}}
     config = toy_config(tmp_path, data=data, recall={"n_people": 5, "sets": ["trained"]})
     texts = read_texts(config, "qa")
     assert len(texts) == 240
     assert all(list(dialog.messages) in texts for dialog in choose_questions("trained", config))
     learned = learned_by_heart(config)
-    assert learned is not None and learned.bits_per_person == pytest.approx(database_bits(0.5, 60) / 60)
+    assert learned is not None and learned.bits_per_person == pytest.approx(database_bits(0.5, 60, 7) / 60)
 
 
 @pytest.mark.parametrize(

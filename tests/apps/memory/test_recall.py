@@ -220,6 +220,32 @@ def test_what_no_model_could_answer_is_refused(
         pass
 
 
+def test_limits_that_right_dialogs_just_meet_are_accepted(tmp_path: Path) -> None:
+    dialogs = learned_dialogs(toy_config(tmp_path, "qa"))
+    n_tokens = [len(TOKENIZER.encode_dialog(dialog.messages)) for dialog in dialogs]
+    n_new = [
+        n - len(TOKENIZER.encode_prompt(dialog.messages[:1]))
+        for n, dialog in zip(n_tokens, dialogs, strict=True)
+    ]
+    shape = {"implementation": "transformer", "d_model": 8, "n_layers": 1, "n_heads": 1}
+
+    def build(max_new_tokens: int, max_seq_len: int) -> None:
+        config = toy_config(
+            tmp_path,
+            "qa",
+            recall={"n_people": 2, "sets": ["trained"], "max_new_tokens": max_new_tokens},
+            model={**shape, "max_seq_len": max_seq_len},
+        )
+        with build_recall(config):
+            pass
+
+    build(max(n_new), max(n_tokens) - 1)  # the last token is not read
+    with pytest.raises(UserError, match=f"max_new_tokens = {max(n_new) - 1} is too small"):
+        build(max(n_new) - 1, max(n_tokens) - 1)
+    with pytest.raises(UserError, match=f"max_seq_len = {max(n_tokens) - 2} is too small"):
+        build(max(n_new), max(n_tokens) - 2)
+
+
 def test_a_database_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     path = database_path(tmp_path / "data")
     path.parent.mkdir(parents=True)

@@ -36,6 +36,7 @@ def test_samples_are_about_several_people_and_attributes() -> None:
     assert first.messages[0].content != second.messages[0].content
     assert first.title == "person of a new name, birth date"
     assert second.title == "person of a new name, birth place"
+    assert (first.expected, second.expected) == (people(0, 1)[0].birth_date, people(1, 2)[0].birth_place)
     assert people(0, 1)[0].name in first.messages[0].content
     assert people(0, 1)[0].name not in second.messages[0].content
 
