@@ -13,13 +13,20 @@ from pydantic import Field
 
 from nanollama.config import Config, config_hash, load_config
 from nanollama.errors import UserError
-from nanollama.monitor.run_folder import Run, open_run, read_result, remove_run
-from tests.toy_training import newest, rows, run_toy, same_end, toy_config
+from nanollama.monitor.run_folder import Run, check_config, open_run, read_result, remove_run
+from tests.toy_training import ToyConfig, newest, rows, run_toy, same_end, toy_config
 
 
 def opened(folder: Path, config: Config | None = None, **options: bool) -> Run:
     with open_run(config or toy_config(folder), folder, device="cpu", **options) as run:
         return run
+
+
+def begun(folder: Path, config: Config | None = None) -> Run:
+    """A run folder that holds work: a row."""
+    run = opened(folder, config)
+    run.metrics.append({"step": 1, "loss": 1.0})
+    return run
 
 
 def test_the_written_config_gives_the_same_run(tmp_path: Path) -> None:
@@ -59,7 +66,7 @@ def test_another_config_is_refused_naming_the_first_difference(tmp_path: Path) -
     ],
 )
 def test_keys_that_do_not_change_the_numbers_may_differ(tmp_path: Path, settings: dict[str, object]) -> None:
-    first = opened(tmp_path)
+    first = begun(tmp_path)
     assert opened(tmp_path, toy_config(tmp_path, **settings)).config_hash == first.config_hash
 
 
@@ -75,16 +82,30 @@ def test_keys_that_do_not_change_the_numbers_may_differ(tmp_path: Path, settings
     ],
 )
 def test_keys_that_change_the_rows_may_not(tmp_path: Path, settings: dict[str, object]) -> None:
-    opened(tmp_path)
+    begun(tmp_path)
     with pytest.raises(UserError, match=f"another config, (training\\.)?{next(iter(settings))} is "):
         opened(tmp_path, toy_config(tmp_path, **settings))
+
+
+def test_a_run_that_never_began_leaves_the_folder_to_another_config(tmp_path: Path) -> None:
+    opened(tmp_path, toy_config(tmp_path, seed=1)).record_data({"people": "one"})
+    run = opened(tmp_path, toy_config(tmp_path, seed=2))
+    assert load_config(ToyConfig, [str(tmp_path / "config.yaml")]).training.seed == 2
+    run.record_data({"people": "two"})
+    other = toy_config(tmp_path, seed=4)
+    check_config(tmp_path, other)
+    run_toy(toy_config(tmp_path, seed=3))
+    with pytest.raises(UserError, match="belongs to another config"):
+        check_config(tmp_path, other)
+    with pytest.raises(UserError, match="belongs to another config"):
+        opened(tmp_path, other)
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     class OtherConfig(Config):
         size: int = Field(default=1, description="Of the other study.")
 
-    opened(tmp_path)
+    begun(tmp_path)
     with pytest.raises(UserError, match="belongs to a run of another kind or version"):
         opened(tmp_path, OtherConfig())
 

@@ -257,28 +257,37 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
-    """Write the config into a new folder; refuse a folder whose run has another one."""
+    """Write the config into a folder whose run has not begun; refuse one whose run has another."""
     path = folder / CONFIG
-    if not path.exists():
-        stray = [name for name in (METRICS, EVALS, RESULT) if (folder / name).exists()]
-        stray += [checkpoint.FOLDER] if Checkpointer(folder / checkpoint.FOLDER).steps() else []
-        if stray:
-            raise UserError(f"The run folder {folder} holds {stray[0]} but no {CONFIG}: {RETRY}.")
-        # The written config goes on with this run when it is run again; it must not remove it.
-        anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
-        write_atomically(path, dump_config(config.model_copy(update=anew)))
+    begun = traces(folder)
+    if begun and not path.exists():
+        raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
+    if begun:
+        check_config(folder, config, may_differ)
         return
-    check_config(folder, config, may_differ)
+    # The written config goes on with this run when it is run again; it must not remove it.
+    anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
+    text = dump_config(config.model_copy(update=anew))
+    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
+        # A run that was refused before its first step has left a config; a better one may take its place.
+        (folder / ENVIRONMENT).unlink(missing_ok=True)
+        write_atomically(path, text)
+
+
+def traces(folder: Path) -> list[str]:
+    """What shows that a run has begun here: rows, a result, checkpoints."""
+    begun = [name for name in (METRICS, EVALS, RESULT) if (folder / name).exists()]
+    return begun + ([checkpoint.FOLDER] if Checkpointer(folder / checkpoint.FOLDER).steps() else [])
 
 
 def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY_DIFFER) -> None:
-    """Refuse a folder whose run has another config; one that has none yet is fine.
+    """Refuse a folder whose run has another config; one whose run has not begun is fine.
 
     Raises:
         UserError: naming the first difference.
     """
     path = folder / CONFIG
-    if not path.exists():
+    if not path.exists() or not traces(folder):
         return
     try:
         started = load_config(type(config), [str(path)])
