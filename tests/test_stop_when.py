@@ -10,6 +10,7 @@ import pytest
 
 from nanollama.config import dump_config, load_config
 from nanollama.errors import ConfigError, Preempted, UserError
+from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.training_config import StopWhen, TrainingConfig
 from tests.toy_training import ToyEvaluator, rows, run_toy, same_end, toy_config
 
@@ -59,6 +60,23 @@ def test_an_unknown_measure_is_named(tmp_path: Path) -> None:
         run_toy(toy_config(tmp_path, eval_every=2, stop_when=rule), evaluators=[Recall()])
 
 
+@pytest.mark.parametrize("every", [4, 5])
+def test_a_decided_run_saves_its_last_step_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    saved: list[int] = []
+    save = Checkpointer.save
+
+    def watched(self: Checkpointer, step: int, *parts: Any) -> Path:
+        saved.append(step)
+        return save(self, step, *parts)
+
+    monkeypatch.setattr(Checkpointer, "save", watched)
+    run_toy(config(tmp_path, checkpoint={"every": every, "keep": 1}), evaluators=[Recall()])
+    assert saved.count(10) == 1
+    assert (tmp_path / "checkpoints" / "step_00000010").is_dir()
+
+
 def test_a_rule_is_written_and_read_back(tmp_path: Path) -> None:
     before = TrainingConfig(n_steps=1, stop_when=StopWhen(evaluations=3, recall=0.5))
     path = tmp_path / "c.yaml"
@@ -71,6 +89,7 @@ def test_a_rule_is_written_and_read_back(tmp_path: Path) -> None:
     [
         ("{evaluations: 3}", r"stop_when: names no measure; expected such as"),
         ("{recall: high}", r"stop_when: the least value of 'recall' must be a number, got 'high'"),
+        ("{recall: .nan}", r"stop_when: the least value of .recall. must be a number, got"),
         ("{recall: 1.0, evaluations: 0}", r"stop_when.evaluations: expected an integer >= 1, got 0"),
     ],
 )

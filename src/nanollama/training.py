@@ -141,7 +141,8 @@ def train(
         loop.evaluate()
         for step in range(first + 1, config.n_steps + 1):
             if loop.is_decided():
-                loop.save()
+                if loop.saved_step != loop.state.step:
+                    loop.save()
                 break
             loop.intervene()
             with loop.profiler.phase("data"):
@@ -198,6 +199,7 @@ class Loop:
         self.profiler = Profiler(run.world.device)
         self.learning_rate = self.grad_norm = 0.0
         self.decision: str | None = None
+        self.saved_step: int | None = None  # of the newest checkpoint
         self.mirrors: list[Mirror] = []
 
     def resume(self) -> int:
@@ -226,6 +228,7 @@ class Loop:
             n_rows = run.metrics.cut(step) + run.evals.cut(step)
             if step > 0:
                 logger.info("Going on from step %d; rows written after it: %d, removed.", step, n_rows)
+        self.saved_step = step or None
         return step
 
     @contextmanager
@@ -355,6 +358,7 @@ class Loop:
 
     def save(self) -> None:
         """Write a checkpoint; the rows it vouches for are on disk before it."""
+        self.saved_step = self.state.step
         run = self.run
         self.learner.gather()
         optimizer = self.learner.gather_optimizer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -56,7 +57,7 @@ class StopWhen(Config):
         if not self.measures:
             raise ValueError("names no measure; expected such as {recall_trained: 1.0, evaluations: 3}")
         for name, least in self.measures.items():
-            if isinstance(least, bool) or not isinstance(least, int | float):
+            if isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least):
                 raise ValueError(f"the least value of '{name}' must be a number, got {show(least)}")
         return self
 
