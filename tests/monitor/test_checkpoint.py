@@ -171,6 +171,15 @@ def test_remove_all_removes_an_empty_folder(checkpoints: Checkpointer) -> None:
     assert not checkpoints.folder.exists()
 
 
+def test_remove_all_leaves_a_link_to_a_folder_elsewhere(checkpoints: Checkpointer, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    checkpoints.folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.folder.symlink_to(tmp_path / "elsewhere")
+    save(checkpoints, 1)
+    checkpoints.remove_all()
+    assert checkpoints.folder.is_symlink() and checkpoints.steps() == []
+
+
 def test_a_checkpoint_is_found_by_its_run_or_by_itself(checkpoints: Checkpointer) -> None:
     run = checkpoints.folder.parent
     save(checkpoints, 1)

@@ -150,7 +150,7 @@ class Checkpointer:
         self.clean()
         for step in self.steps():
             shutil.rmtree(self.path(step))
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        if self.folder.is_dir() and not self.folder.is_symlink() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _prune(self, step: int, keep: int) -> None:
