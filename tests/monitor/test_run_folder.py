@@ -101,6 +101,20 @@ def test_a_run_that_never_began_leaves_the_folder_to_another_config(tmp_path: Pa
         opened(tmp_path, other)
 
 
+def test_a_config_that_no_run_has_written_is_not_taken_for_one_that_never_began(tmp_path: Path) -> None:
+    opened(tmp_path)
+    (tmp_path / "environment.json").unlink()
+    with pytest.raises(UserError, match="belongs to another config"):
+        opened(tmp_path, toy_config(tmp_path, seed=1))
+    path = tmp_path / "config.yaml"
+    opened(tmp_path)
+    path.write_text("# mine\n" + path.read_text())
+    with pytest.raises(UserError, match="belongs to another config"):
+        opened(tmp_path, toy_config(tmp_path, seed=1))
+    opened(tmp_path)
+    assert path.read_text().startswith("# mine")
+
+
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
     class OtherConfig(Config):
         size: int = Field(default=1, description="Of the other study.")

@@ -257,27 +257,40 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
-    """Write the config into a folder whose run has not begun; refuse one whose run has another."""
+    """Write the config into a new folder, or one whose run never began; refuse one of another config."""
     path = folder / CONFIG
-    begun = traces(folder)
-    if begun and not path.exists():
-        raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
-    if begun:
-        check_config(folder, config, may_differ)
-        return
     # The written config goes on with this run when it is run again; it must not remove it.
     anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
     text = dump_config(config.model_copy(update=anew))
-    if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
-        # A run that was refused before its first step has left a config; a better one may take its place.
-        (folder / ENVIRONMENT).unlink(missing_ok=True)
+    if not path.exists():
+        if begun := _traces(folder):
+            raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
+        write_atomically(path, text)
+    elif not _never_began(folder, type(config)):
+        check_config(folder, config, may_differ)
+    elif path.read_text(encoding="utf-8") != text:
+        (folder / ENVIRONMENT).unlink()
         write_atomically(path, text)
 
 
-def traces(folder: Path) -> list[str]:
+def _traces(folder: Path) -> list[str]:
     """What shows that a run has begun here: rows, a result, checkpoints."""
     begun = [name for name in (METRICS, EVALS, RESULT) if (folder / name).exists()]
     return begun + ([checkpoint.FOLDER] if Checkpointer(folder / checkpoint.FOLDER).steps() else [])
+
+
+def _never_began(folder: Path, kind: type[Config]) -> bool:
+    """Was a run refused here before its first step? Its config is not to stand in a better one's way.
+
+    A config that somebody else has put here is not as a run writes it, or has no environment beside it.
+    """
+    path = folder / CONFIG
+    if _traces(folder) or not (folder / ENVIRONMENT).exists():
+        return False
+    try:
+        return path.read_text(encoding="utf-8") == dump_config(load_config(kind, [str(path)]))
+    except (ConfigError, UnicodeDecodeError):
+        return False
 
 
 def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY_DIFFER) -> None:
@@ -287,7 +300,7 @@ def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY
         UserError: naming the first difference.
     """
     path = folder / CONFIG
-    if not path.exists() or not traces(folder):
+    if not path.exists() or _never_began(folder, type(config)):
         return
     try:
         started = load_config(type(config), [str(path)])
