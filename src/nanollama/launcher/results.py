@@ -18,7 +18,7 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
-from nanollama.report.aggregate import headline_names, student_quantile
+from nanollama.report.aggregate import headline_names, mean_interval
 from nanollama.wording import count
 
 Row = dict[str, Any]
@@ -80,12 +80,8 @@ def _commit(run: GridRun) -> str | None:
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean and 95 % confidence interval of independent measurements."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n < 2:
-        return Interval(mean, math.nan, n)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Interval(mean, student_quantile(n - 1) * deviation / math.sqrt(n), n)
+    mean, _, high = mean_interval(values)
+    return Interval(mean, high - mean, len(values))
 
 
 def over_seeds(rows: Sequence[Row], settings: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Interval]]:

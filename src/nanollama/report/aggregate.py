@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from functools import cache
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from nanollama.report.runs import RunRecord
@@ -43,7 +44,8 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
     mean, n_values = fmean(values), len(values)
     if n_values == 1:
         return Interval(mean, math.nan, math.nan)
-    reach = student_quantile(n_values - 1) * stdev(values) / math.sqrt(n_values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n_values - 1)
+    reach = student_quantile(n_values - 1) * math.sqrt(variance / n_values)
     low, high = mean - reach, mean + reach
     return Interval(mean, *(within_share(low, high) if is_share else (low, high)))
 
@@ -53,6 +55,7 @@ def within_share(low: float, high: float) -> tuple[float, float]:
     return max(0.0, low), min(1.0, high)
 
 
+@cache
 def student_quantile(n_freedom: int) -> float:
     """The t that a Student variable with `n_freedom` degrees exceeds in size with probability 5 %.
 
