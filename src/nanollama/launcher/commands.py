@@ -26,7 +26,7 @@ def status(argv: Sequence[str]) -> int:
     states = inspect_all(plan)
     for run in plan.runs:
         if states[run.name].result:
-            check_folder(run)
+            check_folder(run, states[run.name])
     print(f"{plan.folder}: {summarise(states)}")
     for line in state_lines(states, MAX_LINES):
         print(line)

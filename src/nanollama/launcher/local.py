@@ -74,7 +74,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         anew = {run.name for run in chosen} if plan.overwrite else set()
         for run in plan.runs:
             if run.name not in anew:
-                check_folder(run)
+                check_folder(run, states[run.name])
         for name in anew:
             forget(plan.by_name[name].folder)
         finished = {name for name, state in states.items() if state.kind == "finished"} - anew

@@ -57,7 +57,7 @@ def _row(run: GridRun) -> Row:
     result = state.result
     if not result:
         return {}
-    check_folder(run)
+    check_folder(run, state)
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
     metrics = {name: value for name, value in result.get("metrics", {}).items() if name not in values}
     facts = {key: result.get(key) for key in FACTS}

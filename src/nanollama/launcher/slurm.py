@@ -79,9 +79,9 @@ def submit(plan: Plan) -> str:
         UserError: there is no Slurm, it refuses the job, or a folder cannot be used.
     """
     check_slurm(plan)
-    for run in plan.runs:
-        check_folder(run)
     states = inspect_all(plan)
+    for run in plan.runs:
+        check_folder(run, states[run.name])
     active = [run.name for run in plan.runs if states[run.name].kind in ("running", "queued")]
     if active and plan.overwrite:
         raise UserError(f"The run {active[0]} is {states[active[0]].kind}: cancel it before overwrite=true.")

@@ -93,13 +93,17 @@ def _in_slurm(launch: Launch, queue: Queue, result: dict[str, Any]) -> State | N
     return State("failed", result, f"its Slurm job {job} has ended without a word: was it killed?")
 
 
-def check_folder(run: GridRun) -> None:
+def check_folder(run: GridRun, state: State) -> None:
     """Refuse a run whose folder holds another run's work.
+
+    Args:
+        run: of a grid.
+        state: what `inspect` has found in its folder.
 
     Raises:
         UserError: naming the first difference.
     """
-    if read_json(run.folder / RESULT).get("config_hash") != run.id:  # the hash spares reading YAML
+    if state.result.get("config_hash") != run.id:  # the hash spares reading YAML
         check_config(run.folder, run.config)
 
 
