@@ -30,11 +30,11 @@ from benchmarks.turns import Step, seconds_a_step
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import Stream
 from nanollama.distributed import open_world
-from nanollama.learner import Learner
-from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
-from nanollama.optim import OptimizerConfig
 from nanollama.precision import choose_precision
+from nanollama.training.learner import Learner
+from nanollama.training.loss import next_token_loss
+from nanollama.training.optim import OptimizerConfig
 
 VOCAB_SIZE, D_MODEL, N_LAYERS = 64, 128, 2
 BATCH_SIZE, EPOCH_SIZE = 256, 8192

@@ -31,14 +31,14 @@ from apps.memory.dataset.sql_db import create_database
 from apps.memory.recall import is_answered
 from apps.memory.settings import DatabaseSettings
 from benchmarks.row import Row
-from nanollama.agent import Tool, build_tool
 from nanollama.data.batch import collate
-from nanollama.expected import attempt_dialogs
-from nanollama.inference import Completion, generate_one
-from nanollama.loss import next_token_loss
+from nanollama.dialogs.expected import attempt_dialogs
+from nanollama.dialogs.generate import Completion, generate_one
+from nanollama.dialogs.tools import Tool, build_tool
 from nanollama.model import TransformerConfig, build_model
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import ByteTokenizer
+from nanollama.training.loss import next_token_loss
 
 N_PROMPTS = 1024
 N_TOKENS = 257

@@ -59,7 +59,7 @@ def measure(n_seeds: int) -> tuple[int, dict[str, float]]:
         plan = "import sys; from nanollama.launcher.plan import read_plan; read_plan(sys.argv[1:])"
         seconds = {"expand and validate": seconds_of(plan, str(path))}
         n_runs = finish_all(path)
-        status = "import sys; from nanollama.cli import main; sys.exit(main(sys.argv[1:]))"
+        status = "import sys; from nanollama.cli.command import main; sys.exit(main(sys.argv[1:]))"
         seconds["status, all finished"] = seconds_of(status, "grid", "status", str(path))
     return n_runs, seconds
 

@@ -27,15 +27,15 @@ from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
 from benchmarks.row import Row
 from benchmarks.turns import Step, seconds_a_step
-from nanollama.data.dialogs import DialogSource
 from nanollama.data.stream import DocumentStream
+from nanollama.dialogs.source import DialogSource
 from nanollama.distributed import open_world
-from nanollama.learner import Learner
-from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
-from nanollama.optim import OptimizerConfig
 from nanollama.precision import Precision
 from nanollama.tokenizer import ByteTokenizer
+from nanollama.training.learner import Learner
+from nanollama.training.loss import next_token_loss
+from nanollama.training.optim import OptimizerConfig
 
 BATCH_SIZE = 128
 N_PEOPLE = 2000

@@ -23,7 +23,7 @@ COMMANDS = {
     "chat": "apps.memory.chat",
     "generate": "apps.memory.dataset.generate",
     "sql_db": "apps.memory.dataset.sql_db",
-    "nanollama": "nanollama.cli",
+    "nanollama": "nanollama.cli.command",
 }
 
 

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"errors", "wording", "tokenizer", "seeds", "config", "entrypoint", "studies"},
     {"part"},
-    {"training", "training_config", "learner"},
+    {"training"},
     {"launcher", "report"},
-    {"cli", "doctor", "__main__"},
+    {"cli", "__main__"},
 ]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "sqlalchemy", "scipy", "h5py"}
 NOT_FOR_HELP = HEAVY | {"rich", "pydantic", "ruamel", "jinja2", "safetensors"}
@@ -50,9 +50,8 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """The file or folder of the library that a module belongs to; those of configs count as one."""
-    part = module.split(".")[1] if "." in module else "nanollama"
-    return "config" if part.startswith("config_") else part
+    """The file or folder of the library that a module belongs to."""
+    return module.split(".")[1] if "." in module else "nanollama"
 
 
 def layer_of(part: str) -> int:
@@ -123,15 +122,16 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
 )
 def test_help_loads_nothing_heavy(argv: list[str], unwanted: set[str], tmp_path: Path) -> None:
     command = (
-        f"import io, nanollama.cli\nsys.stdout = io.StringIO()\nassert nanollama.cli.main({argv!r}) == 0"
+        "import io, nanollama.cli.command\nsys.stdout = io.StringIO()\n"
+        f"assert nanollama.cli.command.main({argv!r}) == 0"
     )
     assert not loaded_after(command, tmp_path) & unwanted
 
 
 def test_a_wrong_path_is_told_before_anything_heavy_loads(tmp_path: Path) -> None:
     command = (
-        "import io, nanollama.cli\nsaid = sys.stderr\nsys.stderr = io.StringIO()\n"
-        "assert nanollama.cli.main(['train', 'none.yaml']) == 2\nsys.stderr = said"
+        "import io, nanollama.cli.command\nsaid = sys.stderr\nsys.stderr = io.StringIO()\n"
+        "assert nanollama.cli.command.main(['train', 'none.yaml']) == 2\nsys.stderr = said"
     )
     assert not loaded_after(command, tmp_path) & HEAVY
 
@@ -139,9 +139,9 @@ def test_a_wrong_path_is_told_before_anything_heavy_loads(tmp_path: Path) -> Non
 @pytest.mark.parametrize("config", ["memory/config/local_grid.yaml", "composition/config/width.yaml"])
 def test_the_state_of_a_grid_is_told_without_loading_torch(config: str, tmp_path: Path) -> None:
     command = (
-        f"import io, os, nanollama.cli\nos.chdir({str(ROOT)!r})\nsys.stdout = io.StringIO()\n"
+        f"import io, os, nanollama.cli.command\nos.chdir({str(ROOT)!r})\nsys.stdout = io.StringIO()\n"
         f"argv = ['grid', 'status', 'apps/{config}', {f'run_dir={tmp_path}/runs'!r}]\n"
-        "assert nanollama.cli.main(argv) == 0\n"
+        "assert nanollama.cli.command.main(argv) == 0\n"
         "assert 'waiting' in sys.stdout.getvalue()\nsys.stdout = io.StringIO()"
     )
     assert "torch" not in loaded_after(command, tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nanollama.cli import main as nanollama
+from nanollama.cli.command import main as nanollama
 from nanollama.config import load_config
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import pytest
 
 from nanollama import studies
 from nanollama.config import Config, config_hash, load_config
-from nanollama.config_keys import describe_keys
+from nanollama.config.keys import describe_keys
 from nanollama.errors import ConfigError
 from nanollama.launcher.plan import read_plan
 

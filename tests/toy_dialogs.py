@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from nanollama.agent.protocol import Reply, Tool
 from nanollama.data.batch import collate
-from nanollama.loss import next_token_loss
+from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.model import build_model
 from nanollama.model.transformer import Transformer, TransformerConfig
 from nanollama.tokenizer import ByteTokenizer, Message
+from nanollama.training.loss import next_token_loss
 
 TOKENIZER = ByteTokenizer()
 FACTS = {

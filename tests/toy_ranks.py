@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nanollama.data.batch import Batch
 from nanollama.distributed import open_world
 from nanollama.errors import Preempted
-from nanollama.training import Diverged
+from nanollama.training.loop import Diverged
 from tests.toy_training import ToyConfig, ToyModel, ToyStream, run_toy, toy_config, toy_loss
 
 RANK = int(os.environ.get("RANK", "0"))

@@ -20,8 +20,8 @@ from nanollama.config import Config
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.monitor.profiler import PHASES
 from nanollama.monitor.run_folder import TrainResult, open_run
-from nanollama.training import train
-from nanollama.training_config import TrainingConfig
+from nanollama.training.config import TrainingConfig
+from nanollama.training.loop import train
 
 VOCAB_SIZE, SEQ_LEN = 11, 7
 TIMING = {

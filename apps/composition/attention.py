@@ -20,9 +20,9 @@ from apps.composition.runs import load_run
 from apps.composition.settings import CompositionConfig, MeasuresConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
+from nanollama.model.probe import recorded_maps
 from nanollama.model.transformer import Transformer
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
-from nanollama.probe import recorded_maps
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Film, Picture, Section, Words
 from nanollama.report.tables import Table

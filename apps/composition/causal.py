@@ -16,8 +16,8 @@ from torch import Tensor
 from apps.composition.data_config import DataConfig
 from apps.composition.heads import Circuit, Pattern, ideal_maps, uniform_maps
 from apps.composition.measures import Group, accuracy, predict
+from nanollama.model.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
 from nanollama.model.transformer import Transformer
-from nanollama.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
 
 Change = Callable[[Group], AbstractContextManager[None]]
 """What is changed in the model while it reads a group."""

@@ -13,7 +13,7 @@ from nanollama.model.transformer import Transformer
 
 
 class Examiner:
-    """Measures a model while it is trained; see `nanollama.training.Evaluator`."""
+    """Measures a model while it is trained; see `nanollama.training.loop.Evaluator`."""
 
     def __init__(self, config: DataConfig, dataset: Dataset, measures: MeasuresConfig) -> None:
         self.config = config
@@ -21,7 +21,7 @@ class Examiner:
         self.groups = build_groups(config, dataset, measures)
 
     def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
-        """See `nanollama.training.Evaluator`."""
+        """See `nanollama.training.loop.Evaluator`."""
         assert isinstance(model, Transformer)
         rows = list(measure(model, self.config, self.groups, self.measures.heads))
         summary = summarise(rows, self.config)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.expect import Verdict, verdict_table
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.aggregate import mean_interval
@@ -61,7 +61,7 @@ class Setting:
 
 
 def write(plan: Plan, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
-    """Write the page of a grid; see `nanollama.launcher.outcome`."""
+    """Write the page of a grid; see `nanollama.launcher.grid.outcome`."""
     settings = read_settings(plan, {row["run"] for row in rows if row["status"] == "finished"})
     if not settings:
         return

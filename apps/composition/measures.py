@@ -20,8 +20,8 @@ from apps.composition.data_config import DataConfig
 from apps.composition.heads import PATTERNS, Circuit, entropy_bits, find_circuit, score_heads
 from apps.composition.settings import MeasuresConfig, Split
 from nanollama.errors import UserError
+from nanollama.model.probe import recorded_maps
 from nanollama.model.transformer import Transformer
-from nanollama.probe import recorded_maps
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from apps.composition.heads import Circuit
 from apps.composition.measures import Group
+from nanollama.model.probe import linear_probe_accuracy, recorded_outputs
 from nanollama.model.transformer import Transformer
-from nanollama.probe import linear_probe_accuracy, recorded_outputs
 
 EVERY = 4  # one pair (L, k), or one sequence, in so many is kept for the test
 

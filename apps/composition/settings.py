@@ -10,9 +10,9 @@ from pydantic import Field, StringConstraints, model_validator
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
-from nanollama.intervention_config import InterventionConfig, LoadConfig
 from nanollama.model import ModelConfig
-from nanollama.training_config import TrainingConfig
+from nanollama.training.config import TrainingConfig
+from nanollama.training.intervention_config import InterventionConfig, LoadConfig
 
 RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "test"]

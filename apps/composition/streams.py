@@ -14,8 +14,8 @@ from apps.composition.data import Dataset, Splits, encode_rows
 from apps.composition.data_config import DataConfig, PhaseConfig
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import DocumentStream, Stream, quotas
-from nanollama.learner import LossFn
 from nanollama.seeds import named_seed
+from nanollama.training.learner import LossFn
 
 
 @dataclass(frozen=True)

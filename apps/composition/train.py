@@ -12,12 +12,12 @@ from apps.composition.examiner import Examiner
 from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main
-from nanollama.interventions import build_interventions
-from nanollama.loss import next_token_loss
 from nanollama.model import build_model
 from nanollama.monitor.run_folder import open_run
 from nanollama.seeds import named_seed
-from nanollama.training import train
+from nanollama.training.interventions import build_interventions
+from nanollama.training.loop import train
+from nanollama.training.loss import next_token_loss
 
 
 def run(config: CompositionConfig) -> None:

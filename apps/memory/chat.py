@@ -20,10 +20,10 @@ from apps.memory.settings import SourceKind
 from apps.memory.sources import build_tokenizer
 from apps.memory.sums import sum_dialogs
 from apps.memory.trained import Trained, load_trained
-from nanollama.agent import Tool
+from nanollama.dialogs.generate import Completion, generate
+from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.inference import Completion, generate
 from nanollama.report.runs import printable
 from nanollama.tokenizer import Message
 

@@ -11,8 +11,8 @@ import torch
 from apps.memory.dataset.dialogs import make_dialog
 from apps.memory.dataset.people import Person
 from apps.memory.sources import build_tokenizer
+from nanollama.model.probe import recorded_maps
 from nanollama.model.transformer import Transformer
-from nanollama.probe import recorded_maps
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Block, Dialogs, Picture, Section, Words
 from nanollama.report.runs import SampleDialog

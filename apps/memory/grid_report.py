@@ -28,9 +28,9 @@ from apps.memory.grid_tables import (
 )
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
+from nanollama.launcher.grid.expect import Verdict, verdict_table
+from nanollama.launcher.grid.results import Interval, interval
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.results import Interval, interval
-from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.aggregate import within_share

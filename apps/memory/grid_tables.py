@@ -13,8 +13,8 @@ import numpy as np
 from apps.memory.dataset.dependent import database_bits
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
-from nanollama.launcher.grid import GridRun
-from nanollama.launcher.results import Interval, interval
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.results import Interval, interval
 
 Row = Mapping[str, Any]
 

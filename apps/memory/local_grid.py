@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from nanollama.launcher import local
+from nanollama.launcher.local import run as local
 
 
 def main(argv: Sequence[str] | None = None) -> int:

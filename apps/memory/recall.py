@@ -28,10 +28,10 @@ from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.settings import SUM_SETS, MemoryConfig, RecallConfig
 from apps.memory.sources import build_tokenizer
 from apps.memory.sums import SumKind, sum_dialogs
-from nanollama.agent import CalculatorTool, Reply, Tool, Toolbox, build_tool
+from nanollama.dialogs.expected import attempt_dialogs
+from nanollama.dialogs.generate import Ending
+from nanollama.dialogs.tools import CalculatorTool, Reply, Tool, Toolbox, build_tool
 from nanollama.errors import UserError
-from nanollama.expected import attempt_dialogs
-from nanollama.inference import Ending
 from nanollama.model.transformer import Transformer
 from nanollama.seeds import named_seed
 from nanollama.statistics import wilson_interval

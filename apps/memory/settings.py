@@ -11,13 +11,13 @@ from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
-from nanollama.agent import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
-from nanollama.agent.config import Operator
 from nanollama.config import Config, ConfigPath
 from nanollama.data.batching import Batching
+from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
+from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
 from nanollama.model import ModelConfig
-from nanollama.training_config import DeviceName, TrainingConfig
+from nanollama.training.config import DeviceName, TrainingConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]

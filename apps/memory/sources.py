@@ -16,8 +16,8 @@ from apps.memory.dataset.paths import biographies_path
 from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig, SourceKind
 from apps.memory.sums import sum_dialogs
-from nanollama.data.dialogs import DialogSource, read_dialogs
 from nanollama.data.stream import DocumentStream
+from nanollama.dialogs.source import DialogSource, read_dialogs
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
 from nanollama.tokenizer import ByteTokenizer, Message

@@ -16,7 +16,7 @@ import numpy as np
 
 from apps.memory.dataset.people import ATTRIBUTES, Person
 from apps.memory.dataset.sql_db import TABLE, write_rows
-from nanollama.agent import DatabaseConfig, Tool, build_tool
+from nanollama.dialogs.tools import DatabaseConfig, Tool, build_tool
 
 ALPHABETS = ("an", "abcdefghijklmnopqrstuvwxyz", "aeéèêë", "0123456789-", "Ab.,:'?")
 MAX_WORD_CHARS = 8

@@ -25,8 +25,8 @@ import numpy as np
 from apps.memory.dataset.dialogs import Dialog
 from apps.memory.dataset.people import splitmix64
 from apps.memory.settings import SumsConfig
-from nanollama.agent.calculator import evaluate
-from nanollama.agent.config import CalculatorConfig
+from nanollama.dialogs.tools.calculator import evaluate
+from nanollama.dialogs.tools.config import CalculatorConfig
 from nanollama.seeds import named_seed
 from nanollama.tokenizer import Message
 

@@ -11,11 +11,11 @@ from apps.memory.recall import build_recall
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
-from nanollama.loss import next_token_loss
 from nanollama.model import build_model
 from nanollama.monitor.run_folder import open_run
 from nanollama.seeds import named_seed
-from nanollama.training import train
+from nanollama.training.loop import train
+from nanollama.training.loss import next_token_loss
 
 
 def run(config: MemoryConfig) -> None:

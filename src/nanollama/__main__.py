@@ -2,7 +2,7 @@
 
 import sys
 
-from nanollama.cli import main
+from nanollama.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

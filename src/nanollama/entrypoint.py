@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from nanollama.config import C, Config, dump_config, load_config
-from nanollama.config_keys import KeyInfo, describe_keys
+from nanollama.config.keys import KeyInfo, describe_keys
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, Preempted, UserError
 
 EXIT_INTERRUPTED = 130

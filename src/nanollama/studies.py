@@ -72,7 +72,7 @@ def study_of(argv: Sequence[str]) -> str:
     Raises:
         UserError: the config cannot be read or does not name a study of this checkout.
     """
-    from nanollama.config_source import read_source
+    from nanollama.config.source import read_source
 
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
     known = list_studies()

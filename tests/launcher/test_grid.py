@@ -9,9 +9,9 @@ import pytest
 
 from apps.memory.settings import MemoryConfig
 from nanollama.config import config_hash
-from nanollama.config_source import read_source
+from nanollama.config.source import read_source
 from nanollama.errors import ConfigError
-from nanollama.launcher.grid import GridRun, expand
+from nanollama.launcher.grid.expand import GridRun, expand
 
 BASE = """\
 study: memory

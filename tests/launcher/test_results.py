@@ -12,9 +12,9 @@ from scipy import stats
 
 from nanollama.config import dump_config
 from nanollama.errors import UserError
-from nanollama.launcher import commands
+from nanollama.launcher.grid import commands
+from nanollama.launcher.grid.results import interval, over_seeds, summary_lines
 from nanollama.launcher.plan import read_grid
-from nanollama.launcher.results import interval, over_seeds, summary_lines
 
 
 @pytest.mark.parametrize("n", [2, 4, 31, 32, 50])

@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, UserError
-from nanollama.launcher import attempts, examinations, job, slurm, slurm_script
+from nanollama.launcher import attempts
 from nanollama.launcher.attempts import Launch, read_launch, write_launch
-from nanollama.launcher.examinations import Examinations
-from nanollama.launcher.job import JobSpec, Place
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
-from nanollama.launcher.snapshot import take_snapshot
+from nanollama.launcher.slurm import examinations, job
+from nanollama.launcher.slurm import script as slurm_script
+from nanollama.launcher.slurm import submit as slurm
+from nanollama.launcher.slurm.examinations import Examinations
+from nanollama.launcher.slurm.job import JobSpec, Place
+from nanollama.launcher.slurm.snapshot import take_snapshot
 from nanollama.monitor import checkpoint, run_folder
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +99,7 @@ def test_the_command_looks_for_code_in_the_copy_first(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONPATH", "/other")
     assert slurm_script.build_command(Path("/a b"), 1000, 3) == (
         "env 'PYTHONPATH=/a b/code/src:/a b/code:/other' 'NANOLLAMA_SNAPSHOT=/a b/snapshot.json' "
-        f"OMP_NUM_THREADS=3 {sys.executable} -m nanollama.launcher.job '/a b' 1000"
+        f"OMP_NUM_THREADS=3 {sys.executable} -m nanollama.launcher.slurm.job '/a b' 1000"
     )
 
 
@@ -147,7 +150,9 @@ def test_examinations_are_jobs_of_one_process(at_root: None, fake_slurm: Path) -
     assert str(getattr(slurm.evaluation_config(plan), "run", "")) == "runs/debug"
     script = slurm_script.evaluation_script(plan, Path("/s"))
     assert "#SBATCH --cpus-per-task=1\n" in script and "#SBATCH --job-name=debug-eval\n" in script
-    assert script.rstrip().endswith('nanollama.launcher.child apps.memory.eval /s/evaluate.yaml run="$1"')
+    assert script.rstrip().endswith(
+        'nanollama.launcher.slurm.child apps.memory.eval /s/evaluate.yaml run="$1"'
+    )
     with pytest.raises(UserError, match=r"slurm.evaluate: expected training.checkpoint.keep=null, since"):
         slurm.evaluation_config(plan_of(f"slurm.evaluate={evaluate}"))
     with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
@@ -264,7 +269,7 @@ def test_names_of_files_are_those_of_training() -> None:
 
 
 def test_several_processes_are_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = ["-m", "nanollama.launcher.child", "apps.toy.train", "r/launch.yaml"]
+    run = ["-m", "nanollama.launcher.slurm.child", "apps.toy.train", "r/launch.yaml"]
     place = Place("12_3", 3, 0, "node[1-2]")
     one = JobSpec("apps.toy.train", ("r",))
     assert job.child_command(one, place, Path("r")) == [sys.executable, *run]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from nanollama.config import Config
-from nanollama.launcher import slurm_queue
 from nanollama.launcher.attempts import Launch, write_launch
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.screen import state_lines
-from nanollama.launcher.slurm_queue import Queue
+from nanollama.launcher.slurm import queue as slurm_queue
+from nanollama.launcher.slurm.queue import Queue
 from nanollama.launcher.states import State, inspect
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from nanollama.errors import ConfigError, UserError
-from nanollama.launcher import outcome
-from nanollama.launcher.outcome import show_outcome
+from nanollama.launcher.grid import outcome
+from nanollama.launcher.grid.expect import judge, verdict_table
+from nanollama.launcher.grid.outcome import show_outcome
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.launcher.verdict import judge, verdict_table
 
 GRID = """\
 study: memory

@@ -10,10 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from nanollama.data.batch import IGNORE, Batch, collate
-from nanollama.loss import next_token_loss
 from nanollama.model import build_model
 from nanollama.model.layers import Context
 from nanollama.model.transformer import Rotary, Transformer, TransformerConfig, rotate
+from nanollama.training.loss import next_token_loss
 
 VARIANTS: dict[str, dict[str, object]] = {
     "llama": {},

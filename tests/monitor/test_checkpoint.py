@@ -15,7 +15,6 @@ import torch
 
 from nanollama.distributed import World
 from nanollama.errors import UserError
-from nanollama.learner import Learner
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import (
     Checkpointer,
@@ -24,7 +23,8 @@ from nanollama.monitor.checkpoint import (
     load_training,
     load_weights,
 )
-from nanollama.optim import OptimizerConfig
+from nanollama.training.learner import Learner
+from nanollama.training.optim import OptimizerConfig
 from tests.toy_training import ToyModel, ToyStream, same_values, toy_loss
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from report_runs import EVIL, sample_dialog, write_run
 
-from nanollama.cli import main as nanollama
+from nanollama.cli.command import main as nanollama
 from nanollama.report import default_output, main
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}

@@ -2,7 +2,7 @@
 
 import sys
 
-from nanollama.launcher.slurm import main
+from nanollama.launcher.slurm.submit import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,12 +13,12 @@ from pydantic import StringConstraints
 
 from nanollama import studies
 from nanollama.config import Config, ConfigPath, build_config
-from nanollama.config_source import Node, read_source
+from nanollama.config.source import Node, read_source
 from nanollama.errors import ConfigError, UserError
-from nanollama.launcher import grid
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid import expand as grid
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.expect import Expectation, check_expectations
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
-from nanollama.launcher.verdict import Expectation, check_expectations
 from nanollama.wording import show, suggest
 
 RUNS = Path("runs")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import Launch, last_row
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.states import KINDS, State
 from nanollama.wording import count
 

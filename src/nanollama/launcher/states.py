@@ -20,9 +20,9 @@ from nanollama.launcher.attempts import (
     read_json,
     read_launch,
 )
-from nanollama.launcher.examinations import EXAMINATIONS
-from nanollama.launcher.grid import GridRun
-from nanollama.launcher.slurm_queue import Queue
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.slurm.examinations import EXAMINATIONS
+from nanollama.launcher.slurm.queue import Queue
 from nanollama.monitor.run_folder import check_config, remove_run
 
 Kind = Literal["finished", "running", "failed", "stopped", "queued", "waiting"]

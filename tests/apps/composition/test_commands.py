@@ -28,10 +28,10 @@ from apps.composition.transfer import (
     verdict,
 )
 from nanollama.config import Config, load_config
-from nanollama.config_source import read_source
-from nanollama.launcher.outcome import show_outcome
+from nanollama.config.source import read_source
+from nanollama.launcher.grid.outcome import show_outcome
+from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
-from nanollama.launcher.results import collect
 from nanollama.monitor import preemption
 from nanollama.report import command as report_command
 from tests.toy_training import rows, same_end

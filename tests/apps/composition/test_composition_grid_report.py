@@ -4,7 +4,7 @@ from pathlib import Path
 
 from apps.composition.grid_report import Setting, axis_pictures, measures_table, read_settings
 from nanollama.config import Config
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 

@@ -38,8 +38,8 @@ from apps.composition.probes import probe_circuit
 from apps.composition.settings import MeasuresConfig, Split
 from apps.composition.tasks import Parity, Polynomial
 from nanollama.model import TransformerConfig, build_model
+from nanollama.model.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
 from nanollama.model.transformer import Transformer
-from nanollama.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
 
 PARITY = Parity(implementation="parity", problem_token=40)
 CONFIG = DataConfig(tasks=(PARITY,), max_length=6, n_train=16, n_test=16)

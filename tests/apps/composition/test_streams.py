@@ -14,8 +14,8 @@ from apps.composition.data_config import DataConfig
 from apps.composition.streams import PhasedStream, Sequences, build_stream, make_batch, weighted_loss
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import Stream
-from nanollama.loss import next_token_loss
 from nanollama.model import TransformerConfig, build_model
+from nanollama.training.loss import next_token_loss
 
 PARITY = {"implementation": "parity", "problem_token": 32}
 POLYNOMIAL = {"implementation": "polynomial", "problem_token": 33, "modulus": 5}

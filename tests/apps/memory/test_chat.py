@@ -11,7 +11,7 @@ from toy_run import toy_config, toy_model, write_run
 from apps.memory.chat import main, print_part, questions_of
 from apps.memory.dataset.people import people
 from apps.memory.trained import load_trained
-from nanollama.cli import main as nanollama
+from nanollama.cli.command import main as nanollama
 
 PERSON = people(0, 1)[0]
 

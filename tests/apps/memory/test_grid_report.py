@@ -20,10 +20,10 @@ from apps.memory.grid_tables import (
     params_per_fact,
     read_published,
 )
-from nanollama.launcher.grid import GridRun
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.expect import Expectation, judge
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
-from nanollama.launcher.verdict import Expectation, judge
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.page import Picture
 from nanollama.report.tables import Table

@@ -21,8 +21,8 @@ from apps.memory.dataset.templates import Templates, default_templates
 from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
 from apps.memory.trained import load_trained
+from nanollama.dialogs.generate import generate_one
 from nanollama.errors import UserError
-from nanollama.inference import generate_one
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import Message
 

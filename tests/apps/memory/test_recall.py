@@ -23,9 +23,9 @@ from apps.memory.recall import (
     summarise,
 )
 from apps.memory.settings import MemoryConfig, RecallConfig
-from nanollama.agent import Reply
+from nanollama.dialogs.generate import generate_one
+from nanollama.dialogs.tools import Reply
 from nanollama.errors import UserError
-from nanollama.inference import generate_one
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import Message
 

@@ -13,7 +13,7 @@ from toy_run import TOKENIZER, learned_dialogs, toy_config
 from apps.memory.settings import MemoryConfig
 from apps.memory.show import Document, characters_of, documents_of, main, print_document
 from apps.memory.sources import build_stream
-from nanollama.cli import main as nanollama
+from nanollama.cli.command import main as nanollama
 from nanollama.config import dump_config
 from nanollama.tokenizer import Message
 

@@ -15,8 +15,8 @@ from apps.memory.recall import build_recall, choose_questions, open_tool
 from apps.memory.settings import MemoryConfig, SumsConfig
 from apps.memory.sources import build_stream, read_texts
 from apps.memory.sums import is_unseen, sum_dialogs
+from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.errors import ConfigError
-from nanollama.expected import attempt_dialogs
 from nanollama.model import build_model
 from nanollama.tokenizer import Message
 

@@ -13,10 +13,10 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_tokenizer
 from nanollama.config import config_hash, dump_config
 from nanollama.data.batch import collate
-from nanollama.loss import next_token_loss
 from nanollama.model import build_model
 from nanollama.model.transformer import Transformer
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer
+from nanollama.training.loss import next_token_loss
 
 TOKENIZER = build_tokenizer()
 

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from nanollama.config import Config, ConfigPath
-from nanollama.training_config import TrainingConfig
+from nanollama.training.config import TrainingConfig
 
 
 class LaunchedToyConfig(Config):

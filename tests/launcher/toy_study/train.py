@@ -14,7 +14,7 @@ from nanollama.data.batch import Batch
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.monitor.run_folder import open_run
-from nanollama.training import train
+from nanollama.training.loop import train
 from tests.toy_training import ToyEvaluator, ToyModel, ToyStream, toy_loss
 
 

@@ -1,0 +1,239 @@
+"""The command ``nanollama``: the verbs of all studies in one place, and what needs no study.
+
+A verb of a study is looked up by the config's key ``study`` and given the arguments as they are, so that
+``nanollama train CONFIG seed=1`` and ``python -m apps.<study>.train CONFIG seed=1`` are the same command.
+Nothing heavy is imported before a verb needs it: `nanollama --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+import nanollama
+
+ConfigArgument = Annotated[
+    str | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)
+]
+KeyArguments = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys to set.", show_default=False)
+]
+GridArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="YAML file with a grid.", show_default=False)
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+
+# Such a command explains itself: `nanollama train CONFIG --help` lists the keys of that config.
+PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+app = typer.Typer(
+    help="A laboratory for small language models: train CONFIG, then eval, chat and report on the run.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Look at the data of a config.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data, name="data")
+grid = typer.Typer(
+    help="Run a grid of runs on this machine, and see what became of it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(grid, name="grid")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``nanollama`` with these arguments, the command line's when None; returns the exit code."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="nanollama")
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    return 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(nanollama.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A laboratory for small language models: train CONFIG, then eval, chat and report on the run."""
+
+
+@app.command(context_settings=PASS_ON)
+def train(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Train the model of CONFIG, or go on where its run stopped."""
+    _run_verb(context, "train", config, keys)
+
+
+@app.command(name="eval", context_settings=PASS_ON)
+def evaluate(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Evaluate the checkpoint that CONFIG names."""
+    _run_verb(context, "eval", config, keys)
+
+
+@data.command(name="show", context_settings=PASS_ON)
+def show_data(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Print a batch, tokens with loss in colour."""
+    _run_verb(context, "show", config, keys)
+
+
+@app.command(context_settings=PASS_ON)
+def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Submit CONFIG to Slurm, a grid as one array."""
+    if config is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+    from nanollama.launcher.slurm.submit import main as launch_main
+
+    _finish(lambda: launch_main([config, *(keys or [])]))
+
+
+@grid.command(name="run")
+def run_grid(
+    config: GridArgument,
+    keys: KeyArguments = None,
+    jobs: Annotated[int | None, typer.Option(metavar="N", help="Runs at a time.", show_default=False)] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="0,1,...", help="GPUs to use.", show_default=False)
+    ] = None,
+    fail_fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fail-fast/--keep-going", help="Stop all runs when one fails, or go on.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
+) -> None:
+    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops."""
+    options = [
+        *([] if jobs is None else [f"local.n_jobs={jobs}"]),
+        *([] if gpus is None else [f"local.gpus=[{gpus}]"]),
+        *([] if fail_fast is None else [f"local.fail_fast={str(fail_fast).lower()}"]),
+        *(["--dry-run"] if dry_run else []),
+    ]
+    from nanollama.launcher.local.run import main as local_main
+
+    _finish(lambda: local_main([config, *(keys or []), *options]))
+
+
+@grid.command(name="status")
+def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
+    """Print how many runs are in which state, and what failed with its reason."""
+    from nanollama.launcher.grid import commands
+
+    _finish(lambda: commands.status([config, *(keys or [])]))
+
+
+@grid.command(name="retry")
+def grid_retry(config: GridArgument, keys: KeyArguments = None) -> None:
+    """Run again what has failed, and nothing else."""
+    from nanollama.launcher.grid import commands
+
+    _finish(lambda: commands.retry([config, *(keys or [])]))
+
+
+@grid.command(name="logs")
+def grid_logs(
+    config: GridArgument,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.", show_default=False)],
+    keys: KeyArguments = None,
+) -> None:
+    """Print what the processes of a run printed."""
+    from nanollama.launcher.grid import commands
+
+    _finish(lambda: commands.logs([config, *(keys or [])], run))
+
+
+@grid.command(name="results")
+def grid_results(
+    config: GridArgument,
+    keys: KeyArguments = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Table to write, .csv or .parquet.", show_default=False),
+    ] = None,
+) -> None:
+    """Collect the results of all runs into one table; print means over seeds."""
+    from nanollama.launcher.grid import commands
+
+    _finish(lambda: commands.results([config, *(keys or [])], out))
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def chat(run: RunArgument, keys: KeyArguments = None) -> None:
+    """Ask the model of a run and watch its tool calls."""
+    from nanollama import studies
+
+    _finish(lambda: studies.run_verb_of("chat", run, keys or []))
+
+
+@app.command(context_settings=PASS_ON)
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
+    ] = None,
+) -> None:
+    """Make tables, figures and one HTML page of runs; `report attention RUN` shows attention maps."""
+    if runs and runs[0] == "attention" and len(runs) > 1:
+        from nanollama import studies
+
+        _finish(lambda: studies.run_verb_of("attention", runs[1], runs[2:]))
+    from nanollama.report import main as report_main
+
+    _finish(lambda: report_main(runs or []))
+
+
+@app.command()
+def schema(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.", show_default=False)],
+    config: Annotated[str, typer.Option(help="Which config of the study, such as eval.")] = "train",
+) -> None:
+    """Print the JSON schema of a study's config, for editors."""
+    _finish(lambda: _schema(study, config))
+
+
+@app.command()
+def doctor() -> None:
+    """Print what this machine and this installation can do."""
+    from nanollama.cli.doctor import examine
+
+    _finish(lambda: print(examine(), end=""))
+
+
+def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Sequence[str] | None) -> None:
+    if config in (None, "--help", "-h"):
+        print(context.get_help())
+        raise typer.Exit(2 if config is None else 0)
+    from nanollama import studies
+
+    _finish(lambda: studies.run_verb(verb, [config, *(keys or [])]))
+
+
+def _finish(work: Callable[[], int | None]) -> NoReturn:
+    from nanollama.entrypoint import guard
+
+    raise typer.Exit(guard(work))
+
+
+def _schema(study: str, config: str) -> None:
+    from nanollama.config import json_schema
+    from nanollama.errors import UserError
+    from nanollama.studies import config_classes
+    from nanollama.wording import suggest
+
+    classes = config_classes(study)
+    if config not in classes:
+        hint = suggest(config, classes) or "."
+        raise UserError(f"The study '{study}' has no config '{config}'{hint} (known: {', '.join(classes)})")
+    print(json.dumps(json_schema(classes[config]), indent=2))

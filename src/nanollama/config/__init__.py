@@ -1,0 +1,158 @@
+"""A run is a config: one frozen, validated object that says everything about it.
+
+``load_config`` reads ``[config=]PATH [key.sub=value ...]`` and reports every problem of a config at once,
+with file and line; ``dump_config`` writes YAML that ``load_config`` reads back to an equal config. Building a
+config has no effect on the world.
+
+Configs of a study derive from ``Config``; sections are nested configs. Sections of several kinds are told
+apart by ``implementation: Literal["name"]`` and joined by
+``Annotated[A | B, Field(discriminator="implementation")]``. Every key carries ``Field(description=...)``;
+keys without a default are required. Derived values are properties. Lists are tuples, so that a config cannot
+change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
+
+from nanollama.config.messages import explain
+from nanollama.config.source import BASE_KEY, SCALE_KEY, SCALES_KEY, Node, expand_path, read_source
+from nanollama.errors import ConfigError
+from nanollama.wording import show
+
+N_HASH_DIGITS = 12
+
+
+def _expand(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected a path, got {show(value)}")
+    return Path(expand_path(value))
+
+
+def _escape(path: Path) -> str:
+    text = str(path).replace("$", "$$")
+    return f"./{text}" if text.startswith("~") else text
+
+
+ConfigPath = Annotated[
+    Path,
+    PlainValidator(_expand),
+    PlainSerializer(_escape, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
+"""A path: ``~``, ``$VAR`` and ``${VAR}`` are expanded in texts, ``$$`` is a plain dollar."""
+
+
+class Config(BaseModel):
+    """Base of every config and every section of one."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        protected_namespaces=(),
+    )
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(config_class: type[C], argv: Sequence[str]) -> C:
+    """The config of ``[config=]PATH [key.sub=value ...]``.
+
+    Types are strict: a text is not a number, 1 is not true.
+
+    Raises:
+        ConfigError: one line a problem, all problems of the config at once.
+    """
+    return build_config(config_class, read_source(argv))
+
+
+def build_config(config_class: type[C], source: Node) -> C:
+    """The config that a tree of values says; see `load_config`."""
+    try:
+        # JSON mode: strict about numbers and texts, yet lists become tuples and texts paths.
+        return config_class.model_validate_json(json.dumps(source.plain()), strict=True)
+    except ValidationError as error:
+        raise ConfigError(explain(error, config_class, source)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML, which ``load_config`` reads back to an equal config."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    stream = io.StringIO()
+    yaml.dump(_plain(config), stream)
+    return stream.getvalue()
+
+
+def config_hash(config: Config) -> str:
+    """The first 12 hex digits of the SHA-256 of the config's canonical JSON."""
+    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:N_HASH_DIGITS]
+
+
+def first_difference(there: Config, here: Config) -> str | None:
+    """The first key on which two configs differ, as ``model.d_model is 32 there and 64 here``; or None."""
+    return next(_differences(_plain(there), _plain(here), ""), None)
+
+
+def json_schema(config_class: type[Config]) -> dict[str, Any]:
+    """JSON schema of a config file, for editors: a file that names a base may leave out required keys."""
+    schema = config_class.model_json_schema()
+    required = schema.pop("required", [])
+    about_files = {
+        BASE_KEY: {"type": "string", "description": "Config file this one builds on, relative to this file."},
+        SCALE_KEY: {"type": "string", "description": "Size of the experiment: small, or one of scales."},
+        SCALES_KEY: {"type": "object", "description": "What other sizes change, by their names."},
+    }
+    schema["properties"] = about_files | schema["properties"]
+    schema["anyOf"] = [{"required": [BASE_KEY]}, {"required": required}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+class _Representer(SafeRepresenter):
+    """Quotes unprintable texts, some of whose characters YAML would otherwise write as line breaks."""
+
+    def represent_text(self, text: str) -> ScalarNode:
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _Representer.represent_text)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", round_trip=True)
+
+
+def _differences(there: Any, here: Any, key: str) -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in dict.fromkeys([*there, *here]):
+            inner = f"{key}.{name}" if key else name
+            if name in there and name in here:
+                yield from _differences(there[name], here[name], inner)
+            else:
+                side, value = ("there", there[name]) if name in there else ("here", here[name])
+                yield f"{inner} is {show(value)} {side} and absent {'here' if name in there else 'there'}"
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for index, pair in enumerate(zip(there, here, strict=True)):
+            yield from _differences(*pair, f"{key}.{index}")
+    elif there != here or type(there) is not type(here):
+        yield f"{key} is {show(there)} there and {show(here)} here"

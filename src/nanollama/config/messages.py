@@ -1,0 +1,108 @@
+"""Pydantic's errors as one line each: where it was written, the dotted key, what was expected, what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from nanollama.config.keys import (
+    choices,
+    describe_keys,
+    describe_type,
+    implementation_of,
+    locate,
+    section_class,
+    section_classes,
+)
+from nanollama.config.source import DISCRIMINATOR, Node
+from nanollama.wording import nearest_name, show, suggest
+
+
+def explain(error: ValidationError, config_class: type[BaseModel], source: Node) -> str:
+    """All problems of a config, one line each, in the order in which they were written."""
+    details = [_Detail(item, config_class, source) for item in error.errors(include_url=False)]
+    meant = {detail.meant for detail in details}
+    around = {detail.keys[:n_keys] for detail in details for n_keys in range(len(detail.keys))}
+    details.sort(key=lambda detail: (bool(detail.place.argument), detail.place.file, detail.place.line))
+    lines = [
+        f"{detail.place.of(detail.key)}: {detail.text()}"
+        for detail in details
+        # The line about the misspelt key says it; a list with wrong entries only seems too short.
+        if not (detail.kind == "missing" and detail.key in meant)
+        and not (detail.kind == "too_short" and detail.keys in around)
+    ]
+    return "\n".join(dict.fromkeys(lines))
+
+
+class _Detail:
+    """One of pydantic's errors, in the user's terms."""
+
+    def __init__(self, item: Mapping[str, Any], config_class: type[BaseModel], source: Node) -> None:
+        self.kind: str = item["type"]
+        self._context: dict[str, Any] = item.get("ctx", {})
+        self._input = item["input"]
+        self._config_class = config_class
+        self.keys, self._annotation, self._metadata = locate(config_class, item["loc"])
+        if self.kind in ("union_tag_invalid", "union_tag_not_found"):
+            self.keys = (*self.keys, DISCRIMINATOR)
+        self.key = ".".join(map(str, self.keys))
+        self.place = source.place_of(self.keys)
+        self.meant = self._find_meant() if self.kind == "extra_forbidden" else None
+
+    def text(self) -> str:
+        """What is wrong and what was expected."""
+        if self.kind == "missing":
+            what = "entry" if isinstance(self.keys[-1], int) else "required key"
+            return f"{what} is missing; expected {describe_type(self._annotation, self._metadata)}."
+        if self.kind == "extra_forbidden":
+            return self._unknown_key()
+        if self.kind in ("value_error", "assertion_error"):
+            return f"{str(self._context['error']).rstrip('.')}."
+        if self.kind == "union_tag_not_found":
+            return f"required key is missing; expected {self._implementations()}."
+        if self.kind == "union_tag_invalid":
+            hint = suggest(self._context["tag"], self._names()) or "."
+            return f"expected {self._implementations()}, got {show(self._input[DISCRIMINATOR])}{hint}"
+        expected = describe_type(self._annotation, self._metadata)
+        hint = suggest(self._input, choices(self._annotation)) if isinstance(self._input, str) else ""
+        return f"expected {expected}, got {show(self._input)}{hint or '.'}"
+
+    def _known(self) -> list[str]:
+        section = section_class(self._annotation)
+        return list(section.model_fields) if section else []
+
+    def _names(self) -> list[str]:
+        return [implementation_of(section) for section in section_classes(self._annotation)]
+
+    def _implementations(self) -> str:
+        return f"one of {', '.join(map(repr, self._names()))}"
+
+    def _find_meant(self) -> str | None:
+        """The key that was probably meant: the outermost of this name, else the nearest in this section."""
+        *section, name = map(str, self.keys)
+        elsewhere = [key for key in self._everywhere() if key.split(".")[-1] == name]
+        nearest = nearest_name(name, self._known())
+        outermost = min(elsewhere, key=lambda key: key.count("."), default=None)
+        return outermost or (".".join([*section, nearest]) if nearest else None)
+
+    def _unknown_key(self) -> str:
+        hint = ""
+        owners = self._everywhere().get(self._pattern())
+        if owners:
+            hint = f"; it belongs to implementation {' or '.join(map(repr, owners))}"
+        elif self.meant:
+            section, _, name = self.meant.rpartition(".")
+            hint = f"; did you mean '{name if section == self.key.rpartition('.')[0] else self.meant}'?"
+        return f"unknown key{hint} (known: {', '.join(self._known())})"
+
+    def _everywhere(self) -> dict[str, list[str]]:
+        """All keys of the config and the implementations that have them."""
+        owners: dict[str, list[str]] = {}
+        for info in describe_keys(self._config_class):
+            owners.setdefault(info.key, []).append(info.variant)
+        return owners
+
+    def _pattern(self) -> str:
+        return ".".join("*" if isinstance(key, int) else key for key in self.keys)

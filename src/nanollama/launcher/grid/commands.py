@@ -1,0 +1,70 @@
+"""The verbs of ``nanollama grid``: what has become of a grid, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nanollama.errors import EXIT_OK, UserError
+from nanollama.launcher.attempts import OUTPUT
+from nanollama.launcher.local.run import RESULTS, inspect_all, run_missing
+from nanollama.launcher.plan import read_grid
+from nanollama.launcher.screen import state_lines, summarise
+from nanollama.launcher.states import check_folder
+from nanollama.wording import count
+
+MAX_LINES = 50
+"""Of runs in one state; a grid may have thousands that wait."""
+
+
+def status(argv: Sequence[str]) -> int:
+    """Print how many runs are in which state, and each that is not finished.
+
+    Raises:
+        UserError: a folder holds the result of another run.
+    """
+    plan = read_grid(argv)
+    states = inspect_all(plan)
+    for run in plan.runs:
+        if states[run.name].result:
+            check_folder(run, states[run.name])
+    print(f"{plan.folder}: {summarise(states)}")
+    for line in state_lines(states, MAX_LINES):
+        print(line)
+    return EXIT_OK
+
+
+def retry(argv: Sequence[str]) -> int:
+    """Run again what has failed, and nothing else."""
+    return run_missing(read_grid(argv), lambda state: state.kind == "failed")
+
+
+def logs(argv: Sequence[str], run: str) -> int:
+    """Print what the processes of a run printed."""
+    plan = read_grid(argv)
+    path = plan.find(run).folder / OUTPUT
+    try:
+        print(path.read_text(encoding="utf-8", errors="replace"), end="")
+    except FileNotFoundError:
+        raise UserError(f"The run '{run}' has printed nothing yet: {path} is not there.") from None
+    return EXIT_OK
+
+
+def results(argv: Sequence[str], out: str | None = None) -> int:
+    """Print mean and interval over seeds of each setting, write the rows of all runs to a table, and judge.
+
+    Returns:
+        0, or 1 when something expected was missed.
+    """
+    from nanollama.launcher.grid.outcome import show_outcome
+    from nanollama.launcher.grid.results import collect, summary_lines, write_table
+
+    plan = read_grid(argv)
+    rows = collect(plan)
+    if not rows:
+        raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
+    path = write_table(rows, plan.folder / RESULTS if out is None else out)
+    print("means over seeds, with 95 % intervals where there are several")
+    for line in summary_lines(plan, rows):
+        print(line)
+    print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")
+    return show_outcome(plan, rows)

@@ -1,0 +1,362 @@
+"""A grid: one config that describes many runs.
+
+The section ``grid`` of a config lists values for keys of the rest. Every combination of the lists under
+``product``, of the positions of each group under ``zip`` and of the ``seeds`` is a run, unless ``exclude``
+names it::
+
+    grid:
+      product:
+        model.d_model: [16, 36]
+        data.n_people: [32, 64, 128]
+      zip:
+        - {model.n_layers: [1, 2], model.n_heads: [2, 4]}
+      seeds: 3
+      exclude:
+        - {model.d_model: 16, data.n_people: [64, 128]}
+
+That is 2 x 3 x 2 x 3 runs less 12. Seeds vary slowest: one that is half done has all settings of the first
+seeds. Each run is a full config, validated before anything starts, with a name that says its values and a
+folder ``runs/<name of the grid>/<name of the run>``.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from nanollama.config import Config, build_config, config_hash
+from nanollama.config.source import Node, Place, set_node
+from nanollama.errors import ConfigError
+from nanollama.wording import show, suggest
+
+SECTION = "grid"
+MAX_RUNS = 100_000
+MAX_PROBLEMS = 20
+MAX_NAME_LENGTH = 80
+N_DIGITS = 6
+
+Values = tuple[Any, ...]
+
+
+class GridConfig(Config):
+    """What varies between the runs of a grid."""
+
+    product: dict[str, Values] = Field(
+        default={}, description="Values of dotted keys, of which every combination is run."
+    )
+    zip: tuple[Annotated[dict[str, Values], Field(min_length=1)], ...] = Field(
+        default=(), description="Groups of keys whose values change together: first with first, and so on."
+    )
+    seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Seeds of every setting, or how many: 3 means 0, 1, 2."
+    )
+    seed_key: str = Field(default="training.seed", description="Key that the seeds are values of.")
+    exclude: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = Field(
+        default=(), description="Runs to leave out: those with all of these values; a list means any of it."
+    )
+
+
+class _Holder(Config):
+    """What a grid stands in, for messages that name its keys from the top."""
+
+    grid: GridConfig
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid.
+
+    Args:
+        name: says the values that vary; unique within the grid.
+        folder: of the run.
+        config: full and validated.
+        values: what varies, by dotted key.
+    """
+
+    name: str
+    folder: Path
+    config: Config
+    values: Mapping[str, Any]
+
+    @property
+    def trains(self) -> bool:
+        """Is it a run of training, which leaves a result and can go on where it stopped?"""
+        return "training" in type(self.config).model_fields
+
+    @cached_property
+    def id(self) -> str:
+        """The hash of the resolved config; ``result.json`` names it."""
+        return config_hash(self.config)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Keys that change together, and the values they take.
+
+    Args:
+        keys: dotted.
+        points: one node a key, for each position on the axis.
+    """
+
+    keys: tuple[str, ...]
+    points: tuple[tuple[Node, ...], ...]
+
+
+def expand(section: Node, base: Node, config_class: type[Config], folder: Path) -> list[GridRun]:
+    """All runs of a grid, in the order in which they should be started.
+
+    Args:
+        section: the section ``grid``.
+        base: the config without it.
+        config_class: of the runs; it has the keys ``name``, ``run_dir`` and ``overwrite``.
+        folder: of the grid.
+
+    Raises:
+        ConfigError: the grid is empty or contradicts itself, or a run's config is wrong.
+    """
+    grid = read_grid_config(section)
+    axes = _read_axes(grid, section)
+    points = _Exclusions(section, axes).apply(_points(axes, section.place))
+    if not points:
+        raise ConfigError(f"{section.place}: {SECTION}: every run is excluded; expected at least one run.")
+    names = _name_runs([*axes[1:], axes[0]] if grid.seeds is not None else axes, points)
+    runs, problems = [], _Problems()
+    base = set_node(base, "overwrite", Node(False, base.place))
+    with _uncollected():
+        for name, point in zip(names, points, strict=True):
+            tree = base
+            for key, node in point.items():
+                tree = set_node(tree, key, node)
+            for key, value in (("name", name), ("run_dir", str(folder / name))):
+                tree = set_node(tree, key, Node(value, base.place))
+            try:
+                config = build_config(config_class, tree)
+            except ConfigError as error:
+                problems.add(str(error), name)
+                continue
+            values = {key: node.plain() for key, node in point.items()}
+            runs.append(GridRun(name, folder / name, config, values))
+    problems.check()
+    _check_different(runs, section.place)
+    return runs
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all configs made so far again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def read_grid_config(section: Node) -> GridConfig:
+    """The section ``grid``, validated.
+
+    Raises:
+        ConfigError: every problem of it.
+    """
+    return build_config(_Holder, Node({SECTION: section}, section.place)).grid
+
+
+class _Problems:
+    """What is wrong with the runs of a grid: each problem once, with the first run that has it."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def add(self, text: str, run: str) -> None:
+        for line in text.splitlines():
+            self._first.setdefault(line, run)
+        if len(self._first) >= MAX_PROBLEMS:
+            self.check()
+
+    def check(self) -> None:
+        if self._first:
+            lines = (f"{line} [first in run {run}]" for line, run in self._first.items())
+            raise ConfigError("\n".join(lines))
+
+
+class _Exclusions:
+    """The runs that ``exclude`` names."""
+
+    def __init__(self, section: Node, axes: Sequence[Axis]) -> None:
+        node = section.value.get("exclude")
+        self._entries: list[Node] = list(node.value) if node else []
+        known = [key for axis in axes for key in axis.keys]
+        for entry in self._entries:
+            for key, value in entry.value.items():
+                if key not in known:
+                    hint = suggest(key, known) or "."
+                    raise ConfigError(
+                        f"{value.place}: grid.exclude: expected keys that the grid varies, got '{key}'{hint}"
+                    )
+
+    def apply(self, points: Sequence[Mapping[str, Node]]) -> list[Mapping[str, Node]]:
+        """The points that no entry excludes; each entry must exclude one."""
+        if not self._entries:
+            return [*points]
+        plain = [{key: node.plain() for key, node in point.items()} for point in points]
+        kept = [True] * len(points)
+        for entry in self._entries:
+            wanted: dict[str, Any] = entry.plain()
+            hits = [index for index, values in enumerate(plain) if matches(values, wanted)]
+            if not hits:
+                raise ConfigError(f"{entry.place}: grid.exclude: {show(wanted)} is no run of the grid.")
+            for index in hits:
+                kept[index] = False
+        return [point for point, keep in zip(points, kept, strict=True) if keep]
+
+
+def matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Has each key the value that is wanted, or any of a list of them?"""
+    return all(
+        _same(values[key], value) or (isinstance(value, list) and any(_same(values[key], v) for v in value))
+        for key, value in wanted.items()
+    )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality in which 1 is 1.0 and not true."""
+    return bool(_identity(one) == _identity(other))
+
+
+def _identity(value: Any) -> Any:
+    """Equal and hashable for values that are the same: 1 is 1.0 and not true, in lists and sections too."""
+    if isinstance(value, list):
+        return tuple(map(_identity, value))
+    if isinstance(value, dict):
+        return frozenset((key, _identity(part)) for key, part in value.items())
+    return isinstance(value, bool), value
+
+
+def _read_axes(grid: GridConfig, section: Node) -> list[Axis]:
+    """The axes of a grid, slowest first; no key twice, no value twice."""
+    axes = []
+    if grid.seeds is not None:
+        node = section.value["seeds"]
+        seeds = node.value if isinstance(node.value, list) else _count(node)
+        axes.append(Axis((grid.seed_key,), tuple((seed,) for seed in seeds)))
+    if grid.product:
+        for key, node in section.value["product"].value.items():
+            axes.append(Axis((key,), tuple((value,) for value in node.value)))
+    for group in section.value["zip"].value if grid.zip else ():
+        lengths = {key: len(node.value) for key, node in group.value.items()}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{key} has {n}" for key, n in lengths.items())
+            raise ConfigError(f"{group.place}: grid.zip: expected lists of one length, but {counts} values.")
+        columns = [node.value for node in group.value.values()]
+        axes.append(Axis(tuple(lengths), tuple(zip(*columns, strict=True))))
+    _check_axes(axes, section.place)
+    return axes
+
+
+def _count(node: Node) -> list[Node]:
+    if node.value > MAX_RUNS:
+        raise ConfigError(f"{node.place}: grid.seeds: expected at most {MAX_RUNS:,} seeds, got {node.value}.")
+    return [Node(seed, node.place) for seed in range(node.value)]
+
+
+def _check_axes(axes: Sequence[Axis], place: Place) -> None:
+    if not axes:
+        raise ConfigError(
+            f"{place}: grid: is empty; expected values under `product` or `zip`, or a number of `seeds`."
+        )
+    keys = [key for axis in axes for key in axis.keys]
+    for key, n_times in Counter(keys).items():
+        if n_times > 1:
+            raise ConfigError(f"{place}: grid: the key '{key}' is given twice; keep one of them.")
+        if key in ("name", "run_dir", "overwrite", "study"):
+            raise ConfigError(f"{place}: grid: the key '{key}' cannot vary: the grid sets it for each run.")
+    for outer, inner in itertools.permutations(keys, 2):
+        if inner.startswith(f"{outer}."):
+            raise ConfigError(f"{place}: grid: '{inner}' is a part of '{outer}'; only one of them can vary.")
+    for axis in axes:
+        if not axis.points:
+            raise ConfigError(
+                f"{place}: grid: the key '{axis.keys[0]}' has no values; expected at least one."
+            )
+        seen: set[Any] = set()
+        for point in axis.points:
+            values = [node.plain() for node in point]
+            identity = _identity(values)
+            if identity in seen:
+                text = ", ".join(f"{key} = {show(v)}" for key, v in zip(axis.keys, values, strict=True))
+                raise ConfigError(f"{point[0].place}: grid: {text} is given twice; keep one of them.")
+            seen.add(identity)
+
+
+def _points(axes: Sequence[Axis], place: Place) -> list[Mapping[str, Node]]:
+    n_runs = math.prod(len(axis.points) for axis in axes)
+    if n_runs > MAX_RUNS:
+        raise ConfigError(f"{place}: grid: describes {n_runs:,} runs; expected at most {MAX_RUNS:,}.")
+    keys = [key for axis in axes for key in axis.keys]
+    return [
+        dict(zip(keys, itertools.chain.from_iterable(nodes), strict=True))
+        for nodes in itertools.product(*(axis.points for axis in axes))
+    ]
+
+
+def _name_runs(axes: Sequence[Axis], points: Sequence[Mapping[str, Node]]) -> list[str]:
+    """Readable names such as ``d_model-16_n_people-32_seed-0``; those that are not unique get a number."""
+    labels = _short_keys([key for axis in axes for key in axis.keys])
+    words = {key: _words(points, key) for key in labels}
+    names = []
+    for index in range(len(points)):
+        parts = (f"{label}-{words[key][index]}" for key, label in labels.items())
+        names.append("_".join(parts)[:MAX_NAME_LENGTH])
+    twice = {name for name, n_times in Counter(name.lower() for name in names).items() if n_times > 1}
+    width = len(str(len(names)))
+    return [f"{name}_{index:0{width}}" if name.lower() in twice else name for index, name in enumerate(names)]
+
+
+def _words(points: Sequence[Mapping[str, Node]], key: str) -> list[str]:
+    """What a name says about one key, for each point: the value, or for a section or list its number."""
+    words: dict[int, str] = {}  # by identity: points share the nodes of their axes
+    n_sections = 0
+    for node in (point[key] for point in points):
+        if id(node) in words:
+            continue
+        if isinstance(node.value, dict | list):
+            words[id(node)] = str(n_sections)
+            n_sections += 1
+        else:
+            text = node.value if isinstance(node.value, str) else show(node.value)
+            words[id(node)] = re.sub(r"[^A-Za-z0-9.+-]+", "-", text).replace("+", "").strip("-") or "none"
+    return [words[id(point[key])] for point in points]
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """For each dotted key, its shortest ending that no other key shares, as a name can hold it."""
+    short = {}
+    for key in keys:
+        parts = key.split(".")
+        endings = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
+        others = [f".{other}" for other in keys if other != key]
+        ending = next((e for e in endings if not any(other.endswith(f".{e}") for other in others)), key)
+        short[key] = re.sub(r"[^A-Za-z0-9_.-]+", "-", ending)
+    return short
+
+
+def _check_different(runs: Sequence[GridRun], place: Place) -> None:
+    """Refuse two runs whose configs differ in nothing but their names."""
+    seen: dict[str, str] = {}
+    for run in runs:
+        plain = run.config.model_dump_json(exclude={"name", "run_dir"})
+        if plain in seen:
+            raise ConfigError(f"{place}: grid: the runs {seen[plain]} and {run.name} are the same.")
+        seen[plain] = run.name

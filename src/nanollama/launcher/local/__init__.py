@@ -1,0 +1,1 @@
+"""Runs on this machine, several at a time."""

@@ -1,0 +1,199 @@
+"""A bounded pool of processes on this machine, each of which trains one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.launcher.attempts import OUTPUT, Launch, begin_attempt, failure_reason, write_launch
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.states import write_config
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Watcher(Protocol):
+    """Is told what happens in a pool."""
+
+    def began(self, run: GridRun) -> None:
+        """A run was started."""
+        ...
+
+    def ended(self, run: GridRun, launch: Launch) -> None:
+        """The process of a run ended."""
+        ...
+
+    def look(self, running: Sequence[GridRun], n_waiting: int) -> None:
+        """Called at least twice a second."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process of the pool has ended."""
+
+    run: str
+    exit_code: int
+
+
+class Server:
+    """The driver's side of a `nanollama.launcher.local.forkserver`.
+
+    Args:
+        module: has the ``main(argv)`` that a run is.
+        n_threads: CPU threads of each run.
+        keep_open: file descriptors that all processes hold open, such as that of a lock.
+
+    Raises:
+        UserError: the module cannot be imported.
+    """
+
+    def __init__(self, module: str, n_threads: int, keep_open: Sequence[int] = ()) -> None:
+        threads = dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "nanollama.launcher.local.forkserver", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **threads},
+            pass_fds=tuple(keep_open),
+            start_new_session=True,  # Ctrl-C is for the driver, which asks the runs to stop
+        )
+        self._unread = b""
+        self._ready: deque[dict[str, Any]] = deque()
+        first = self._wait()
+        if "broken" in first:
+            sys.stderr.write(first["traceback"])
+            raise UserError(f"The module {module} cannot be imported: {first['broken']}")
+
+    def start(self, run: str, argv: Sequence[str], output: Path, environment: Mapping[str, str]) -> int:
+        """Start a run; returns the number of its process."""
+        self._send({"run": run, "argv": argv, "output": str(output), "environment": environment})
+        others = deque[dict[str, Any]]()
+        while "began" not in (message := self._wait()):
+            others.append(message)
+        self._ready.extendleft(reversed(others))
+        assert message["began"] == run
+        return int(message["pid"])
+
+    def stop(self, run: str, number: signal.Signals) -> None:
+        """Send a signal to a run."""
+        self._send({"stop": run, "signal": int(number)})
+
+    def ended(self, timeout: float) -> list[Ended]:
+        """The runs that have ended since the last call; waits for one so long, in seconds."""
+        if not self._ready and select.select([self._output], [], [], timeout)[0]:
+            self._read()
+        messages = [*self._ready]
+        self._ready.clear()
+        return [Ended(message["ended"], message["exit_code"]) for message in messages]
+
+    def close(self) -> None:
+        """Ask what still runs to stop, and wait for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        os.close(self._output)
+
+    @property
+    def _output(self) -> int:
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _wait(self) -> dict[str, Any]:
+        while not self._ready:
+            self._read()
+        return self._ready.popleft()
+
+    def _read(self) -> None:
+        block = os.read(self._output, 1 << 16)
+        if not block:
+            raise RuntimeError(
+                f"The process that starts runs has ended ({self._process.wait()}): its runs were asked to "
+                "stop. The same command goes on."
+            )
+        *lines, self._unread = (self._unread + block).split(b"\n")
+        self._ready.extend(json.loads(line) for line in lines)
+
+
+class Pool:
+    """Runs a list of runs, at most ``n_jobs`` at a time.
+
+    Args:
+        server: starts processes.
+        n_jobs: runs at a time.
+        gpus: their numbers; each job sees one of them. None: every job sees all there are.
+        watcher: is told what happens.
+        fail_fast: stop all when one has failed.
+    """
+
+    def __init__(
+        self, server: Server, n_jobs: int, gpus: Sequence[int], watcher: Watcher, fail_fast: bool = False
+    ) -> None:
+        self._server = server
+        self._watcher = watcher
+        self._fail_fast = fail_fast
+        self._places = deque((place, gpus[place % len(gpus)] if gpus else None) for place in range(n_jobs))
+        self._running: dict[str, tuple[GridRun, Launch, tuple[int, int | None]]] = {}
+        self._waiting: deque[GridRun] = deque()
+        self._n_asked = self._n_stops = 0
+
+    def run(self, runs: Sequence[GridRun]) -> None:
+        """Start each run and return when all that were started have ended."""
+        self._waiting = deque(runs)
+        while self._running or self._waiting:
+            while self._waiting and self._places:
+                self._start(self._waiting.popleft())
+            for end in self._server.ended(SECONDS_BETWEEN_LOOKS):
+                self._finish(end)
+            if self._n_stops < self._n_asked:
+                self._stop()
+            self._watcher.look([run for run, _, _ in self._running.values()], len(self._waiting))
+
+    def ask_to_stop(self) -> None:
+        """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
+        self._n_asked += 1
+
+    def _stop(self) -> None:
+        self._n_stops += 1
+        self._waiting.clear()
+        number = signal.SIGTERM if self._n_stops == 1 else signal.SIGKILL
+        for name in self._running:
+            self._server.stop(name, number)
+
+    def _start(self, run: GridRun) -> None:
+        place = self._places.popleft()
+        gpu = place[1]
+        environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        config = write_config(run)
+        pid = self._server.start(run.name, [str(config)], run.folder / OUTPUT, environment)
+        self._running[run.name] = run, begin_attempt(run.folder, pid), place
+        self._watcher.began(run)
+
+    def _finish(self, end: Ended) -> None:
+        run, launch, place = self._running.pop(end.run)
+        self._places.append(place)
+        stopped = self._n_stops > 0 and end.exit_code in (-signal.SIGTERM, -signal.SIGKILL)
+        code = EXIT_PREEMPTED if stopped else end.exit_code
+        failed = code not in (EXIT_OK, EXIT_PREEMPTED)
+        reason = failure_reason(run.folder, code) if failed else ""
+        launch = replace(launch, exit_code=code, reason=reason)
+        write_launch(run.folder, launch)
+        self._watcher.ended(run, launch)
+        if failed and self._fail_fast and self._n_stops == 0:
+            self.ask_to_stop()

@@ -1,0 +1,213 @@
+"""Run a grid on this machine: what is missing of it, several runs at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from nanollama.config.keys import describe_keys
+from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
+from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
+from nanollama.launcher.grid.expand import GridConfig, GridRun
+from nanollama.launcher.local.pool import Pool, Server
+from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.screen import Screen, state_lines, summarise
+from nanollama.launcher.settings import LocalConfig
+from nanollama.launcher.slurm.queue import read_queue
+from nanollama.launcher.states import State, check_folder, forget, inspect
+
+LOCK, RESULTS = ".grid.lock", "results.csv"
+PATIENCE_SECONDS = 60.0
+"""How long to wait for the runs of a driver that was killed: they were asked to stop, and save first."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Choice = Callable[[State], bool]
+
+
+def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run") -> int:
+    """The command ``python -m apps.<study>.local_grid [config=]PATH [key=value ...] [--dry-run]``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        if HELP_FLAGS.intersection(arguments):
+            print(_help(program), end="")
+            return EXIT_OK
+        if not arguments:
+            raise UserError(f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]")
+        plan = read_grid([item for item in arguments if item != DRY_RUN_FLAG])
+        if DRY_RUN_FLAG in arguments:
+            from nanollama.launcher.grid.estimate import describe_plan
+
+            print("\n".join(describe_plan(plan)))
+            return EXIT_OK
+        return run_missing(plan)
+
+    return guard(work)
+
+
+def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
+    """Run what is not finished; one line for each run that ends, and a summary.
+
+    Args:
+        plan: a grid.
+        choose: which runs; of them, what is not finished is run, and with `overwrite` all, anew.
+
+    Returns:
+        0 when what was chosen is finished, 1 when a run has failed or something expected was missed.
+
+    Raises:
+        Preempted: asked to stop; the same command goes on.
+        UserError: a folder cannot be used, or another process runs this grid.
+    """
+    with _own(plan.folder) as lock:
+        states = inspect_all(plan)
+        chosen = [run for run in plan.runs if choose(states[run.name])]
+        anew = {run.name for run in chosen} if plan.overwrite else set()
+        for run in plan.runs:
+            if run.name not in anew:
+                check_folder(run, states[run.name])
+        for name in anew:
+            forget(plan.by_name[name].folder)
+        finished = {name for name, state in states.items() if state.kind == "finished"} - anew
+        missing = [run for run in chosen if run.name not in finished]
+        if missing:
+            prepare(plan)
+            _run(plan, missing, lock, n_finished=len(finished))
+        return _conclude(plan, inspect_all(plan), missing)
+
+
+def inspect_all(plan: Plan) -> dict[str, State]:
+    """The states of all runs, by name."""
+    queue = read_queue()
+    return {run.name: inspect(run, queue) for run in plan.runs}
+
+
+def prepare(plan: Plan) -> None:
+    """Let the study make what several runs would otherwise make at once, such as files of data.
+
+    A study that needs it has a module ``prepare`` with ``prepare(configs)``.
+    """
+    name = f"{plan.module.rpartition('.')[0]}.prepare"
+    if importlib.util.find_spec(name) is not None:
+        importlib.import_module(name).prepare([run.config for run in plan.runs])
+
+
+def share_cores(local: LocalConfig) -> tuple[int, int]:
+    """How many jobs at a time, and how many threads each."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_jobs = local.n_jobs or len(local.gpus) or n_cores
+    return n_jobs, local.n_threads or max(1, n_cores // n_jobs)
+
+
+def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> None:
+    n_jobs, n_threads = share_cores(plan.local)
+    server = Server(plan.module, n_threads, keep_open=[lock])
+    try:
+        with Screen(len(plan.runs), n_finished, n_jobs).open() as screen:
+            pool = Pool(server, n_jobs, plan.local.gpus, screen, plan.local.fail_fast)
+            with _signals(pool.ask_to_stop):
+                pool.run(missing)
+    except OSError as error:
+        raise UserError(
+            f"The grid in {plan.folder} cannot be run, writing there failed: {error.strerror or error}."
+        ) from error
+    finally:
+        server.close()
+
+
+def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun]) -> int:
+    """Say what became of the grid; see `run_missing`."""
+    kinds = {state.kind for state in states.values()}
+    print(f"{plan.folder}: {summarise(states)}")
+    for line in state_lines({n: s for n, s in states.items() if s.kind == "failed"}, len(states)):
+        print(line)
+    if kinds == {"finished"}:
+        return _show_outcome(plan)
+    if "failed" in kinds:
+        return EXIT_FAILED
+    if all(states[run.name].kind == "finished" for run in asked):
+        print("The others were not asked for: `nanollama grid run` runs them.")
+        return EXIT_OK
+    raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
+
+
+def _show_outcome(plan: Plan) -> int:
+    from nanollama.launcher.grid.outcome import show_outcome
+    from nanollama.launcher.grid.results import collect, write_table
+
+    rows = collect(plan)
+    print(f"results in {write_table(rows, plan.folder / RESULTS)}")
+    return show_outcome(plan, rows)
+
+
+@contextmanager
+def _own(folder: Path) -> Iterator[int]:
+    """Be the only driver of a grid; the lock lasts until the last process of its runs has ended."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"The grid in {folder} cannot be run, writing there failed: {error.strerror}."
+        ) from error
+    try:
+        _take(lock, folder)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, folder: Path) -> None:
+    end, said = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        if time.monotonic() >= end:
+            raise UserError(f"The grid in {folder} is being run by another process: wait for its end.")
+        if not said:
+            print(f"Waiting for the processes that still run in {folder} ...", file=sys.stderr)
+            said = True
+        time.sleep(0.2)
+
+
+@contextmanager
+def _signals(ask_to_stop: Callable[[], None]) -> Iterator[None]:
+    """Turn requests to stop into calls."""
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        ask_to_stop()
+
+    previous = {number: signal.signal(number, hear) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _help(program: str) -> str:
+    lines = [
+        f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]",
+        "",
+        "Run what is missing of a grid, several runs at a time. Ctrl-C saves and stops; run again to go on.",
+        "",
+        "  --dry-run    list the runs and stop",
+        "",
+        "keys, beside those of the study's runs:",
+    ]
+    for section, config_class in (("grid", GridConfig), ("local", LocalConfig)):
+        for info in describe_keys(config_class):
+            lines.append(f"  {section}.{info.key}: {info.expected} (default {info.default})")
+            lines.append(f"      {info.description}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,298 @@
+"""Submit a config to Slurm: one job, or for a grid an array, or several where its largest is too small."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nanollama import studies
+from nanollama.config import Config, dump_config, load_config
+from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
+from nanollama.errors import EXIT_OK, MissingExtraError, UserError
+from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.local.run import inspect_all, prepare
+from nanollama.launcher.plan import Plan, read_plan
+from nanollama.launcher.settings import SlurmConfig
+from nanollama.launcher.slurm.examinations import EVALUATION, SCRIPT
+from nanollama.launcher.slurm.job import JobSpec
+from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
+from nanollama.launcher.slurm.script import (
+    EVAL,
+    RUN_KEY,
+    Array,
+    build_command,
+    build_executor,
+    evaluation_script,
+)
+from nanollama.launcher.slurm.snapshot import take_snapshot
+from nanollama.launcher.states import check_folder, forget, write_config
+from nanollama.wording import count, suggest
+
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
+
+SUBMISSIONS = "submissions"
+PROGRAM = "python -m nanollama.launcher"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command ``python -m nanollama.launcher [config=]PATH [script=MODULE] [key=value ...]``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        if HELP_FLAGS.intersection(arguments):
+            print(_help(), end="")
+            return EXIT_OK
+        if not arguments:
+            raise UserError(f"usage: {PROGRAM} [config=]PATH [script=MODULE] [key=value ...] [--dry-run]")
+        plan = read_plan([item for item in arguments if item != DRY_RUN_FLAG])
+        if DRY_RUN_FLAG in arguments:
+            from nanollama.launcher.grid.estimate import describe_plan
+
+            print("\n".join(describe_plan(plan)))
+            return EXIT_OK
+        print(submit(plan))
+        return EXIT_OK
+
+    return guard(work)
+
+
+def submit(plan: Plan) -> str:
+    """Submit what is missing of a plan, all of it or nothing.
+
+    Returns:
+        a sentence about what was submitted.
+
+    Raises:
+        UserError: there is no Slurm, it refuses the job, or a folder cannot be used.
+    """
+    check_slurm(plan)
+    states = inspect_all(plan)
+    for run in plan.runs:
+        check_folder(run, states[run.name])
+    active = [run.name for run in plan.runs if states[run.name].kind in ("running", "queued")]
+    if active and plan.overwrite:
+        raise UserError(f"The run {active[0]} is {states[active[0]].kind}: cancel it before overwrite=true.")
+    missing = [
+        run
+        for run in plan.runs
+        if states[run.name].kind not in ("finished", "running", "queued")
+        or (states[run.name].kind == "finished" and (plan.overwrite or not run.trains))
+    ]
+    if not missing:
+        return f"Nothing to submit: {count(len(plan.runs), 'run')} in {plan.folder}, each finished or queued."
+    arrays = share_out(plan, len(missing))
+    evaluation = evaluation_config(plan)
+    prepare(plan)
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
+    jobs: list[str] = []
+    with _whole(folder, missing, jobs):
+        take_snapshot(folder)
+        write_runs(plan, missing, folder)
+        if evaluation is not None:
+            (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
+            (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
+        for array in arrays:
+            command = build_command(folder, array.first, plan.slurm.n_cpus)
+            jobs.append(_sbatch(build_executor(plan, folder, array), command))
+        note_jobs(missing, job_numbers(plan, arrays, jobs))
+    return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}."
+
+
+def share_out(plan: Plan, n_runs: int) -> list[Array]:
+    """The arrays of a submission: as few as Slurm's largest allows, and of equal rights.
+
+    Raises:
+        UserError: together they would have more runs at a time than wanted.
+    """
+    if plan.seed_key is None:
+        return [Array(0, 1, 1)]
+    largest, wanted = max_array_size(), plan.slurm.array_parallelism
+    n_arrays = math.ceil(n_runs / largest)
+    if wanted < n_arrays:
+        raise UserError(
+            f"slurm.array_parallelism: expected at least {n_arrays}, got {wanted}: this Slurm takes at most "
+            f"{largest:,} runs an array, so {n_runs:,} runs are {n_arrays} arrays, which share it out."
+        )
+    firsts = range(0, n_runs, largest)
+    return [
+        Array(first, min(largest, n_runs - first), (wanted + number) // n_arrays)
+        for number, first in enumerate(firsts)
+    ]
+
+
+def check_slurm(plan: Plan) -> None:
+    """Refuse what cannot be submitted from here.
+
+    Raises:
+        UserError: no Slurm on this machine, it does not answer, or it has no such partition.
+        MissingExtraError: submitit is not installed.
+    """
+    here = (
+        f"run a grid here with `python -m apps.{plan.study}.local_grid CONFIG`, "
+        f"a single run with `python -m {plan.module} CONFIG`."
+    )
+    if any(shutil.which(name) is None for name in ("sbatch", "srun", "sinfo")):
+        raise UserError(f"There is no Slurm on this machine (no sbatch found): {here}")
+    if importlib.util.find_spec("submitit") is None:
+        raise MissingExtraError("submitit", "slurm")
+    try:
+        done = subprocess.run(
+            ["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError("Slurm does not answer: `sinfo` took more than a minute; try again later.") from None
+    if done.returncode:
+        raise UserError(f"Slurm does not answer ({_errors(done.stderr)}): start it, or {here}")
+    known, wanted = sorted(set(done.stdout.split())), plan.slurm.partition
+    if wanted is not None and wanted not in known:
+        hint = suggest(wanted, known) or "."
+        raise UserError(f"slurm.partition: expected one of {', '.join(known)}, got '{wanted}'{hint}")
+
+
+def job_numbers(plan: Plan, arrays: Sequence[Array], jobs: Sequence[str]) -> list[str]:
+    """Slurm's number of each run's job: that of its array, with its place there."""
+    if plan.seed_key is None:
+        return [*jobs]
+    return [f"{job}_{task}" for array, job in zip(arrays, jobs, strict=True) for task in range(array.n_runs)]
+
+
+def evaluation_config(plan: Plan) -> Config | None:
+    """The config that ``slurm.evaluate`` names, with the first run as its ``run``; None when it names none.
+
+    Raises:
+        UserError: the study examines nothing, the config is wrong, or a run does not keep its checkpoints.
+    """
+    path, classes = plan.slurm.evaluate, studies.config_classes(plan.study)
+    if path is None:
+        return None
+    if EVAL not in classes or RUN_KEY not in classes[EVAL].model_fields:
+        raise UserError(
+            f"slurm.evaluate: the study '{plan.study}' has no `{EVAL}` with a key `{RUN_KEY}`: leave it out."
+        )
+    for run in plan.runs:
+        training = getattr(run.config, "training", None)
+        if training is None or training.checkpoint.keep is not None:
+            raise UserError(
+                "slurm.evaluate: expected training.checkpoint.keep=null, since a checkpoint that is removed "
+                "before its job begins cannot be examined."
+            )
+    return load_config(classes[EVAL], [str(path), f"{RUN_KEY}={plan.runs[0].folder}"])
+
+
+def write_runs(plan: Plan, runs: Sequence[GridRun], folder: Path) -> None:
+    """Write what the jobs read: the config of each run, and the list of runs."""
+    for run in runs:
+        if plan.overwrite:
+            forget(run.folder)
+        write_config(run)
+        before = read_launch(run.folder) or Launch()
+        write_launch(run.folder, Launch(n_attempts=before.n_attempts, queued=True))
+    folders = tuple(str(run.folder) for run in runs)
+    JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
+
+
+def note_jobs(runs: Sequence[GridRun], numbers: Sequence[str]) -> None:
+    """Write into the folder of each run the number of its job, unless it has begun and did so itself."""
+    for run, number in zip(runs, numbers, strict=True):
+        launch = read_launch(run.folder)
+        if launch is not None and launch.queued and not launch.job:
+            write_launch(run.folder, replace(launch, job=number))
+
+
+def _describe(plan: Plan, n_runs: int, jobs: Sequence[str]) -> str:
+    runs = count(n_runs, "run")
+    if len(jobs) > 1:
+        return f"{runs} in {len(jobs)} arrays as jobs {', '.join(jobs)}"
+    return f"{runs if plan.seed_key is None else f'an array of {runs}'} as job {jobs[0]}"
+
+
+def _sbatch(executor: SlurmExecutor, command: str) -> str:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):  # submitit passes on what sbatch says; it is told once, below
+            return str(executor._submit_command(command).job_id)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"Slurm refused the job: {_errors(said.getvalue() or str(error))}.") from None
+
+
+@contextmanager
+def _whole(folder: Path, runs: Sequence[GridRun], jobs: Sequence[str]) -> Iterator[None]:
+    """Make the folder of a submission; if the submission fails, remove what was made and cancel its jobs.
+
+    Raises:
+        UserError: for any OSError of the block.
+    """
+    launches = {run.folder: read_launch(run.folder) for run in runs}
+    try:
+        folder.mkdir(parents=True)
+        yield
+    except BaseException as error:
+        cancel(jobs)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()
+        for run_folder, launch in launches.items():
+            _restore(run_folder, launch)
+        with suppress(OSError):
+            folder.parents[1].rmdir()
+        if isinstance(error, OSError):
+            raise UserError(
+                f"Nothing was submitted, {folder} cannot be written: {error.strerror or error}."
+            ) from error
+        raise
+
+
+def _restore(folder: Path, launch: Launch | None) -> None:
+    try:
+        if launch is not None:
+            write_launch(folder, launch)
+            return
+        (folder / LAUNCH).unlink(missing_ok=True)
+        (folder / LAUNCH_CONFIG).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:  # it holds more than this, or could not be written to in the first place
+        return
+
+
+def _errors(text: str) -> str:
+    """What a command of Slurm complains of, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.partition("error: ")[2] for line in lines if "error: " in line]
+    return "; ".join(errors or lines[-1:] or ["no reason was given"])
+
+
+def _help() -> str:
+    from nanollama.config.keys import describe_keys
+
+    lines = [
+        f"usage: {PROGRAM} [config=]PATH [script=MODULE] [key=value ...] [--dry-run] [--help]",
+        "",
+        "Submit a config to Slurm, a grid as one array; what is finished or queued is left out.",
+        "",
+        "  script=MODULE  what to run; default apps.<study>.train",
+        "  --dry-run      list the runs and stop",
+        "",
+        "keys, beside those of the study's runs and `grid`:",
+    ]
+    for info in describe_keys(SlurmConfig):
+        lines += [
+            f"  slurm.{info.key}: {info.expected} (default {info.default})",
+            f"      {info.description}",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,156 @@
+"""How a run is trained, as a section of its config."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from nanollama.config import Config
+from nanollama.errors import UserError
+from nanollama.monitor.track import Tracker
+from nanollama.precision import Precision
+from nanollama.training.optim import OptimizerConfig
+from nanollama.wording import show, suggest
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"expected auto, cpu, cuda or cuda:N, such as cuda:0, got {show(name)}")
+    return name
+
+
+DeviceName = Annotated[
+    str,
+    AfterValidator(_check_device),
+    Field(description="`cpu`, `cuda`, `cuda:N`, or `auto`: a GPU where there is one."),
+]
+
+
+class CheckpointConfig(Config):
+    """When to save."""
+
+    every: int = Field(
+        default=1000, ge=1, description="Steps between two checkpoints; the last step is always saved."
+    )
+    keep: int | None = Field(default=2, ge=1, description="Newest checkpoints to keep; null keeps all.")
+
+
+class StopWhen(Config):
+    """When a run is decided: measures by name, each at least its value, at so many evaluations in a row.
+
+    ``{recall_trained: 1.0, evaluations: 3}`` is: recall of 1 at three evaluations in a row.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
+
+    evaluations: int = Field(
+        default=1, ge=1, description="How many in a row; each other key is a measure and its least value."
+    )
+
+    @model_validator(mode="after")
+    def _check_measures(self) -> StopWhen:
+        if not self.measures:
+            raise ValueError("names no measure; expected such as {recall_trained: 1.0, evaluations: 3}")
+        for name, least in self.measures.items():
+            if isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least):
+                raise ValueError(f"the least value of '{name}' must be a number, got {show(least)}")
+        return self
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """The least value of each measure."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def reason(self, evaluations: Sequence[Mapping[str, Any]]) -> str | None:
+        """Why the rows of evaluations so far decide a run; None when they do not.
+
+        Raises:
+            UserError: a measure that is not among those evaluated.
+        """
+        last = evaluations[-self.evaluations :]
+        for name in self.measures:
+            if last and name not in last[-1]:
+                known = sorted(last[-1].keys() - {"step"})
+                raise UserError(
+                    f"training.stop_when: no evaluator reports '{name}'{suggest(name, known)} "
+                    f"(reported: {', '.join(known)})"
+                )
+        reached = (
+            row[name] is not None and row[name] >= least
+            for row in last
+            for name, least in self.measures.items()
+        )
+        if len(last) < self.evaluations or not all(reached):
+            return None
+        words = " and ".join(f"{name} >= {least:g}" for name, least in self.measures.items())
+        return f"{words} at {self.evaluations} evaluations in a row"
+
+
+class TrainingConfig(Config):
+    """How a model is trained. The study hands `batch_size` and `seed` on to the parts it builds."""
+
+    n_steps: int = Field(ge=1, description="Optimizer steps of the run.")
+    batch_size: int = Field(
+        default=128, ge=1, description="Examples of a step, over all processes and micro-batches."
+    )
+    n_accumulation: int = Field(
+        default=1,
+        ge=1,
+        description="Micro-batches a process cuts its share of a step into: less memory, same gradient.",
+    )
+    seed: int = Field(
+        default=0, ge=0, description="Of all that is random in the run: initial weights, data order, dropout."
+    )
+    device: DeviceName = "auto"
+    precision: Literal["auto"] | Precision = Field(
+        default="auto", description="Format of matrix products; `auto` is what the hardware does well."
+    )
+    parallel: Literal["replicated", "sharded"] = Field(
+        default="replicated",
+        description="What each of several processes holds: a copy of the model (DDP), a share of it (FSDP2).",
+    )
+    compile: bool = Field(
+        default=False, description="Compile the model: tens of seconds once, then faster steps."
+    )
+    n_prefetch: int = Field(default=2, ge=1, description="Batches prepared ahead of time.")
+    max_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Stop and save after so long in one process (exit code 75); null sets no limit.",
+    )
+    log_every: int = Field(default=10, ge=1, description="Steps between two rows of metrics.jsonl.")
+    eval_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between two evaluations; null evaluates after the last step only.",
+    )
+    stop_when: StopWhen | None = Field(
+        default=None,
+        description="Stop early when the outcome is decided, such as {recall_trained: 1.0, evaluations: 3}: "
+        "so much at so many evaluations in a row.",
+    )
+    track: tuple[Tracker, ...] = Field(
+        default=(), description="Mirrors of the rows, `tensorboard` and `wandb`; they need the extra `track`."
+    )
+    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="When to save.")
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(), description="The optimizer and its schedule."
+    )
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> TrainingConfig:
+        if self.optimizer.warmup_steps > self.n_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, "
+                f"expected at most n_steps ({self.n_steps})"
+            )
+        if self.n_accumulation > self.batch_size:
+            raise ValueError(
+                f"n_accumulation is {self.n_accumulation}, expected at most batch_size ({self.batch_size})"
+            )
+        return self

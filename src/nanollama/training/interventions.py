@@ -1,0 +1,216 @@
+"""Interventions: what is done to a model at a chosen step of its training, as part of the config of the run.
+
+A section ``interventions`` is a list of what to do and when. An intervention at step k acts when k steps are
+done, after the checkpoint and the evaluation of that step, so that these show the model before it. What it
+does to the weights is done once and is then in every checkpoint; what it does to the training (which
+parameters learn) is done again whenever the run goes on after it. A stopped run therefore ends with the same
+bits as one that was not.
+
+Parameters are named as in ``model.named_parameters()``, by patterns: ``blocks.1.*``, ``*embedding*``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nanollama.errors import UserError
+from nanollama.monitor.checkpoint import MODEL, find_checkpoint
+from nanollama.seeds import named_seed
+from nanollama.training.intervention_config import (
+    FreezeConfig,
+    InterventionConfig,
+    LoadConfig,
+    ReinitializeConfig,
+    Selection,
+)
+from nanollama.wording import suggest
+
+
+class Intervention(Protocol):
+    """Something done to a model when ``at_step`` optimizer steps are done; see this module."""
+
+    @property
+    def at_step(self) -> int:
+        """Optimizer steps done when it acts."""
+        ...
+
+    def check(self, model: nn.Module) -> None:
+        """Raise a `UserError` if it cannot be done to this model; called before it is due."""
+        ...
+
+    def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Change values, once."""
+        ...
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Change what learns, and again each time the run goes on."""
+        ...
+
+
+def build_interventions(configs: Sequence[InterventionConfig], seed: int) -> list[Intervention]:
+    """What the sections of a config describe, in their order; those of the same step act in that order."""
+    built: list[Intervention] = []
+    for index, config in enumerate(configs):
+        where = f"interventions.{index}"
+        if isinstance(config, FreezeConfig):
+            built.append(Freeze(config, where))
+        elif isinstance(config, ReinitializeConfig):
+            built.append(Reinitialize(config, where, named_seed(seed, where)))
+        else:
+            built.append(Load(config, where))
+    return built
+
+
+def check_interventions(interventions: Sequence[Intervention], model: nn.Module, step: int) -> None:
+    """Refuse what cannot be done, before the first is due.
+
+    Args:
+        interventions: all of a run.
+        model: to be changed.
+        step: optimizer steps done; what was done before them is not checked again.
+
+    Raises:
+        UserError: one cannot be done to this model, or together they leave nothing to learn.
+    """
+    learning = {name for name, _ in model.named_parameters()}
+    for intervention in sorted(interventions, key=lambda one: one.at_step):
+        if intervention.at_step >= step:
+            intervention.check(model)
+        if isinstance(intervention, Freeze):
+            learning -= select(model, intervention.config, intervention.where).keys()
+            if not learning:
+                frozen = f"{intervention.where} freezes every parameter that still learns"
+                raise UserError(f"{frozen}: nothing is left to learn.")
+
+
+def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.Parameter]:
+    """The parameters that a selection means, by name; a tied one under its first name.
+
+    Raises:
+        UserError: a pattern matches nothing, or nothing is left.
+    """
+    named = dict(model.named_parameters())
+    for key, patterns in (("parameters", selection.parameters), ("but", selection.but)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in named):
+                hint = suggest(pattern, named) or f"; they are {', '.join(named)}."
+                raise UserError(f"{where}.{key}: {pattern!r} matches no parameter of the model{hint}")
+    chosen = {
+        name: parameter
+        for name, parameter in named.items()
+        if any(fnmatchcase(name, pattern) for pattern in selection.parameters)
+        and not any(fnmatchcase(name, pattern) for pattern in selection.but)
+    }
+    if not chosen:
+        raise UserError(
+            f"{where}.but leaves no parameter out of {list(selection.parameters)}: nothing to do."
+        )
+    return chosen
+
+
+def forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
+    """Set what an optimizer has gathered about a parameter (moments, its count of steps) back to zero."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, torch.Tensor):
+            value.zero_()
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
+
+    config: FreezeConfig
+    where: str
+
+    @property
+    def at_step(self) -> int:
+        return self.config.at_step
+
+    def check(self, model: nn.Module) -> None:
+        select(model, self.config, self.where)
+
+    def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for parameter in select(model, self.config, self.where).values():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+@dataclass(frozen=True)
+class Reinitialize:
+    """See `ReinitializeConfig`. The model must have ``init_weights(generator)``."""
+
+    config: ReinitializeConfig
+    where: str
+    seed: int
+
+    @property
+    def at_step(self) -> int:
+        return self.config.at_step
+
+    def check(self, model: nn.Module) -> None:
+        select(model, self.config, self.where)
+
+    @torch.no_grad()
+    def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        fresh = copy.deepcopy(model).cpu()
+        draw = getattr(fresh, "init_weights", None)
+        assert callable(draw), f"{type(model).__name__} cannot draw its weights: it has no init_weights"
+        draw(torch.Generator().manual_seed(self.seed))
+        drawn = dict(fresh.named_parameters())
+        for name, parameter in select(model, self.config, self.where).items():
+            parameter.copy_(drawn[name])
+            forget(optimizer, parameter)
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Load:
+    """See `LoadConfig`."""
+
+    config: LoadConfig
+    where: str
+
+    @property
+    def at_step(self) -> int:
+        return self.config.at_step
+
+    def check(self, model: nn.Module) -> None:
+        if not self.config.run.is_dir():
+            raise UserError(
+                f"{self.where}.run: there is no run folder {self.config.run} to start from; train it first, "
+                "or name the folder of another run."
+            )
+        path = find_checkpoint(self.config.run)
+        shapes = {name: tuple(tensor.shape) for name, tensor in load_file(path / MODEL).items()}
+        for name, parameter in select(model, self.config, self.where).items():
+            if name not in shapes:
+                raise UserError(f"{self.where}.run: {path} has no parameter {name}, which the model has.")
+            if shapes[name] != tuple(parameter.shape):
+                raise UserError(
+                    f"{self.where}.run: {name} has shape {shapes[name]} in {path} and "
+                    f"{tuple(parameter.shape)} in the model; leave it out by `but`, or give both one size."
+                )
+
+    @torch.no_grad()
+    def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        saved = load_file(find_checkpoint(Path(self.config.run)) / MODEL)
+        for name, parameter in select(model, self.config, self.where).items():
+            parameter.copy_(saved[name])
+            forget(optimizer, parameter)
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass

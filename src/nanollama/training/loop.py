@@ -1,0 +1,384 @@
+"""The one training loop.
+
+A study brings a model, a stream of batches, a loss and evaluators; the loop brings everything else. Beside
+weights and optimizer its state is the number of steps done: batches, learning rates and dropout masks are
+functions of it, so a run that was stopped anywhere ends with the same bits as one that was not. Changes of
+the model or the optimizer at a given step are `nanollama.training.interventions`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from nanollama.data.batch import Batch
+from nanollama.data.prefetch import Prefetcher
+from nanollama.data.stream import Stream
+from nanollama.errors import Preempted, UserError
+from nanollama.monitor.preemption import Preemption
+from nanollama.monitor.profiler import Profiler, training_flops
+from nanollama.monitor.run_folder import Run, Status, TrainResult
+from nanollama.monitor.track import Mirror, numbers_of, open_mirrors
+from nanollama.precision import choose_precision
+from nanollama.seeds import named_seed
+from nanollama.training.config import TrainingConfig
+from nanollama.training.interventions import Intervention, check_interventions
+from nanollama.training.learner import Learner, LossFn, StepSums
+from nanollama.training.optim import learning_rate
+
+logger = logging.getLogger(__name__)
+
+N_MEASURES_SAID = 16  # of an evaluation, on the terminal; evals.jsonl has them all
+
+
+class Evaluator(Protocol):
+    """Something to measure while a model is trained."""
+
+    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Measures by name, with their unit in it; a pure function of the model's weights and the step.
+
+        Called in the process of rank 0 alone, without gradients, on the plain model in evaluation mode.
+        """
+        ...
+
+
+class Diverged(RuntimeError):
+    """A loss or a gradient is not finite. No optimizer step was taken with it."""
+
+
+@dataclass
+class TrainState:
+    """What the loop knows beside weights and optimizer; saved with every checkpoint.
+
+    Args:
+        step: optimizer steps done.
+        loss_nats: summed over the loss tokens since the last row of metrics.
+        n_loss_tokens: how many these were.
+        n_tokens_seen: input tokens trained on, padding not counted.
+        n_examples_seen: examples trained on.
+        n_skipped_steps: steps without an update because a float16 gradient overflowed.
+    """
+
+    step: int = 0
+    loss_nats: float = 0.0
+    n_loss_tokens: int = 0
+    n_tokens_seen: int = 0
+    n_examples_seen: int = 0
+    n_skipped_steps: int = 0
+
+    def add(self, sums: StepSums, skipped: bool) -> None:
+        """Count one more step."""
+        self.step += 1
+        self.loss_nats += sums.loss_nats
+        self.n_loss_tokens += sums.n_loss_tokens
+        self.n_tokens_seen += sums.n_tokens
+        self.n_examples_seen += sums.n_examples
+        self.n_skipped_steps += skipped
+
+
+def train(
+    run: Run,
+    config: TrainingConfig,
+    *,
+    model: nn.Module,
+    stream: Stream,
+    loss_fn: LossFn,
+    evaluators: Sequence[Evaluator] = (),
+    interventions: Sequence[Intervention] = (),
+) -> TrainResult:
+    """Train a model to its last step, going on from the newest intact checkpoint of the run.
+
+    Args:
+        run: the open run folder; a finished one is left as it is.
+        config: how to train.
+        model: with its initial weights; moved to the run's device and changed in place.
+        stream: batches by step, counted from 0.
+        loss_fn: summed loss of a batch.
+        evaluators: asked every ``eval_every`` steps and after the last; their measures share one row.
+        interventions: what to do to the model at which step.
+
+    Returns:
+        the result, also written to ``result.json``.
+
+    Raises:
+        Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
+        Diverged: the loss or the gradient was not finite.
+        UserError: a batch too small for the processes, or interventions in a model that is shared out.
+    """
+    if run.result is not None:
+        return run.result
+    device, world = run.world.device, run.world
+    if config.batch_size < world.world_size * config.n_accumulation:
+        raise UserError(
+            f"training.batch_size = {config.batch_size} is too small: expected an example for each of "
+            f"n_accumulation = {config.n_accumulation} micro-batches in each of {world.world_size} processes."
+        )
+    if interventions and config.parallel == "sharded" and world.world_size > 1:
+        # They change the plain model, and it is a copy of it that learns.
+        raise UserError(
+            "interventions cannot be done to a model that is shared out over several processes: set "
+            "training.parallel=replicated, or train in one process."
+        )
+    with ExitStack() as stack:
+        preemption = stack.enter_context(Preemption(config.max_minutes))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        loop = Loop(run, config, model, loss_fn, evaluators, interventions)
+        first = loop.resume()
+        stack.enter_context(loop.open_mirrors())
+        prefetcher = Prefetcher(
+            stream, first, config.n_steps, config.n_prefetch, world.rank, world.world_size
+        )
+        batches = stack.enter_context(prefetcher)
+        progress = stack.enter_context(run.log.progress(config.n_steps))
+        loop.evaluate()
+        for step in range(first + 1, config.n_steps + 1):
+            if loop.is_decided():
+                if loop.saved_step != loop.state.step:
+                    loop.save()
+                break
+            loop.intervene()
+            with loop.profiler.phase("data"):
+                batch = batches.next()
+            try:
+                loop.take_step(batch)
+            except Diverged:
+                loop.finish("diverged")
+                raise
+            loop.log()
+            progress.update(step)
+            stop = world.any(preemption.reason is not None)
+            if stop or step % config.checkpoint.every == 0 or step == config.n_steps:
+                loop.save()
+            if stop:
+                loop.finish("preempted")
+                reason = preemption.reason or "another process was asked to stop"
+                raise Preempted(
+                    f"Stopped after step {step} of {config.n_steps} ({reason}), "
+                    f"the state is saved in {run.folder}: run the same command again, without overwrite=true."
+                )
+            loop.evaluate()
+        return loop.finish("finished")
+
+
+class Loop:
+    """The parts of a run and what is done with them at a step; `train` says when, and with what."""
+
+    def __init__(
+        self,
+        run: Run,
+        config: TrainingConfig,
+        model: nn.Module,
+        loss_fn: LossFn,
+        evaluators: Sequence[Evaluator],
+        interventions: Sequence[Intervention] = (),
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.evaluators = evaluators
+        self.interventions = interventions
+        self.precision = choose_precision(config.precision, run.world.device)
+        self.learner = Learner(
+            model,
+            loss_fn,
+            config.optimizer,
+            run.world,
+            precision=self.precision,
+            n_accumulation=config.n_accumulation,
+            compile_model=config.compile,
+            sharded=config.parallel == "sharded",
+        )
+        self.state = TrainState()
+        self.profiler = Profiler(run.world.device)
+        self.learning_rate = self.grad_norm = 0.0
+        self.decision: str | None = None
+        self.saved_step: int | None = None  # of the newest checkpoint
+        self.mirrors: list[Mirror] = []
+
+    def resume(self) -> int:
+        """Go on from the newest intact checkpoint, if there is one, and cut the rows written after it.
+
+        Returns:
+            optimizer steps done.
+        """
+        run, world = self.run, self.run.world
+        newest = (run.checkpoints.latest() or 0) if world.is_main else 0
+        step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
+        check_interventions(self.interventions, self.learner.model, step)
+        if step > 0:
+            for intervention in self.interventions:
+                if intervention.at_step < step:
+                    intervention.change_training(self.learner.model, self.learner.optimizer)
+            self.learner.wrap()
+            saved = self.learner.load(run.checkpoints.path(step))
+            self.learner.load_state(saved["learner"])
+            self.state = TrainState(**saved["state"])
+            self.profiler = Profiler(world.device, saved["seconds"], step)
+            if saved["precision"] != self.precision:
+                logger.warning("The run was in %s and goes on in %s.", saved["precision"], self.precision)
+        world.wait()
+        if world.is_main:
+            n_rows = run.metrics.cut(step) + run.evals.cut(step)
+            if step > 0:
+                logger.info("Going on from step %d; rows written after it: %d, removed.", step, n_rows)
+        self.saved_step = step or None
+        return step
+
+    @contextmanager
+    def open_mirrors(self) -> Iterator[None]:
+        """Show rows elsewhere too, where the config asks for it."""
+        run = self.run
+        names = self.config.track if run.world.is_main else ()
+        run_id = f"{run.folder.name}-{run.config_hash}"
+        with open_mirrors(names, run.folder, run_id, self.state.step + 1) as self.mirrors:
+            yield
+
+    def intervene(self) -> None:
+        """Do what is to be done between this step and the next."""
+        due = [intervention for intervention in self.interventions if intervention.at_step == self.state.step]
+        for intervention in due:
+            intervention.change_weights(self.learner.model, self.learner.optimizer)
+            intervention.change_training(self.learner.model, self.learner.optimizer)
+        if due:
+            self.learner.wrap()
+
+    def take_step(self, batch: Batch) -> None:
+        """One optimizer step.
+
+        Raises:
+            Diverged: before the weights are touched.
+        """
+        config, learner, step = self.config, self.learner, self.state.step
+        # Dropout masks are a function of the step: no generator to save, no evaluation that could shift them.
+        torch.manual_seed(named_seed(config.seed, f"dropout/{step}/{self.run.world.rank}"))
+        with self.profiler.phase("forward_backward"):
+            sums = learner.backward(batch)
+        with self.profiler.phase("optimizer"):
+            grad_norm = learner.clip()
+            skipped = self._check_finite(sums.loss_nats, grad_norm)
+            self.learning_rate = learning_rate(config.optimizer, step, config.n_steps)
+            learner.update(self.learning_rate)
+        self.grad_norm = grad_norm
+        self.state.add(sums, skipped)
+        flops = training_flops(learner.model, batch) * self.run.world.world_size
+        self.profiler.count(sums.n_tokens, sums.n_examples, flops)
+
+    def _check_finite(self, loss_nats: float, grad_norm: float) -> bool:
+        """Is this step one that float16 scaling skips? Any other one must be finite."""
+        scaler = self.learner.scaler
+        if math.isfinite(loss_nats) and math.isfinite(grad_norm):
+            return False
+        if math.isfinite(loss_nats) and scaler.is_enabled() and scaler.get_scale() > 1.0:
+            return True
+        step, world = self.state.step, self.run.world
+        saved = self.run.checkpoints.steps()
+        raise Diverged(
+            f"Step {step + 1} has a loss of {loss_nats} nats and a gradient norm of {grad_norm}: the weights "
+            f"were left as they are, and the last checkpoint is of step {saved[-1] if saved else 0}. "
+            f"The batch was stream.batch({step}, rank={world.rank}, world_size={world.world_size}). "
+            "A lower learning rate, a longer warm-up or precision=float32 may help."
+        )
+
+    def log(self) -> None:
+        """Write a row of metrics where one is due: the first, the last, and every ``log_every`` steps.
+
+        The loss, in nats, is the mean over loss tokens since the last row; the gradient norm is of one step.
+        """
+        state, n_steps = self.state, self.config.n_steps
+        at_end = state.step in (1, n_steps)
+        if not (at_end or state.step % self.config.log_every == 0):
+            return
+        loss, rates = state.loss_nats / state.n_loss_tokens, self.profiler.row()
+        state.loss_nats, state.n_loss_tokens = 0.0, 0
+        row = {
+            "step": state.step,
+            "loss": loss,
+            "lr": self.learning_rate,
+            "grad_norm": self.grad_norm,
+            "n_tokens_seen": state.n_tokens_seen,
+            "n_examples_seen": state.n_examples_seen,
+            **({"n_skipped_steps": state.n_skipped_steps} if self.learner.scaler.is_enabled() else {}),
+            **rates,
+        }
+        if self.run.world.is_main:
+            self.run.metrics.append(row)
+        for mirror in self.mirrors:
+            mirror.show(state.step, numbers_of(row))
+        seconds_left = self.profiler.seconds_left(state.step, n_steps)
+        self.run.log.say_sometimes(
+            f"step {state.step}/{n_steps}  loss {loss:.4f}  lr {self.learning_rate:.2e}  "
+            f"{rates['tokens_per_second']:,.0f} tok/s  {timedelta(seconds=round(seconds_left))} left",
+            always=at_end,
+        )
+
+    def is_decided(self) -> bool:
+        """Do the evaluations so far say that more steps would not change the outcome? Then that is noted."""
+        rule, run = self.config.stop_when, self.run
+        if rule is None or not self.evaluators or not self._is_evaluated():
+            return False
+        if run.world.is_main:
+            self.decision = rule.reason(run.evals.read())
+        return run.world.any(self.decision is not None)
+
+    def _is_evaluated(self) -> bool:
+        """Is an evaluation due after this step?"""
+        step, every = self.state.step, self.config.eval_every
+        return step == self.config.n_steps or (every is not None and step > 0 and step % every == 0)
+
+    def evaluate(self) -> None:
+        """Write a row of evaluations where one is due and not there yet."""
+        step, run = self.state.step, self.run
+        if not (self._is_evaluated() and self.evaluators):
+            return
+        self.learner.gather()
+        if not run.world.is_main or run.evals.last().get("step") == step:
+            return
+        row: dict[str, float] = {"step": step}
+        model = self.learner.model.eval()
+        with self.profiler.phase("evaluate"), torch.no_grad():
+            for evaluator in self.evaluators:
+                torch.manual_seed(named_seed(self.config.seed, f"evaluate/{step}"))
+                measures = evaluator.evaluate(model, step)
+                if twice := sorted(row.keys() & measures.keys()):
+                    raise ValueError(f"Two evaluators report {', '.join(twice)}: each needs its own name.")
+                row |= measures
+        model.train()
+        run.evals.append(row)
+        for mirror in self.mirrors:
+            mirror.show(step, numbers_of(row))
+        words = [f"{name} {value:.4g}" for name, value in numbers_of(row).items()][:N_MEASURES_SAID]
+        run.log.say("  ".join([f"step {step}", *words]))
+
+    def save(self) -> None:
+        """Write a checkpoint; the rows it vouches for are on disk before it."""
+        self.saved_step = self.state.step
+        run = self.run
+        self.learner.gather()
+        optimizer = self.learner.gather_optimizer()
+        if not run.world.is_main:
+            return
+        with self.profiler.phase("checkpoint"):
+            run.metrics.sync()
+            run.evals.sync()
+            state = {
+                "state": asdict(self.state),
+                "learner": self.learner.state(),
+                "precision": self.precision,
+                "seconds": self.profiler.elapsed_seconds,
+            }
+            keep = self.config.checkpoint.keep
+            run.checkpoints.save(self.state.step, self.learner.model, optimizer, state, keep)
+
+    def finish(self, status: Status) -> TrainResult:
+        """Write the result."""
+        self.run.world.wait()
+        n_params = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        seconds = self.profiler.elapsed_seconds
+        return self.run.finish(status, self.state.step, seconds, n_params, self.decision)

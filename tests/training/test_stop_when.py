@@ -1,0 +1,100 @@
+"""Stopping early: when, what the result says, and that a resumed run stops at the same step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanollama.config import dump_config, load_config
+from nanollama.errors import ConfigError, Preempted, UserError
+from nanollama.monitor.checkpoint import Checkpointer
+from nanollama.training.config import StopWhen, TrainingConfig
+from tests.toy_training import ToyEvaluator, rows, run_toy, same_end, toy_config
+
+
+class Recall(ToyEvaluator):
+    """1 at steps 4 to 10, except at 6."""
+
+    def evaluate(self, model: Any, step: int) -> dict[str, float]:
+        return {"recall": float(4 <= step <= 10 and step != 6)}
+
+
+def config(folder: Path, **training: Any) -> Any:
+    return toy_config(folder, eval_every=2, stop_when={"recall": 1.0, "evaluations": 2}, **training)
+
+
+def test_a_run_stops_when_decided_and_says_so(tmp_path: Path) -> None:
+    result = run_toy(config(tmp_path), evaluators=[Recall()])
+    assert (result.status, result.step) == ("finished", 10)
+    assert result.decided == "recall >= 1 at 2 evaluations in a row"
+    assert json.loads((tmp_path / "result.json").read_text())["decided"] == result.decided
+    assert (tmp_path / "checkpoints/step_00000010").is_dir()
+    assert [row["step"] for row in rows(tmp_path, "evals.jsonl")] == [2, 4, 6, 8, 10]
+    assert run_toy(config(tmp_path), evaluators=[Recall()]) == result
+
+
+def test_a_run_whose_outcome_stays_open_goes_to_its_end(tmp_path: Path) -> None:
+    rule = {"recall": 1.0, "evaluations": 3}
+    result = run_toy(toy_config(tmp_path, eval_every=2, stop_when=rule), evaluators=[Recall()])
+    assert (result.step, result.decided) == (12, None)
+
+
+def test_a_resumed_run_stops_at_the_same_step(tmp_path: Path) -> None:
+    run_toy(config(tmp_path / "calm"), evaluators=[Recall()])
+    for _ in range(20):
+        try:
+            result = run_toy(config(tmp_path / "cut", max_minutes=1e-9), evaluators=[Recall()])
+        except Preempted:
+            continue
+        break
+    assert (result.step, result.decided is not None) == (10, True)
+    assert same_end(tmp_path / "calm", tmp_path / "cut")
+
+
+def test_an_unknown_measure_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no evaluator reports 'recal'; did you mean 'recall'\?"):
+        rule = {"recal": 1.0}
+        run_toy(toy_config(tmp_path, eval_every=2, stop_when=rule), evaluators=[Recall()])
+
+
+@pytest.mark.parametrize("every", [4, 5])
+def test_a_decided_run_saves_its_last_step_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    saved: list[int] = []
+    save = Checkpointer.save
+
+    def watched(self: Checkpointer, step: int, *parts: Any) -> Path:
+        saved.append(step)
+        return save(self, step, *parts)
+
+    monkeypatch.setattr(Checkpointer, "save", watched)
+    run_toy(config(tmp_path, checkpoint={"every": every, "keep": 1}), evaluators=[Recall()])
+    assert saved.count(10) == 1
+    assert (tmp_path / "checkpoints" / "step_00000010").is_dir()
+
+
+def test_a_rule_is_written_and_read_back(tmp_path: Path) -> None:
+    before = TrainingConfig(n_steps=1, stop_when=StopWhen(evaluations=3, recall=0.5))
+    path = tmp_path / "c.yaml"
+    path.write_text(dump_config(before))
+    assert load_config(TrainingConfig, [str(path)]) == before
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("{evaluations: 3}", r"stop_when: names no measure; expected such as"),
+        ("{recall: high}", r"stop_when: the least value of 'recall' must be a number, got 'high'"),
+        ("{recall: .nan}", r"stop_when: the least value of .recall. must be a number, got"),
+        ("{recall: 1.0, evaluations: 0}", r"stop_when.evaluations: expected an integer >= 1, got 0"),
+    ],
+)
+def test_a_wrong_rule_is_refused(tmp_path: Path, rule: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"n_steps: 1\nstop_when: {rule}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(TrainingConfig, [str(path)])
