@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from apps.memory import circuit, circuit_page
-from apps.memory.circuit_weights import (
+from apps.memory import circuit
+from apps.memory.circuit import page
+from apps.memory.circuit.weights import (
     CODE,
     GAP,
     MAX_SEQ_LEN,
@@ -16,7 +17,7 @@ from apps.memory.circuit_weights import (
     build_circuit,
     code,
 )
-from apps.memory.circuit_words import Words
+from apps.memory.circuit.words import Words
 from apps.memory.dataset.templates import Templates, default_templates
 from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
@@ -122,8 +123,8 @@ def test_words_of_another_form_are_refused(texts: dict[str, str], message: str) 
 def test_the_command_leaves_a_page_and_a_run_to_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    explanations = {(2, 1): circuit_page.EXPLANATIONS[2, 1]}  # each picture takes a second
-    monkeypatch.setattr(circuit_page, "EXPLANATIONS", explanations)
+    explanations = {(2, 1): page.EXPLANATIONS[2, 1]}  # each picture takes a second
+    monkeypatch.setattr(page, "EXPLANATIONS", explanations)
     folder = tmp_path / "run"
     keys = [f"run_dir={folder}", f"data_root={tmp_path}", "n_people=[1, 3]", "n_questions=4"]
     assert circuit.main(["apps/memory/config/circuit.yaml", *keys]) == 0
@@ -144,7 +145,7 @@ def test_the_command_leaves_a_page_and_a_run_to_be_asked(
 def test_a_wrong_answer_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("apps.memory.circuit_weights.NAME", 0.0)
+    monkeypatch.setattr("apps.memory.circuit.weights.NAME", 0.0)
     monkeypatch.setattr(circuit, "write_circuit_page", lambda *_: tmp_path)
     keys = [f"run_dir={tmp_path}", "n_people=[2]", "n_questions=3"]
     assert circuit.main(["apps/memory/config/circuit.yaml", *keys]) == 1

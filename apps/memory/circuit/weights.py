@@ -30,7 +30,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from apps.memory.circuit_words import Words
+from apps.memory.circuit.words import Words
 from nanollama.model.transformer import Transformer, TransformerConfig
 from nanollama.tokenizer import ByteTokenizer
 

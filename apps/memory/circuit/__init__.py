@@ -8,7 +8,6 @@ any other model.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from apps.memory.circuit_page import write_circuit_page
-from apps.memory.circuit_weights import build_circuit
-from apps.memory.circuit_words import Words
+from apps.memory.circuit.page import write_circuit_page
+from apps.memory.circuit.weights import build_circuit
+from apps.memory.circuit.words import Words
 from apps.memory.dataset.dialogs import Dialog, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.recall import Answer, RecallEvaluator, score
@@ -121,7 +120,3 @@ def _sample(n_people: int, answer: Answer) -> SampleDialog:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run_main(CircuitConfig, run, argv, "Examine the in-tool model built by hand.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
