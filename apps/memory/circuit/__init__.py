@@ -8,6 +8,7 @@ any other model.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any

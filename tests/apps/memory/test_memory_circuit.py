@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apps.memory import circuit
-from apps.memory.circuit import page
+from apps.memory.circuit import page as circuit_page
 from apps.memory.circuit.weights import (
     CODE,
     GAP,
@@ -123,8 +123,8 @@ def test_words_of_another_form_are_refused(texts: dict[str, str], message: str) 
 def test_the_command_leaves_a_page_and_a_run_to_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    explanations = {(2, 1): page.EXPLANATIONS[2, 1]}  # each picture takes a second
-    monkeypatch.setattr(page, "EXPLANATIONS", explanations)
+    explanations = {(2, 1): circuit_page.EXPLANATIONS[2, 1]}  # each picture takes a second
+    monkeypatch.setattr(circuit_page, "EXPLANATIONS", explanations)
     folder = tmp_path / "run"
     keys = [f"run_dir={folder}", f"data_root={tmp_path}", "n_people=[1, 3]", "n_questions=4"]
     assert circuit.main(["apps/memory/config/circuit.yaml", *keys]) == 0
