@@ -16,7 +16,6 @@ import torch
 from apps.composition.data import build_dataset
 from apps.composition.figures import plot_maps, role_labels, token_labels
 from apps.composition.measures import Group, build_groups, measure, predict
-from apps.composition.runs import load_run
 from apps.composition.settings import CompositionConfig, MeasuresConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
@@ -26,9 +25,11 @@ from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedChec
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Film, Picture, Section, Words
 from nanollama.report.tables import Table
+from nanollama.training.trained import load_run
 
 N_SEQUENCES = 128
 N_FRAMES = 8
+ON_CPU = ("training.device=cpu",)
 USAGE = "usage: nanollama report attention RUN [length=L]"
 
 
@@ -41,13 +42,14 @@ def run(folder: Path, length: int | None) -> None:
     """
     if NAME.fullmatch(folder.name):
         raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
-    config, model, checkpoint = load_run(folder)
+    trained = load_run(CompositionConfig, folder, ON_CPU)
+    config, model = trained.config, trained.model
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
         Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
         Section("Over training", film(config, folder, group)),
     ]
-    lead = f"{checkpoint.name}: {len(group.tokens)} test sequences of {group.length} inputs."
+    lead = f"{trained.checkpoint.name}: {len(group.tokens)} test sequences of {group.length} inputs."
     write_page(folder / "attention.html", f"Attention of {config.name}", lead, sections)
     save_parts(folder / "attention", sections)
     print(f"wrote {folder / 'attention.html'} and {folder / 'attention'}")
@@ -141,7 +143,7 @@ def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | 
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
     frames = []
     for step in chosen:
-        _, model, _ = load_run(checkpoints.path(step))
+        model = load_run(CompositionConfig, checkpoints.path(step), ON_CPU).model
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
             for i, layer in enumerate(maps_of(model, group))

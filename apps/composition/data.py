@@ -6,6 +6,7 @@ thought is ``P 1 0 1 I 1 1 0 E``. No input sequence is drawn twice, and none of 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
@@ -159,6 +160,15 @@ def read_dataset(config: DataConfig, path: Path) -> Dataset:
             f"{path} holds the sequences of another data config: remove it, or name another data.file."
         )
     return Dataset(splits["train"], splits["test"])
+
+
+def sequences_hash(config: DataConfig, dataset: Dataset) -> str:
+    """Hash of the sequences there are, and of the keys that decide which are drawn as training goes."""
+    digest = hashlib.sha256(_sequences_hash(config).encode())
+    for split in (dataset.train, dataset.test):
+        for inputs in split.values():
+            digest.update(np.ascontiguousarray(inputs).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _sequences_hash(config: DataConfig) -> str:

@@ -14,20 +14,20 @@ from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
 from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
 from apps.composition.probes import probe_circuit
-from apps.composition.runs import load_run
-from apps.composition.settings import EvalConfig
+from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table, write_csv
 from nanollama.entrypoint import run_main
+from nanollama.training.trained import load_run
 
 
 def run(config: EvalConfig) -> None:
     """Measure, test and probe the newest checkpoint of a run."""
-    trained, model, checkpoint = load_run(config.run)
-    data = trained.data
+    trained = load_run(CompositionConfig, config.run, ["training.device=cpu"])
+    model, data = trained.model, trained.config.data
     groups = build_groups(data, build_dataset(data), config.measures)
     rows = list(measure(model, data, groups, config.measures.heads))
     summary = summarise(rows, data)
-    print(f"{checkpoint}: {model.n_params():,} parameters")
+    print(f"{trained.checkpoint}: {model.n_params():,} parameters")
     print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
     folder = config.folder
     tasks = [task.implementation for task in data.tasks]

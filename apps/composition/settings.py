@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config, ConfigPath, RunConfig
 from nanollama.model import ModelConfig
 from nanollama.training.config import TrainingConfig
 from nanollama.training.intervention_config import InterventionConfig, LoadConfig
+from nanollama.training.run_config import TrainingRunConfig
 
-RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Split = Literal["train", "test"]
 Arm = Literal["source", "scratch", "transfer"]
 
@@ -36,42 +36,23 @@ class MeasuresConfig(Config):
     )
 
 
-class CompositionConfig(Config):
+class CompositionConfig(TrainingRunConfig):
     """A training run of the composition study."""
 
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
-    name: RunName = Field(description="Name of the run.")
-    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
-    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data: DataConfig = Field(description="What is learned.")
-    model: ModelConfig = Field(description="Which model learns.")
-    training: TrainingConfig = Field(description="How it is trained.")
-    interventions: tuple[InterventionConfig, ...] = Field(
-        default=(), description="What is done to the model at which step: freeze, reinitialize, load."
-    )
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
 
     @model_validator(mode="after")
     def _check(self) -> CompositionConfig:
         check_fit(self.data, self.model)
         n_steps = self.resolved_training.n_steps
-        for index, intervention in enumerate(self.interventions):
-            if intervention.at_step >= n_steps:
-                raise ValueError(
-                    f"interventions.{index}.at_step = {intervention.at_step} "
-                    f"is never reached in {n_steps} steps"
-                )
         if self.data.phases and self.data.phases[-1].from_step >= n_steps:
             raise ValueError(
                 f"data.phases has from_step = {self.data.phases[-1].from_step}, "
                 f"which is never reached in {n_steps} steps"
             )
         return self
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.run_dir or Path("runs") / self.name
 
     @property
     def resolved_training(self) -> TrainingConfig:
@@ -120,13 +101,10 @@ class TaskSection(Config):
     training: TrainingConfig = Field(description="How; the seed is that of the pair.")
 
 
-class TransferConfig(Config):
+class TransferConfig(RunConfig):
     """Does a model that has learned one task learn another one faster? Pairs of runs, a pair a seed."""
 
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
-    name: RunName = Field(description="Name of the experiment.")
-    run_dir: ConfigPath | None = Field(default=None, description="Folder of all runs; default runs/<name>.")
-    overwrite: bool = Field(default=False, description="Start every run anew.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         min_length=2,
         max_length=20,
@@ -168,11 +146,6 @@ class TransferConfig(Config):
         for arm in ("source", "scratch", "transfer"):
             self.run_config(arm, self.seeds[0])
         return self
-
-    @property
-    def folder(self) -> Path:
-        """Folder of all runs."""
-        return self.run_dir or Path("runs") / self.name
 
     def run_config(self, arm: Arm, seed: int) -> CompositionConfig:
         """The config of one run."""

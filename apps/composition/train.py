@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import torch
-
-from apps.composition.data import build_dataset
+from apps.composition.data import build_dataset, sequences_hash
 from apps.composition.examiner import Examiner
 from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main
-from nanollama.model import build_model
-from nanollama.monitor.run_folder import open_run
 from nanollama.seeds import named_seed
-from nanollama.training.interventions import build_interventions
-from nanollama.training.loop import train
 from nanollama.training.loss import next_token_loss
+from nanollama.training.run import Parts, train_run
+
+
+@contextmanager
+def build_parts(config: CompositionConfig) -> Iterator[Parts]:
+    """The sequences that are learned, with the weights of their tasks, and what is measured."""
+    data, training = config.data, config.resolved_training
+    dataset = build_dataset(data)
+    yield Parts(
+        stream=build_stream(data, dataset, training.batch_size, named_seed(training.seed, "data")),
+        data_hashes={"sequences": sequences_hash(data, dataset)},
+        evaluators=[Examiner(data, dataset, config.measures)],
+        loss_fn=weighted_loss(next_token_loss, {task.problem_token: task.loss_weight for task in data.tasks}),
+    )
 
 
 def run(config: CompositionConfig) -> None:
     """Train as the config says, measure the model, leave everything in the run folder."""
-    training = config.resolved_training
-    with open_run(config, config.folder, device=training.device, overwrite=config.overwrite) as opened:
-        if opened.result is not None:
-            return
-        dataset = build_dataset(config.data)
-        stream = build_stream(config.data, dataset, training.batch_size, named_seed(training.seed, "data"))
-        model = build_model(config.model, torch.Generator().manual_seed(named_seed(training.seed, "init")))
-        loss_weights = {task.problem_token: task.loss_weight for task in config.data.tasks}
-        train(
-            opened,
-            training,
-            model=model,
-            stream=stream,
-            loss_fn=weighted_loss(next_token_loss, loss_weights),
-            evaluators=[Examiner(config.data, dataset, config.measures)],
-            interventions=build_interventions(config.interventions, training.seed),
-        )
+    train_run(config, build_parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

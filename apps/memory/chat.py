@@ -15,17 +15,17 @@ from rich.text import Text
 
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, people
 from apps.memory.dataset.templates import default_templates
-from apps.memory.recall import open_tool
-from apps.memory.settings import SourceKind
+from apps.memory.recall import TrainedMemory, open_tool
+from apps.memory.settings import MemoryConfig, SourceKind
 from apps.memory.sources import build_tokenizer
 from apps.memory.sums import sum_dialogs
-from apps.memory.trained import Trained, load_trained
 from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.report.runs import printable
 from nanollama.tokenizer import Message
+from nanollama.training.trained import load_run
 
 USAGE = "usage: python -m apps.memory.chat RUN [key=value ...], RUN being the folder of a run or a checkpoint"
 FAREWELLS = frozenset({"quit", "exit"})
@@ -57,7 +57,7 @@ def chat(arguments: Sequence[str]) -> None:
     if {"--help", "-h"}.intersection(arguments):
         print(USAGE)
         return
-    trained = load_trained(Path(arguments[0]), arguments[1:])
+    trained = load_run(MemoryConfig, Path(arguments[0]), arguments[1:])
     console = Console(highlight=False)
     with open_tool(trained.config) as tool:
         greet(console, trained)
@@ -67,7 +67,7 @@ def chat(arguments: Sequence[str]) -> None:
                 show(console, completion)
 
 
-def greet(console: Console, trained: Trained) -> None:
+def greet(console: Console, trained: TrainedMemory) -> None:
     """Say who is there, and what could be asked."""
     data = trained.config.data
     asked = [tool for tool, kind in TOOLS.items() if data.has(kind)]
@@ -85,7 +85,7 @@ def greet(console: Console, trained: Trained) -> None:
         console.print(Text.assemble("  ", (question, "bold"), f"  ({label})"), soft_wrap=True)
 
 
-def example_questions(trained: Trained) -> list[tuple[str, str]]:
+def example_questions(trained: TrainedMemory) -> list[tuple[str, str]]:
     """A question about somebody of each set of people, or a sum, and who or what it is."""
     data = trained.config.data
     sums = [("operands never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)]
@@ -100,7 +100,7 @@ def example_questions(trained: Trained) -> list[tuple[str, str]]:
     return asked + (sums if data.has("sums", "sumstool") else [])
 
 
-def questions_of(line: str, trained: Trained) -> list[str]:
+def questions_of(line: str, trained: TrainedMemory) -> list[str]:
     """What a line asks: two words are a name, anything else is a question."""
     words = line.split()
     if len(words) == 2 and not line.endswith("?"):
@@ -108,7 +108,7 @@ def questions_of(line: str, trained: Trained) -> list[str]:
     return [line]
 
 
-def questions_about(name: str, trained: Trained) -> list[str]:
+def questions_about(name: str, trained: TrainedMemory) -> list[str]:
     """One question an attribute, worded as the model learned them."""
     templates = default_templates()
     texts = templates.qatool if trained.config.data.uses_tool else templates.qa
@@ -116,7 +116,7 @@ def questions_about(name: str, trained: Trained) -> list[str]:
 
 
 def answer(
-    trained: Trained, tool: Tool | None, questions: Sequence[str], console: Console
+    trained: TrainedMemory, tool: Tool | None, questions: Sequence[str], console: Console
 ) -> Iterator[Completion]:
     """The dialogs that follow the questions; one too long for the model is said to be."""
     tokenizer, longest = build_tokenizer(), trained.config.model.max_seq_len

@@ -19,15 +19,15 @@ from typing import Any
 
 from rich.console import Console
 
-from apps.memory.recall import Answer, build_recall, score
+from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
-from apps.memory.trained import Trained, load_trained
 from nanollama.config import config_hash, dump_config
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+from nanollama.training.trained import load_run
 
 FOLDER = "evaluations"  # inside a run folder
 ALL = "all"
@@ -36,7 +36,7 @@ WIDTH = 100  # of the table where there is no terminal: no cell is broken
 
 def run(config: EvalConfig) -> None:
     """Ask, show, and write down what came out."""
-    trained = load_trained(config.run, [f"training.device={config.device}"])
+    trained = load_run(MemoryConfig, config.run, [f"training.device={config.device}"])
     with build_recall(examined_config(config, trained.config)) as recall:
         folder = make_folder(config, trained)  # before the work, which takes minutes
         n_prompts = sum(map(len, recall.questions.values()))
@@ -82,7 +82,9 @@ def rows_of(name: str, answers: Sequence[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def recall_table(trained: Trained, measures: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> Table:
+def recall_table(
+    trained: TrainedMemory, measures: Mapping[str, float], rows: Sequence[Mapping[str, Any]]
+) -> Table:
     """One column a set; first the shares of right answers, then what else is known of them."""
     names = list(dict.fromkeys(row["set"] for row in rows))
     cells = {
@@ -117,7 +119,7 @@ def recall_table(trained: Trained, measures: Mapping[str, float], rows: Sequence
     return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
 
 
-def make_folder(config: EvalConfig, trained: Trained) -> Path:
+def make_folder(config: EvalConfig, trained: TrainedMemory) -> Path:
     """The folder of an examination, with its config.
 
     Raises:
@@ -138,7 +140,7 @@ def make_folder(config: EvalConfig, trained: Trained) -> Path:
 def write_results(
     folder: Path,
     config: EvalConfig,
-    trained: Trained,
+    trained: TrainedMemory,
     measures: Mapping[str, float],
     rows: Sequence[Mapping[str, Any]],
     answers: Mapping[str, Sequence[Answer]],

@@ -36,9 +36,12 @@ from nanollama.model.transformer import Transformer
 from nanollama.seeds import named_seed
 from nanollama.statistics import wilson_interval
 from nanollama.tokenizer import ByteTokenizer, Message
+from nanollama.training.trained import Trained
 
 TOOL_ROLE = "database"
 """The special token that opens the reply of any tool."""
+
+TrainedMemory = Trained[MemoryConfig]
 
 
 class Answer(NamedTuple):

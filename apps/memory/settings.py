@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config, ConfigPath, RunConfig, RunName
 from nanollama.data.batching import Batching
 from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
-from nanollama.model import ModelConfig
-from nanollama.training.config import DeviceName, TrainingConfig
+from nanollama.training.config import DeviceName
+from nanollama.training.run_config import TrainingRunConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
 SUM_SETS = ("sums_trained", "sums_unseen", "sums_longer")
-RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class SourceConfig(Config):
@@ -142,17 +141,12 @@ class RecallConfig(Config):
     max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
 
 
-class MemoryConfig(Config):
+class MemoryConfig(TrainingRunConfig):
     """A training run of the memory study."""
 
     study: Literal["memory"] = Field(description="Which study this config belongs to.")
-    name: RunName = Field(description="Name of the run.")
-    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
-    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data_root: ConfigPath = Field(default=Path("data"), description="Folder of people, dialogs and database.")
     data: DataConfig = Field(description="What is learned.")
-    model: ModelConfig = Field(description="Which model learns.")
-    training: TrainingConfig = Field(description="How it is trained.")
     recall: RecallConfig = Field(default=RecallConfig(), description="How it is examined.")
     database: DatabaseSettings = Field(
         default=DatabaseSettings(), description="What the model may ask when it is examined."
@@ -205,11 +199,6 @@ class MemoryConfig(Config):
             problems = [str(item["ctx"]["error"]) for item in error.errors()]
             raise UserError(f"{'; '.join(problems)}.") from None
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.run_dir or Path("runs") / self.name
-
 
 class EvalConfig(Config):
     """An examination of a trained model."""
@@ -228,13 +217,11 @@ class EvalConfig(Config):
     device: DeviceName = "auto"
 
 
-class CircuitConfig(Config):
+class CircuitConfig(RunConfig):
     """An examination of the in-tool model that is built by hand."""
 
     study: Literal["memory"] = Field(description="Which study this config belongs to.")
     name: RunName = Field(default="circuit", description="Name of the run.")
-    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
-    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data_root: ConfigPath = Field(
         default=Path("data"), description="Folder of the database that `nanollama chat` then asks."
     )
@@ -243,11 +230,6 @@ class CircuitConfig(Config):
     )
     n_questions: int = Field(default=1000, ge=1, description="Different questions for each of these sizes.")
     seed: int = Field(default=0, ge=0, description="Of names, values and questions.")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.run_dir or Path("runs") / self.name
 
 
 CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig}

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-
-import torch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from apps.memory.recall import build_recall
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
-from nanollama.model import build_model
-from nanollama.monitor.run_folder import open_run
-from nanollama.seeds import named_seed
-from nanollama.training.loop import train
-from nanollama.training.loss import next_token_loss
+from nanollama.training.run import Parts, train_run
+
+
+@contextmanager
+def build_parts(config: MemoryConfig) -> Iterator[Parts]:
+    """What is learned, and the questions that are asked meanwhile."""
+    stream, hashes = build_stream(config)
+    with build_recall(config) as recall:
+        yield Parts(stream, hashes, [recall])
 
 
 def run(config: MemoryConfig) -> None:
     """Train as the config says, examine the model, leave everything in the run folder."""
-    training = config.training
-    with open_run(config, config.folder, device=training.device, overwrite=config.overwrite) as opened:
-        if opened.result is not None:
-            return
-        stream, hashes = build_stream(config)
-        opened.record_data(hashes)
-        weights = torch.Generator().manual_seed(named_seed(training.seed, "init"))
-        model = build_model(config.model, weights)
-        with build_recall(config) as recall:
-            train(opened, training, model=model, stream=stream, loss_fn=next_token_loss, evaluators=[recall])
+    train_run(config, build_parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

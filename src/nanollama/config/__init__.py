@@ -20,7 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
@@ -31,6 +40,8 @@ from nanollama.errors import ConfigError
 from nanollama.wording import show
 
 N_HASH_DIGITS = 12
+RUNS = Path("runs")
+"""Where runs go whose config names no folder."""
 
 
 def _expand(value: object) -> Path:
@@ -65,6 +76,24 @@ class Config(BaseModel):
         validate_default=True,
         protected_namespaces=(),
     )
+
+
+RunName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""A name that any file system takes."""
+
+
+class RunConfig(Config):
+    """What every run has: a study, a name, a folder. Studies narrow ``study`` to their own name."""
+
+    study: str = Field(description="Which study this config belongs to.")
+    name: RunName = Field(description="Name of the run.")
+    run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
+    overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run_dir or RUNS / self.name
 
 
 C = TypeVar("C", bound=Config)

@@ -362,8 +362,8 @@ def test_wrong_configs_are_told_in_a_sentence(
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "runs/nowhere is not a run: there is no"),
-        (attention, ["runs/nowhere"], "runs/nowhere is not a run"),
+        (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
+        (attention, ["runs/nowhere"], "There is no run folder runs/nowhere"),
         (attention, [], "usage: nanollama report attention RUN"),
         (
             attention,

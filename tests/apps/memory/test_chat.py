@@ -10,8 +10,9 @@ from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.chat import main, print_part, questions_of
 from apps.memory.dataset.people import people
-from apps.memory.trained import load_trained
+from apps.memory.settings import MemoryConfig
 from nanollama.cli.command import main as nanollama
+from nanollama.training.trained import load_run
 
 PERSON = people(0, 1)[0]
 
@@ -136,7 +137,7 @@ def test_examples_are_of_every_kind(
 
 
 def test_two_words_are_a_name(in_weight: Path) -> None:
-    trained = load_trained(in_weight)
+    trained = load_run(MemoryConfig, in_weight)
     assert questions_of("Ann  Bell", trained)[1] == "Where was Ann Bell born?"
     for line in ("Who else?", "Where was Ann Bell born", "Ann"):
         assert questions_of(line, trained) == [line]

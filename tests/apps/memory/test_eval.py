@@ -14,10 +14,10 @@ from toy_run import toy_config, toy_model, write_run
 from apps.memory.eval import main
 from apps.memory.recall import RecallEvaluator
 from apps.memory.settings import EvalConfig, MemoryConfig
-from apps.memory.trained import load_trained
 from nanollama.config import load_config
 from nanollama.errors import UserError
 from nanollama.report.runs import read_samples
+from nanollama.training.trained import load_run
 
 EVAL_YAML = Path(__file__).parents[3] / "apps/memory/config/eval.yaml"
 
@@ -158,15 +158,15 @@ def other_study(folder: Path) -> None:
             lambda folder: None,
             ["run=runs/nowhere"],
             "There is no run folder runs/nowhere: train it first, "
-            "`python -m apps.memory.train CONFIG run_dir=runs/nowhere`.",
+            "`nanollama train CONFIG run_dir=runs/nowhere`.",
         ),
         (
             lambda folder: None,
             ["run=runs/debug"],
             "There is no run folder runs/debug: train it first, "
-            "`python -m apps.memory.train apps/memory/config/debug.yaml`.",
+            "`nanollama train apps/memory/config/debug.yaml`.",
         ),
-        (remove("checkpoints"), [], "{run} holds no checkpoint yet: train it first, `python -m"),
+        (remove("checkpoints"), [], "{run} holds no checkpoint yet: train it first, `nanollama train"),
         (
             lambda folder: (folder / "config.yaml").unlink(),
             [],
@@ -242,14 +242,14 @@ def test_a_run_that_cannot_be_written_to_is_refused_before_anything_is_asked(
 
 
 def test_weights_come_back_as_they_were(finished: Path) -> None:
-    trained = load_trained(finished, ["training.device=cpu"])
+    trained = load_run(MemoryConfig, finished, ["training.device=cpu"])
     config = load_config(MemoryConfig, [str(finished / "config.yaml")])
     assert (trained.step, trained.config) == (100, config)
     assert not trained.model.training
     for name, weight in toy_model(config, 100).state_dict().items():
         torch.testing.assert_close(trained.model.state_dict()[name], weight, rtol=0, atol=0)
     with pytest.raises(UserError, match="does not fit the model"):
-        load_trained(finished, ["model.d_model=8"])
+        load_run(MemoryConfig, finished, ["model.d_model=8"])
 
 
 def test_the_config_beside_the_studys_examines_the_debug_run() -> None:

@@ -19,13 +19,14 @@ from apps.memory.circuit.weights import (
 )
 from apps.memory.circuit.words import Words
 from apps.memory.dataset.templates import Templates, default_templates
+from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
-from apps.memory.trained import load_trained
 from nanollama.dialogs.generate import generate_one
 from nanollama.errors import UserError
 from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import Message
+from nanollama.training.trained import load_run
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_the_command_leaves_a_page_and_a_run_to_be_asked(
     assert circuit.main(["apps/memory/config/circuit.yaml", *keys]) == 0  # again, in the same folder
     assert circuit.main(["apps/memory/config/circuit.yaml", *keys, "name=other"]) == 2
     assert "belongs to another config" in capsys.readouterr().err
-    trained = load_trained(folder)
+    trained = load_run(MemoryConfig, folder)
     assert trained.step == 0 and trained.model.n_params() == rows[0]["n_params"]
 
 

@@ -1,14 +1,14 @@
-"""A trained model of the study, back from its run folder."""
+"""A trained model, back from its run folder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 import torch
 
-from apps.memory.settings import MemoryConfig
 from nanollama.config import load_config
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
@@ -17,43 +17,47 @@ from nanollama.model.transformer import Transformer
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
 from nanollama.monitor.run_folder import CONFIG
+from nanollama.training.run_config import TrainingRunConfig
 
-CONFIGS_FOLDER = Path("apps/memory/config")
+R = TypeVar("R", bound=TrainingRunConfig)
 
 
-class Trained(NamedTuple):
+@dataclass(frozen=True)
+class Trained(Generic[R]):
     """A model as a checkpoint holds it.
 
     Args:
         folder: of its run.
-        config: of its run, with the keys that were config.
-        model: on the device asked for.
+        config: of its run, with the keys that were set anew.
+        model: on the config's device, in evaluation mode.
+        checkpoint: folder of the weights.
         step: optimizer steps it was trained for.
         weights_sha256: of the file with its weights.
     """
 
     folder: Path
-    config: MemoryConfig
+    config: R
     model: Transformer
+    checkpoint: Path
     step: int
     weights_sha256: str
 
 
-def load_trained(path: Path, keys: Sequence[str] = ()) -> Trained:
+def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Trained[R]:
     """The model of a run's newest intact checkpoint, or of the checkpoint named.
 
     Args:
+        config_class: of the runs of the study.
         path: folder of a run, or of one of its checkpoints.
         keys: ``key=value`` for keys that shall be other than the run's, such as ``training.device=cpu``.
 
     Raises:
         UserError: there is no such run, or no checkpoint that is intact and of this model.
     """
-    folder = path.parent.parent if checkpoint.NAME.fullmatch(path.name) else path
-    _check_folder(folder)
-    config = load_config(MemoryConfig, [str(folder / CONFIG), *keys])
+    folder = run_folder_of(path)
+    config = load_config(config_class, [str(folder / CONFIG), *keys])
     if not any((folder / checkpoint.FOLDER).glob("step_*")):
-        raise UserError(f"{folder} holds no checkpoint yet: train it first, {_train_command(folder)}.")
+        raise UserError(f"{folder} holds no checkpoint yet: {_train_command(folder)}.")
     found = find_checkpoint(path)
     manifest = read_manifest(found)
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
@@ -64,22 +68,30 @@ def load_trained(path: Path, keys: Sequence[str] = ()) -> Trained:
         reason = str(error).splitlines()[-1].strip(" .\t")
         raise UserError(f"{found} does not fit the model of {folder / CONFIG}: {reason}.") from error
     model.to(choose_device(config.training.device)).eval()
-    return Trained(folder, config, model, int(manifest["step"]), manifest["files"][MODEL]["sha256"])
+    weights = manifest["files"][MODEL]["sha256"]
+    return Trained(folder, config, model, found, int(manifest["step"]), weights)
 
 
-def _check_folder(folder: Path) -> None:
+def run_folder_of(path: Path) -> Path:
+    """The run folder that is named, or that a named checkpoint lies in.
+
+    Raises:
+        UserError: it is not one.
+    """
+    folder = path.parent.parent if checkpoint.NAME.fullmatch(path.name) else path
     if not folder.is_dir():
-        raise UserError(f"There is no run folder {folder}: train it first, {_train_command(folder)}.")
+        raise UserError(f"There is no run folder {folder}: {_train_command(folder)}.")
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} is not a run folder: it holds no {CONFIG}; expected the folder of a run, such as "
             "runs/debug, or of one of its checkpoints."
         )
+    return folder
 
 
 def _train_command(folder: Path) -> str:
-    """The command that trains the run of a folder, as far as the study's configs tell by their names."""
-    for path in sorted(CONFIGS_FOLDER.glob("*.yaml")):
-        if path.stem in (folder.name, f"config_{folder.name}"):
-            return f"`python -m apps.memory.train {path}`"
-    return f"`python -m apps.memory.train CONFIG run_dir={folder}`"
+    """The command that trains the run of a folder, as far as the names in the configs of studies tell."""
+    for path in sorted(Path("apps").glob("*/config/*.yaml")):
+        if f"name: {folder.name}" in path.read_text(encoding="utf-8").splitlines():
+            return f"train it first, `nanollama train {path}`"
+    return f"train it first, `nanollama train CONFIG run_dir={folder}`"

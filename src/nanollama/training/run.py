@@ -1,0 +1,69 @@
+"""A run of training from its config alone: what the ``train`` of every study does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from nanollama.data.stream import Stream
+from nanollama.model import build_model
+from nanollama.monitor.run_folder import open_run
+from nanollama.seeds import named_seed
+from nanollama.training.interventions import build_interventions
+from nanollama.training.learner import LossFn
+from nanollama.training.loop import Evaluator, train
+from nanollama.training.loss import next_token_loss
+from nanollama.training.run_config import TrainingRunConfig
+
+R = TypeVar("R", bound=TrainingRunConfig)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a study brings to a run.
+
+    Args:
+        stream: batches by step.
+        data_hashes: of what is learned from, by name: a run goes on with the data that it began with, or not
+            at all.
+        evaluators: what is measured while the model learns.
+        loss_fn: summed loss of a batch.
+    """
+
+    stream: Stream
+    data_hashes: Mapping[str, str]
+    evaluators: Sequence[Evaluator] = ()
+    loss_fn: LossFn = next_token_loss
+
+
+def train_run(config: R, build: Callable[[R], AbstractContextManager[Parts]]) -> None:
+    """Train as a config says and leave everything in its run folder; a finished run is left as it is.
+
+    Args:
+        config: of the run.
+        build: makes the study's parts; what it opens is closed when the run ends.
+
+    Raises:
+        Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
+        UserError: the folder, the data or the model cannot be used.
+    """
+    training = config.resolved_training
+    with open_run(config, config.folder, device=training.device, overwrite=config.overwrite) as run:
+        if run.result is not None:
+            return
+        with build(config) as parts:
+            run.record_data(parts.data_hashes)
+            weights = torch.Generator().manual_seed(named_seed(training.seed, "init"))
+            train(
+                run,
+                training,
+                model=build_model(config.model, weights),
+                stream=parts.stream,
+                loss_fn=parts.loss_fn,
+                evaluators=parts.evaluators,
+                interventions=build_interventions(config.interventions, training.seed),
+            )
