@@ -11,6 +11,7 @@ from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath, RunConfig
 from nanollama.model import ModelConfig
+from nanollama.studies import Study
 from nanollama.training.config import TrainingConfig
 from nanollama.training.intervention_config import InterventionConfig, LoadConfig
 from nanollama.training.run_config import TrainingRunConfig
@@ -198,9 +199,13 @@ class HandmadeConfig(Config):
         )
 
 
-CONFIGS: dict[str, type[Config]] = {
-    "train": CompositionConfig,
-    "eval": EvalConfig,
-    "transfer": TransferConfig,
-    "handmade": HandmadeConfig,
-}
+STUDY = Study(
+    "composition",
+    configs={
+        "train": CompositionConfig,
+        "eval": EvalConfig,
+        "transfer": TransferConfig,
+        "handmade": HandmadeConfig,
+    },
+    pages=("attention",),
+)

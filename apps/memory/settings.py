@@ -16,6 +16,7 @@ from nanollama.data.batching import Batching
 from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
+from nanollama.studies import Study
 from nanollama.training.config import DeviceName
 from nanollama.training.run_config import TrainingRunConfig
 
@@ -232,4 +233,8 @@ class CircuitConfig(RunConfig):
     seed: int = Field(default=0, ge=0, description="Of names, values and questions.")
 
 
-CONFIGS: dict[str, type[Config]] = {"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig}
+STUDY = Study(
+    "memory",
+    configs={"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig},
+    commands=("show", "chat", "demo"),
+)

@@ -1,8 +1,10 @@
-"""From a config to the study it belongs to: folders ``apps/<study>/`` of the working directory.
+"""Studies: what the library asks of a folder ``apps/<name>/`` of the working directory, and how it is found.
 
-A study is a package with ``settings.py``, whose ``CONFIGS`` maps the name of each of its kinds of config to
-its class, and one module a verb (``train``, ``eval``, ``show``, ``chat``) with ``main(argv) -> int``. The
-library imports none of them by name: the required key ``study`` of a config says which study is meant.
+A study is a package. Its ``settings.py`` holds ``STUDY``, a `Study`, which names its kinds of config and is
+cheap to import. Each verb (``train``, ``eval``, ...) is a module with ``main(argv) -> int``, which is also
+``python -m apps.<name>.<verb>``. ``grid_sections.py``, if there is one, has ``grid_sections(grid)`` and adds
+to the page of every grid. The library imports none of them by name: the required key ``study`` of a config
+says which study is meant.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -24,7 +27,59 @@ if TYPE_CHECKING:
 APPS = "apps"
 STUDY_KEY = "study"
 RUN_CONFIG = "config.yaml"
-VERBS = ("train", "eval", "show", "chat", "attention")
+SETTINGS = "settings"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study says of itself, as ``STUDY`` in ``apps/<name>/settings.py``.
+
+    Args:
+        name: of the study and of its folder.
+        configs: its kinds of config, by the verb that takes them. That of ``train`` is a
+            `nanollama.training.run_config.TrainingRunConfig`.
+        commands: verbs without a kind of config of their own, such as ``show`` or ``chat``.
+        pages: verbs that draw a page of one run, for ``nanollama report PAGE RUN``.
+    """
+
+    name: str
+    configs: Mapping[str, type[Config]]
+    commands: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """What it can be asked to do."""
+        return (*self.configs, *self.commands, *self.pages)
+
+    def module(self, verb: str) -> ModuleType:
+        """The module of a verb.
+
+        Raises:
+            UserError: the study has none of this name.
+        """
+        name = f"{APPS}.{self.name}.{verb}"
+        if verb not in self.verbs or importlib.util.find_spec(name) is None:
+            others = ", ".join(other for other in self.verbs if other != verb)
+            raise UserError(f"The study '{self.name}' has no '{verb}'; it has {others}.")
+        return importlib.import_module(name)
+
+
+def find_study(name: str) -> Study:
+    """The study of a folder of the working directory.
+
+    Raises:
+        UserError: there is no such study here.
+    """
+    known = list_studies()
+    if name not in known:
+        raise UserError(f"Unknown study '{name}'{suggest(name, known) or '.'} (known: {', '.join(known)})")
+    root = str(Path.cwd())
+    if root not in sys.path:  # a console script, unlike `python -m`, does not look in the working directory
+        sys.path.insert(0, root)
+    study = importlib.import_module(f"{APPS}.{name}.{SETTINGS}").STUDY
+    assert isinstance(study, Study)
+    return study
 
 
 def run_verb(verb: str, argv: Sequence[str]) -> int:
@@ -40,7 +95,7 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
     """Call ``main([run, ...])`` of a verb of a run's study; its exit code.
 
     Args:
-        verb: ``chat`` or ``attention``.
+        verb: such as ``chat``, or one of the study's pages.
         run: the folder of the run, or of one of its checkpoints.
         argv: further arguments of the verb.
 
@@ -56,14 +111,17 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
 
 
 def config_classes(study: str) -> Mapping[str, type[Config]]:
-    """The kinds of config of a study, by name.
+    """The kinds of config of a study, by the verb that takes them.
 
     Raises:
         UserError: there is no such study here.
     """
-    module = _import(study, "settings")
-    classes: Mapping[str, type[Config]] = module.CONFIGS
-    return classes
+    return find_study(study).configs
+
+
+def is_page(name: str) -> bool:
+    """Can a study of the working directory draw such a page of a run?"""
+    return Path(APPS).is_dir() and any(name in find_study(study).pages for study in list_studies())
 
 
 def study_of(argv: Sequence[str]) -> str:
@@ -92,30 +150,16 @@ def list_studies() -> list[str]:
     Raises:
         UserError: there are none, so this is not the root of a checkout.
     """
-    names = sorted(path.parent.name for path in Path(APPS).glob("*/settings.py"))
+    names = sorted(path.parent.name for path in Path(APPS).glob(f"*/{SETTINGS}.py"))
     if not names:
         raise UserError(
-            f"No studies here: {Path.cwd()} has no {APPS}/<study>/settings.py; "
+            f"No studies here: {Path.cwd()} has no {APPS}/<study>/{SETTINGS}.py; "
             "run this command at the root of the repository."
         )
     return names
 
 
 def _call(study: str, verb: str, argv: Sequence[str]) -> int:
-    code = _import(study, verb).main(list(argv))
+    code = find_study(study).module(verb).main(list(argv))
     assert isinstance(code, int)
     return code
-
-
-def _import(study: str, name: str) -> ModuleType:
-    known = list_studies()
-    if study not in known:
-        raise UserError(f"Unknown study '{study}'{suggest(study, known) or '.'} (known: {', '.join(known)})")
-    root = str(Path.cwd())
-    if root not in sys.path:  # a console script, unlike `python -m`, does not look in the working directory
-        sys.path.insert(0, root)
-    module = f"{APPS}.{study}.{name}"
-    if importlib.util.find_spec(module) is None:
-        verbs = [verb for verb in VERBS if Path(APPS, study, f"{verb}.py").is_file()]
-        raise UserError(f"The study '{study}' has no '{name}'; it has {', '.join(verbs) or 'no verbs'}.")
-    return importlib.import_module(module)

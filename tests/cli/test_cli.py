@@ -21,7 +21,11 @@ from nanollama.cli import command as cli
 from nanollama.cli import doctor
 from nanollama.errors import UserError
 
-SETTINGS = "from toy import ToyConfig, Wide\n\nCONFIGS = {'train': ToyConfig, 'eval': Wide}\n"
+SETTINGS = (
+    "from toy import ToyConfig, Wide\n\nfrom nanollama.studies import Study\n\n"
+    "CONFIGS = {'train': ToyConfig, 'eval': Wide}\n"
+    "STUDY = Study('toy', CONFIGS, commands=('show', 'chat'), pages=('attention',))\n"
+)
 VERB = "def main(argv):\n    print({verb!r}, *argv)\n    return {code}\n"
 
 
@@ -102,7 +106,7 @@ def test_the_study_may_come_from_a_base_or_an_argument(capsys: pytest.CaptureFix
             ["train", "toy.yaml", "study=tyo"],
             "command line: study=tyo: expected one of 'toy', got 'tyo'; did you mean 'toy'?",
         ),
-        (["eval", "toy.yaml"], "The study 'toy' has no 'eval'; it has train, show, chat."),
+        (["eval", "toy.yaml"], "The study 'toy' has no 'eval'; it has train, show, chat, attention."),
         (["chat", "runs/x"], "runs/x: no such folder; expected the folder of a run, such as runs/debug."),
         (
             ["chat", "apps"],

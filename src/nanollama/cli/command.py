@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -185,13 +186,7 @@ def report(
     ] = None,
 ) -> None:
     """Make tables, figures and one HTML page of runs; `report attention RUN` shows attention maps."""
-    if runs and runs[0] == "attention" and len(runs) > 1:
-        from nanollama import studies
-
-        _finish(lambda: studies.run_verb_of("attention", runs[1], runs[2:]))
-    from nanollama.report import main as report_main
-
-    _finish(lambda: report_main(runs or []))
+    _finish(lambda: _report(runs or []))
 
 
 @app.command()
@@ -218,6 +213,16 @@ def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Seque
     from nanollama import studies
 
     _finish(lambda: studies.run_verb(verb, [config, *(keys or [])]))
+
+
+def _report(runs: Sequence[str]) -> int | None:
+    """The page of some runs, or one of the pages that a study draws of a run: ``PAGE RUN``."""
+    from nanollama import studies
+    from nanollama.report import main as report_main
+
+    if len(runs) > 1 and not Path(runs[0]).exists() and studies.is_page(runs[0]):
+        return studies.run_verb_of(runs[0], runs[1], runs[2:])
+    return report_main(runs)
 
 
 def _finish(work: Callable[[], int | None]) -> NoReturn:

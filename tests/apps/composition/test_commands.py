@@ -362,7 +362,7 @@ def test_wrong_configs_are_told_in_a_sentence(
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
-        (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
+        (eval, [str(CONFIGS / "eval.yaml"), "run=runs/nowhere"], "There is no run folder runs/nowhere"),
         (attention, ["runs/nowhere"], "There is no run folder runs/nowhere"),
         (attention, [], "usage: nanollama report attention RUN"),
         (

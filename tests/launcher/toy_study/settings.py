@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config, ConfigPath, RunConfig
+from nanollama.studies import Study
 from nanollama.training.config import TrainingConfig
 
 
-class LaunchedToyConfig(Config):
+class LaunchedToyConfig(RunConfig):
     """A whole run."""
 
     study: Literal["toy"] = Field(description="Which study.")
-    name: str = Field(description="Name of the run.")
-    run_dir: ConfigPath | None = Field(default=None, description="Run folder.")
-    overwrite: bool = Field(default=False, description="Start anew.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the embeddings.")
     ending: Literal["well", "raise", "refuse", "exit", "kill"] = Field(
         default="well", description="How the run ends."
     )
     seconds_a_step: float = Field(default=0.0, ge=0, description="To sleep at each step.")
     training: TrainingConfig = Field(description="How to train.")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the run."""
-        return self.run_dir or Path("runs") / self.name
 
 
 class ToyEvalConfig(Config):
@@ -39,4 +31,4 @@ class ToyEvalConfig(Config):
     note: str = Field(default="", description="Written beside what was found.")
 
 
-CONFIGS: dict[str, type[Config]] = {"train": LaunchedToyConfig, "eval": ToyEvalConfig}
+STUDY = Study("toy", {"train": LaunchedToyConfig, "eval": ToyEvalConfig})
