@@ -7,20 +7,22 @@ The launcher calls `write` when a grid has ended, and whenever its results are a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Verdict, verdict_table
+from nanollama.launcher.grid.results import finished_settings
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.aggregate import mean_interval
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
+from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys
 from nanollama.report.page import Block, Picture, Section
-from nanollama.report.tables import Table, show_interval, spell
+from nanollama.report.tables import ABSENT, Table, show_interval, spell
 from nanollama.wording import count
 
 BY_LENGTH = re.compile(r"test/accuracy/length_(\d+)")
@@ -38,41 +40,25 @@ MEASURES = (
 OVER_TRAINING = MEASURES[1:5]
 SHARES = set(MEASURES[:4])
 RANGE = (-0.03, 1.03)
-ALL_RUNS = "all runs"
-"""The label where nothing sets runs apart but their seeds."""
 BANDS = "Means over seeds; bands are their 95 % intervals."
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Runs of a grid that differ in their seed alone.
-
-    Args:
-        label: what sets it apart from the others.
-        values: what varies in the grid, seeds left out.
-        evals: rows of ``evals.jsonl`` of each run.
-    """
-
-    label: str
-    values: Mapping[str, Any]
-    evals: tuple[Sequence[Row], ...]
+Evals = Sequence[Row]
 
 
 def write(plan: Plan, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
     """Write the page of a grid; see `nanollama.launcher.grid.outcome`."""
-    settings = read_settings(plan, {row["run"] for row in rows if row["status"] == "finished"})
+    settings = read_settings(plan, rows)
     if not settings:
         return
     results: list[Block] = [verdict_table(verdicts)] if verdicts else []
     sections = [
         Section("Results", (*results, measures_table(settings))),
         Section("By length", tuple(length_pictures(settings))),
-        Section("Against what varies", tuple(axis_pictures(settings))),
+        Section("Against what varies", tuple(axis_pictures(settings, plan.settings))),
         Section("Over training", tuple(training_pictures(settings))),
     ]
-    n_runs = sum(len(setting.evals) for setting in settings)
+    n_runs = sum(len(setting.runs) for setting in settings)
     lead = f"{n_runs} of {len(plan.runs)} runs have finished, of {count(len(settings), 'setting')}."
     page = plan.folder / "index.html"
     write_page(page, plan.name, lead, sections)
@@ -80,59 +66,24 @@ def write(plan: Plan, rows: Sequence[Row], verdicts: Sequence[Verdict]) -> None:
     print(f"wrote {page} and {plan.folder / 'figures'}")
 
 
-def read_settings(plan: Plan, finished: set[str]) -> list[Setting]:
-    """The finished runs of a grid, by setting, in the order of the grid."""
-    groups: dict[str, list[GridRun]] = {}
-    for run in plan.runs:
-        if run.name in finished:
-            groups.setdefault(_label(run, plan.seed_key), []).append(run)
+def read_settings(plan: Plan, rows: Sequence[Row]) -> list[Setting[Evals]]:
+    """The settings of finished runs, in the order of the grid; a run is the rows of its ``evals.jsonl``."""
     return [
-        Setting(
-            label,
-            {key: value for key, value in runs[0].values.items() if key != plan.seed_key},
-            tuple(RowFile(run.folder / EVALS).read() for run in runs),
-        )
-        for label, runs in groups.items()
+        setting.read(lambda row: RowFile(plan.by_name[row["run"]].folder / EVALS).read())
+        for setting in finished_settings(plan, rows)
     ]
 
 
-def _label(run: GridRun, seed_key: str | None) -> str:
-    """``polynomial, no chain_of_thought, n_layers 2``: values that speak for themselves stand alone."""
-    words = []
-    for key, value in run.values.items():
-        name = key.rpartition(".")[2]
-        if key == seed_key:
-            continue
-        if isinstance(value, bool):
-            words.append(name if value else f"no {name}")
-        elif isinstance(value, str):
-            words.append(value)
-        elif isinstance(value, list | dict):
-            words.append(f"{name} {_brief(value)}")
-        else:
-            words.append(f"{name} {value}")
-    return ", ".join(words) or ALL_RUNS
-
-
-def _brief(value: Any) -> str:
-    """A list or section in few words: its values without the names of their keys."""
-    if isinstance(value, dict):
-        return " ".join(_brief(part) for part in value.values())
-    if isinstance(value, list):
-        return ", ".join(_brief(part) for part in value) or "none"
-    return str(value)
-
-
-def measures_table(settings: Sequence[Setting]) -> Table:
-    """The final evaluation, a row a setting."""
-    finals = [[evals[-1] for evals in setting.evals] for setting in settings]
-    names = [name for name in MEASURES if any(name in row for rows in finals for row in rows)]
+def measures_table(settings: Sequence[Setting[Evals]]) -> Table:
+    """The final evaluation, a row a setting; a measure that one of its runs lacks has no mean."""
+    finals = [evals[-1] for setting in settings for evals in setting.runs]
+    names = [name for name in MEASURES if any(name in row for row in finals)]
     rows = []
-    for setting, last in zip(settings, finals, strict=True):
-        cells = [setting.label, str(len(last))]
+    for setting in settings:
+        cells = [setting.label, str(setting.n_seeds)]
         for name in names:
-            values = [row[name] for row in last if row.get(name) is not None]
-            cells.append(show_interval(*mean_interval(values, name in SHARES)) if values else "-")
+            values = _finals(setting, name)
+            cells.append(show_interval(*mean_interval(values, name in SHARES)) if values else ABSENT)
         rows.append(tuple(cells))
     caption = (
         "At the last step: means over seeds [95 % intervals, Student]; `long` is the upper half of lengths."
@@ -140,75 +91,70 @@ def measures_table(settings: Sequence[Setting]) -> Table:
     return Table(caption, ("setting", "seeds", *map(spell, names)), tuple(rows))
 
 
-def length_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
+def length_pictures(settings: Sequence[Setting[Evals]]) -> Iterator[Picture]:
     """Accuracy by length at the last step, a line a setting."""
     points = [
-        (setting.label, int(match[1]), [evals[-1][name] for evals in setting.evals])
+        (setting.label, int(match[1]), values)
         for setting in settings
-        for name in setting.evals[0][-1]
-        if (match := BY_LENGTH.fullmatch(name))
+        for name in setting.runs[0][-1]
+        if (match := BY_LENGTH.fullmatch(name)) and (values := _finals(setting, name))
     ]
     if points:
         rows = _bands(points, "length", "test_accuracy")
         yield _picture("accuracy_by_length", rows, "length", "inputs of a sequence", "test_accuracy")
 
 
-def axis_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
+def axis_pictures(settings: Sequence[Setting[Evals]], known: Sequence[Setting[GridRun]]) -> Iterator[Picture]:
     """Each measure at the last step against each number that varies; other values tell lines apart.
 
     A number that goes with an earlier one, as in a zip, is no axis of its own.
+
+    Args:
+        settings: of finished runs.
+        known: all of the grid.
     """
-    keys = list(settings[0].values)
-    for index, key in enumerate(keys):
-        if any(_goes_with(settings, key, earlier) for earlier in keys[:index]):
+    axes = short_keys(known[0].parts)
+    for index, (key, axis) in enumerate(axes.items()):
+        if any(goes_with(known, key, _place_on(earlier)) for earlier in list(axes)[:index]):
             continue
-        numbers = {setting.values[key] for setting in settings if _is_number(setting.values[key])}
-        if len(numbers) < 2 or any(not _is_number(setting.values[key]) for setting in settings):
+        if not all(_is_number(setting.values[key]) for setting in known):
             continue
-        axis = key.rpartition(".")[2]
+        lines = series_labels(known, _place_on(key))
         for name in MEASURES[1:4]:
             points = [
-                (
-                    _others(settings, setting, key),
-                    setting.values[key],
-                    [evals[-1][name] for evals in setting.evals],
-                )
+                (lines[setting.label], setting.values[key], values)
                 for setting in settings
-                if all(evals[-1].get(name) is not None for evals in setting.evals)
+                if (values := _finals(setting, name))
             ]
             if len({place for _, place, _ in points}) > 1:
                 rows = _bands(points, axis, name)
                 yield _picture(f"{name}_by_{axis}", rows, axis, axis, name)
 
 
-def _goes_with(settings: Sequence[Setting], key: str, other: str) -> bool:
-    """Does each value of ``other`` have but one value of ``key``?"""
-    pairs = {(_brief(setting.values[other]), _brief(setting.values[key])) for setting in settings}
-    return len(pairs) == len({value for value, _ in pairs})
+def _place_on(key: str) -> Callable[[Setting[Any]], Any]:
+    return lambda setting: setting.values[key]
 
 
-def _others(settings: Sequence[Setting], setting: Setting, key: str) -> str:
-    words = [
-        f"{k.rpartition('.')[2]} {_brief(value)}"
-        for k, value in setting.values.items()
-        if not _goes_with(settings, k, key)
-    ]
-    return ", ".join(words) or ALL_RUNS
+def _finals(setting: Setting[Evals], name: str) -> list[float]:
+    """A measure at the last step by seed; nothing when a run lacks it."""
+    finals = setting.read(lambda evals: evals[-1])
+    is_known = all(row.get(name) is not None for row in finals.runs)
+    return finals.over_seeds(itemgetter(name)) if is_known else []
 
 
-def training_pictures(settings: Sequence[Setting]) -> Iterator[Picture]:
+def training_pictures(settings: Sequence[Setting[Evals]]) -> Iterator[Picture]:
     """Measures of every evaluation by step; steps that not all seeds have reached are left out."""
     for name in OVER_TRAINING:
         points = []
         for setting in settings:
             by_step: dict[int, list[float]] = {}
-            for row in (row for evals in setting.evals for row in evals):
+            for row in (row for evals in setting.runs for row in evals):
                 if row.get(name) is not None:
                     by_step.setdefault(row["step"], []).append(row[name])
             points += [
                 (setting.label, step, values)
                 for step, values in by_step.items()
-                if len(values) == len(setting.evals)
+                if len(values) == len(setting.runs)
             ]
         if len({step for _, step, _ in points}) > 1:
             yield _picture(f"{name}_by_step", _bands(points, "step", name), "step", "optimizer steps", name)

@@ -17,10 +17,10 @@ AXIS_LABELS = {
     "people": "people learned about",
     "alpha": "alpha: chance of a fact to be free",
     "width": "d_model",
-    "positions": "positions",
 }
 LOGARITHMIC = frozenset({"people"})
 ARM_COLOURS = {"in-weight": COLOURS[1], "in-tool": COLOURS[0], "mixed": COLOURS[2]}
+MARKERS = "osD^vX"
 RECALL_RANGE = (-0.03, 1.03)
 BITS_A_PARAMETER = 2.0
 """What weights were seen to hold after a thousand exposures (arXiv 2404.05405)."""
@@ -70,7 +70,8 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
             known = [(row[axis], row[arm]) for row in published if row.get(arm) is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), color=colour, linewidth=1, label=f"{arm}, published")
-            own = [row for row in rows if row["arm"] == arm and row["parameters"] is not None]
+        for number, name in enumerate(dict.fromkeys(row["series"] for row in rows)):
+            own = [row for row in rows if row["series"] == name and row["parameters"] is not None]
             if not own:
                 continue
             reach = [
@@ -78,7 +79,9 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
                 [(row["high"] or row["parameters"]) - row["parameters"] for row in own],
             ]
             places, sizes = [row[axis] for row in own], [row["parameters"] for row in own]
-            axes.errorbar(places, sizes, reach, color=colour, fmt="o", capsize=3, label=f"{arm}, ours")
+            colour = ARM_COLOURS[own[0]["arm"].partition(",")[0]]
+            mark = MARKERS[number % len(MARKERS)]
+            axes.errorbar(places, sizes, reach, color=colour, fmt=mark, capsize=3, label=f"{name}, ours")
         axes.set(xlabel=AXIS_LABELS[axis], ylabel="parameters needed", yscale="log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.yaxis.set_major_formatter("{x:,.0f}")

@@ -14,20 +14,18 @@ from typing import Any
 from apps.memory.grid_figures import plot_capacity, plot_params_needed, plot_recall, plot_training
 from apps.memory.grid_tables import (
     ENOUGH,
-    VARIED,
-    Measures,
-    Setting,
+    Measured,
     axis_of,
-    by_setting,
     crossing_step,
-    name_settings,
+    measure_settings,
+    name_series,
     params_needed,
     params_per_fact,
     read_published,
-    setting_of,
 )
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Verdict, verdict_table
 from nanollama.launcher.grid.results import Interval, interval
 from nanollama.launcher.plan import Plan
@@ -40,21 +38,21 @@ from nanollama.report.page import Block, Picture, Section, Words
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
 
 PAGE, FIGURES = "report.html", "figures"
-NUMERIC_AXES = ("people", "alpha", "width")
 
 
 def write(plan: Plan, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verdict]) -> None:
     """Draw everything into the folder of the grid: ``report.html``, and each part in ``figures/``."""
-    measured = by_setting(plan.by_name, rows)
+    measured = measure_settings(plan, rows)
     if not measured:
         return
-    axis = axis_of(list(measured))
+    axis = axis_of(measured)
+    series = name_series(plan, axis)
     finished = {row["run"] for row in rows if row["status"] == "finished"}
     sections = [
         Section("Verdict", (verdict_table(verdicts),) if verdicts else ()),
-        Section("Recall", recall_blocks(measured, axis)),
-        Section("Parameters needed", needed_blocks(measured)),
-        Section("Capacity", capacity_blocks(measured, axis)),
+        Section("Recall", recall_blocks(measured, axis, series)),
+        Section("Parameters needed", needed_blocks(measured, axis, name_series(plan, axis, "width"))),
+        Section("Capacity", capacity_blocks(measured, axis, series)),
         Section("Through training", training_blocks(plan, finished)),
     ]
     lead = f"{len(finished)} of {len(plan.runs)} runs have finished; each is examined after its last step."
@@ -63,26 +61,28 @@ def write(plan: Plan, rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Verd
     print(f"wrote {plan.folder / PAGE} and {plan.folder / FIGURES}")
 
 
-def recall_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tuple[Block, ...]:
+def recall_blocks(
+    measured: Sequence[Measured], axis: str | None, series: Mapping[str, str]
+) -> tuple[Block, ...]:
     """A table of all settings, and a figure for each set of questions."""
-    sets = [name for name in SET_NAMES if any(f"recall_{name}" in found for found in measured.values())]
+    sets = [name for name in SET_NAMES if any(f"recall_{name}" in found.measures for found in measured)]
     blocks: list[Block] = [recall_table(measured, sets)]
-    if axis not in NUMERIC_AXES:
-        return (*blocks, recall_bars(measured, sets))
+    if axis is None:
+        return (*blocks, recall_bars(measured, sets, series))
     for name in sets:
-        rows = series_rows(measured, axis, f"recall_{name}")
+        rows = series_rows(measured, axis, f"recall_{name}", series)
         caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals (Student)."
         figure = plot_recall(rows, axis, f"recall, {SET_NAMES[name]}")
         blocks.append(Picture(f"recall_{name}", figure, caption, _describe(rows, axis)))
     return tuple(blocks)
 
 
-def recall_bars(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Picture:
+def recall_bars(measured: Sequence[Measured], sets: Sequence[str], series: Mapping[str, str]) -> Picture:
     """Where there is no axis: a group of bars for each set of questions, a bar a setting."""
     rows = [
         {**row, "set": SET_NAMES[name]}
         for name in sets
-        for row in series_rows(measured, None, f"recall_{name}")
+        for row in series_rows(measured, None, f"recall_{name}", series)
     ]
     figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
     caption = "Recall by set of questions: means over seeds, with 95 % intervals (Student)."
@@ -90,40 +90,40 @@ def recall_bars(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Pi
     return Picture("recall", figure, caption, described)
 
 
-def recall_table(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Table:
+def recall_table(measured: Sequence[Measured], sets: Sequence[str]) -> Table:
     """One row a setting."""
-    varied = [axis for axis in VARIED if len({setting.at(axis) for setting in measured}) > 1]
+    bits = ["bits a person"] if len({found.alpha for found in measured}) > 1 else []
     measures = {f"recall_{name}": SET_NAMES[name] for name in sets} | {
         f"tool_use_{sets[0]}": f"asked a tool ({SET_NAMES[sets[0]]})",
         f"recall_{sets[0]}_asked": "recall, tool asked",
         f"recall_{sets[0]}_by_heart": "recall, by heart",
         "bits_per_parameter": "bits a parameter",
     }
-    shown = [key for key in measures if any(key in found for found in measured.values())]
+    shown = [key for key in measures if any(key in found.measures for found in measured)]
     lines = [
         (
-            setting.arm,
-            *(str(setting.at(axis)) for axis in varied),
-            *([f"{setting.bits:.3f}"] if "alpha" in varied else []),
-            show_number(setting.parameters),
-            show_number(float(f"{setting.exposures:.3g}")),
-            str(max((value.n for value in found.values()), default=0)),
-            *(_show(found.get(key), is_share=key != "bits_per_parameter") for key in shown),
+            found.label,
+            found.arm,
+            *(f"{found.bits:.3f}" for _ in bits),
+            show_number(found.parameters),
+            show_number(float(f"{found.exposures:.3g}")),
+            str(found.n_seeds),
+            *(_show(found.measures.get(key), is_share=key != "bits_per_parameter") for key in shown),
         )
-        for setting, found in measured.items()
+        for found in measured
     ]
-    columns = ("arm", *varied, *(["bits a person"] if "alpha" in varied else []))
-    columns = (*columns, "parameters", "exposures", "seeds", *(measures[key] for key in shown))
+    columns = ("setting", "arm", *bits, "parameters", "exposures", "seeds", *(measures[key] for key in shown))
     caption = "Recall after the last step, in brackets 95 % intervals of the mean over seeds (Student)."
     return Table(caption, columns, tuple(lines))
 
 
-def needed_blocks(measured: Mapping[Setting, Measures]) -> tuple[Block, ...]:
+def needed_blocks(
+    measured: Sequence[Measured], axis: str | None, series: Mapping[str, str]
+) -> tuple[Block, ...]:
     """The smallest model that learned, by people or alpha, beside the published; needs several widths."""
-    axis = axis_of(list(measured))
-    if axis not in ("people", "alpha") or len({setting.width for setting in measured}) < 2:
+    if axis not in ("people", "alpha") or len({found.width for found in measured}) < 2:
         return ()
-    needed = params_needed(measured, axis)
+    needed = params_needed(measured, axis, series)
     if axis == "people":
         published = [
             {
@@ -138,27 +138,28 @@ def needed_blocks(measured: Mapping[Setting, Measures]) -> tuple[Block, ...]:
             {"alpha": row["alpha"], "in-weight": row["params_needed"]}
             for row in read_published("compressibility")
         ]
-    lines = tuple((row["arm"], str(row[axis]), show_number(row["parameters"])) for row in needed)
+    lines = tuple((row["series"], str(row[axis]), show_number(row["parameters"])) for row in needed)
     caption = f"Smallest model with a mean recall of {ENOUGH:g}; a dash: none of those tried."
     figure = plot_params_needed(needed, published, axis)
-    described = "; ".join(f"{arm} at {place}: {size}" for arm, place, size in lines)
+    described = "; ".join(f"{name} at {place}: {size}" for name, place, size in lines)
     blocks: list[Block] = [
-        Table(caption, ("arm", axis, "parameters"), lines),
+        Table(caption, ("runs", axis, "parameters"), lines),
         Picture("parameters_needed", figure, f"{caption} Lines: arXiv 2508.20755.", described),
     ]
-    slope = params_per_fact(needed) if axis == "people" else None
-    if slope is not None:
-        blocks.append(
-            Words(f"In-weight, a fact takes {slope:.2f} more parameters (least squares; published: 8.1).")
-        )
+    slopes = params_per_fact(needed) if axis == "people" else {}
+    for name, slope in slopes.items():
+        text = f"{name}: a fact takes {slope:.2f} more parameters (least squares; published: 8.1)."
+        blocks.append(Words(text))
     return tuple(blocks)
 
 
-def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tuple[Block, ...]:
+def capacity_blocks(
+    measured: Sequence[Measured], axis: str | None, series: Mapping[str, str]
+) -> tuple[Block, ...]:
     """Bits per parameter of what was learned by heart."""
-    if axis not in NUMERIC_AXES:
+    if axis is None:
         return ()
-    rows = series_rows(measured, axis, "bits_per_parameter")
+    rows = series_rows(measured, axis, "bits_per_parameter", series)
     if not rows:
         return ()
     caption = "What the weights hold of the bits there are to know; dotted: seen after a thousand exposures."
@@ -167,30 +168,32 @@ def capacity_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> t
 
 def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
     """Recall of what was never shown in finished runs, step by step, and when it crosses one half."""
-    curves: dict[Setting, list[list[dict[str, Any]]]] = {}
-    for run in plan.runs:
+
+    def read_curve(run: GridRun) -> list[dict[str, Any]] | None:
         config = run.config
         if run.name not in finished or not isinstance(config, MemoryConfig):
-            continue
-        if config.training.eval_every is None:
-            continue
+            return None
         name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
-        evaluations = RowFile(run.folder / EVALS).read()
-        if name is not None and evaluations:
-            curve = [{"step": row["step"], "recall": row[f"recall_{name}"]} for row in evaluations]
-            curves.setdefault(setting_of(config, 0), []).append(curve)
+        if name is None or config.training.eval_every is None:
+            return None
+        rows = RowFile(run.folder / EVALS).read()
+        return [{"step": row["step"], "recall": row[f"recall_{name}"]} for row in rows] or None
+
+    curves = [curve for setting in plan.settings if (curve := setting.read(read_curve)).by_seed]
     if not curves:
         return ()
+    names = name_series(plan)
     rows, crossings = [], []
-    for setting, series in name_settings(list(curves)).items():
+    for setting in curves:
+        series = names[setting.label]
         by_step: dict[int, list[float]] = {}
-        for row in chain.from_iterable(curves[setting]):
+        for row in chain.from_iterable(setting.runs):
             by_step.setdefault(row["step"], []).append(row["recall"])
         for step, values in sorted(by_step.items()):
             low, high = _ends(interval(values), is_share=True)
             mean = sum(values) / len(values)
             rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
-        steps = [crossing_step(curve, "recall") for curve in curves[setting]]
+        steps = [crossing_step(curve, "recall") for curve in setting.runs]
         crossings.append((series, ", ".join("never" if step is None else f"{step:,}" for step in steps)))
     caption = "Recall of new names, or of unseen operands, through training; bands as above."
     table = Table(
@@ -200,18 +203,18 @@ def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
     return (Picture("through_training", plot_training(rows), caption, alt), table)
 
 
-def series_rows(measured: Mapping[Setting, Measures], axis: str | None, measure: str) -> list[dict[str, Any]]:
+def series_rows(
+    measured: Sequence[Measured], axis: str | None, measure: str, series: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """Rows for a figure: the axis, if any, the name of the series, the mean of a measure and its interval."""
-    names = name_settings(list(measured), axis)
     rows = []
-    for setting, found in measured.items():
-        if measure not in found:
+    for found in measured:
+        if measure not in found.measures:
             continue
-        series = names[setting]
-        low, high = _ends(found[measure], is_share=measure.startswith("recall_"))
-        mean = found[measure].mean
-        place = {} if axis is None else {axis: setting.at(axis)}
-        rows.append({"series": series, **place, "mean": mean, "low": low, "high": high})
+        low, high = _ends(found.measures[measure], is_share=measure.startswith("recall_"))
+        mean = found.measures[measure].mean
+        place = {} if axis is None else {axis: found.at(axis)}
+        rows.append({"series": series[found.label], **place, "mean": mean, "low": low, "high": high})
     return rows
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,46 +16,54 @@ from apps.memory.dataset.dependent import database_bits
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.results import Interval, interval
+from nanollama.launcher.grid.results import Interval, finished_settings, intervals
+from nanollama.launcher.plan import Plan
+from nanollama.report.grouping import Setting, series_labels
 
 Row = Mapping[str, Any]
 
 ENOUGH = 0.95
 """Mean recall that counts as learned, as published."""
 PUBLISHED = Path(__file__).parent / "published"
-VARIED = {
-    "people": "data.n_people",
-    "alpha": "data.dependence.alpha",
-    "width": "model.d_model",
-    "positions": "model.positions",
+AXES: dict[str, Callable[[MemoryConfig], Any]] = {
+    "people": lambda config: config.data.n_people,
+    "alpha": lambda config: None if config.data.dependence is None else config.data.dependence.alpha,
+    "width": lambda config: config.model.d_model,
 }
-"""Short names of settings, in the order in which one becomes the horizontal axis."""
+"""Numbers of a config, in the order in which one becomes the horizontal axis."""
 
 
-class Setting(NamedTuple):
-    """What a run is, but for its seed."""
+@dataclass(frozen=True)
+class Measured:
+    """What the finished runs of a setting have come to.
 
+    Args:
+        label: of the setting.
+        arm: how its runs learn to answer.
+        people: learned about.
+        alpha: chance of a fact to be free; None where facts do not depend on each other.
+        width: d_model.
+        parameters: of the model.
+        exposures: of each fact or sum.
+        bits: what there is to know about a person.
+        n_seeds: that have finished.
+        measures: means and intervals over them.
+    """
+
+    label: str
     arm: str
     people: int
     alpha: float | None
     width: int
-    positions: str
     parameters: int
     exposures: float
-    """Of each fact or sum."""
     bits: float
-    """What there is to know about a person."""
+    n_seeds: int
+    measures: Mapping[str, Interval]
 
     def at(self, axis: str) -> Any:
-        """The value on an axis of `VARIED`."""
+        """The value on an axis of `AXES`."""
         return getattr(self, axis)
-
-    def without(self, axis: str) -> tuple[Any, ...]:
-        """What tells settings apart, beside an axis."""
-        return (self.arm, *(self.at(name) for name in VARIED if name != axis))
-
-
-Measures = dict[str, Interval]
 
 
 def arm_of(config: MemoryConfig) -> str:
@@ -87,89 +97,101 @@ def bits_to_know(config: MemoryConfig) -> float:
     return database_bits(dependence.alpha, n_people, dependence.seed) / n_people
 
 
-def setting_of(config: MemoryConfig, n_params: int) -> Setting:
-    """What a run is, but for its seed."""
-    dependence = config.data.dependence
-    return Setting(
-        arm=arm_of(config),
-        people=config.data.n_people,
-        alpha=None if dependence is None else dependence.alpha,
-        width=config.model.d_model,
-        positions=config.model.positions,
-        parameters=n_params,
-        exposures=exposures(config),
-        bits=bits_to_know(config),
-    )
+def measure_settings(plan: Plan, rows: Sequence[Row]) -> list[Measured]:
+    """What has finished of a grid, a setting each, by place on the axes."""
+    measured = []
+    for setting in finished_settings(plan, rows):
+        first = setting.runs[0]
+        config = plan.by_name[first["run"]].config
+        if isinstance(config, MemoryConfig):
+            measured.append(
+                Measured(
+                    label=setting.label,
+                    arm=arm_of(config),
+                    **{axis: place(config) for axis, place in AXES.items()},
+                    parameters=first["n_params"],
+                    exposures=exposures(config),
+                    bits=bits_to_know(config),
+                    n_seeds=setting.n_seeds,
+                    measures=intervals(setting),
+                )
+            )
+    return sorted(measured, key=lambda found: (found.arm, found.people, found.alpha or 0.0, found.width))
 
 
-def name_settings(settings: Sequence[Setting], axis: str | None = None) -> dict[Setting, str]:
-    """A name for each: its arm and what else varies among them, beside an axis."""
-    varied = [name for name in VARIED if name != axis and len({s.at(name) for s in settings}) > 1]
+def name_series(plan: Plan, *axes: str | None) -> dict[str, str]:
+    """For each label of a setting, the line it is on beside these axes: its arm, if that says enough."""
+
+    def config_of(setting: Setting[GridRun]) -> MemoryConfig:
+        return cast(MemoryConfig, setting.runs[0].config)
+
+    places = [lambda setting, axis=axis: AXES[axis](config_of(setting)) for axis in axes if axis is not None]
+    lines = series_labels(plan.settings, *places)
+    arms = {setting.label: arm_of(config_of(setting)) for setting in plan.settings}
+    n_lines = Counter(arm for arm, _ in {(arms[label], line) for label, line in lines.items()})
     return {
-        setting: ", ".join([setting.arm, *(f"{name} {setting.at(name)}" for name in varied)])
-        for setting in settings
+        label: arms[label] if n_lines[arms[label]] == 1 else f"{arms[label]}, {line}"
+        for label, line in lines.items()
     }
 
 
-def by_setting(runs: Mapping[str, GridRun], rows: Sequence[Row]) -> dict[Setting, Measures]:
-    """Means and intervals over the seeds of each setting, of finished runs."""
-    found: dict[Setting, list[Row]] = {}
-    for row in rows:
-        config = runs[row["run"]].config
-        if row["status"] != "finished" or not isinstance(config, MemoryConfig):
-            continue
-        setting = setting_of(config, row["n_params"])
-        found.setdefault(setting, []).append(row)
-    return {setting: _intervals(members) for setting, members in sorted(found.items(), key=_order)}
-
-
-def axis_of(settings: Sequence[Setting]) -> str | None:
-    """The horizontal axis: the first of `VARIED` that varies; None when nothing does."""
-    return next((name for name in VARIED if len({setting.at(name) for setting in settings}) > 1), None)
+def axis_of(measured: Sequence[Measured]) -> str | None:
+    """The horizontal axis: the first of `AXES` that varies; None when none does."""
+    return next((axis for axis in AXES if len({found.at(axis) for found in measured}) > 1), None)
 
 
 def params_needed(
-    measured: Mapping[Setting, Measures], axis: str, measure: str = "recall_trained"
+    measured: Sequence[Measured], axis: str, series: Mapping[str, str], measure: str = "recall_trained"
 ) -> list[dict[str, Any]]:
-    """The smallest model with enough recall, for each arm and place on an axis.
+    """The smallest model with enough recall, for each series and place on an axis.
+
+    Args:
+        measured: settings.
+        axis: of `AXES`.
+        series: of `name_series`, beside the axis and the width.
+        measure: what has to be enough.
 
     Returns:
-        rows with ``arm``, the axis, ``parameters``, ``low`` and ``high``: the smallest model of which the
-        mean is enough; of which the upper and the lower end of the interval is. What no model reached is
-        None.
+        rows with ``series``, ``arm``, the axis, ``parameters``, ``low`` and ``high``: the smallest model of
+        which the mean is enough; of which the upper and the lower end of the interval is. What no model
+        reached is None.
     """
-    groups: dict[tuple[str, Any], list[tuple[int, Interval]]] = {}
-    for setting, measures in measured.items():
-        if measure in measures:
-            group = groups.setdefault((setting.arm, setting.at(axis)), [])
-            group.append((setting.parameters, measures[measure]))
+    groups: dict[tuple[str, str, Any], list[tuple[int, Interval]]] = {}
+    for found in measured:
+        if measure in found.measures:
+            group = groups.setdefault((series[found.label], found.arm, found.at(axis)), [])
+            group.append((found.parameters, found.measures[measure]))
 
     def smallest(sized: list[tuple[int, Interval]], end: Callable[[Interval], float]) -> int | None:
         return min((size for size, found in sized if end(found) >= ENOUGH), default=None)
 
     return [
         {
+            "series": name,
             "arm": arm,
             axis: place,
             "parameters": smallest(sized, lambda found: found.mean),
             "low": smallest(sized, lambda found: found.mean + _half_width(found)),
             "high": smallest(sized, lambda found: found.mean - _half_width(found)),
         }
-        for (arm, place), sized in groups.items()
+        for (name, arm, place), sized in groups.items()
     ]
 
 
-def params_per_fact(needed: Sequence[Row]) -> float | None:
-    """Slope of parameters needed over facts, in-weight, by least squares; None with fewer than two points."""
-    points = [
-        (len(ATTRIBUTES) * row["people"], row["parameters"])
-        for row in needed
-        if row["arm"] == "in-weight" and row["parameters"] is not None
-    ]
-    if len({n_facts for n_facts, _ in points}) < 2:
-        return None
-    n_facts, n_params = np.array(points, dtype=float).T
-    return float(np.polyfit(n_facts, n_params, 1)[0])
+def params_per_fact(needed: Sequence[Row]) -> dict[str, float]:
+    """Slope of parameters needed over facts, by least squares, of each in-weight series of several points."""
+    points: dict[str, list[tuple[int, int]]] = {}
+    for row in needed:
+        if row["arm"] == "in-weight" and row["parameters"] is not None:
+            point = len(ATTRIBUTES) * row["people"], row["parameters"]
+            points.setdefault(row["series"], []).append(point)
+    return {
+        series: float(
+            np.polyfit([n_facts for n_facts, _ in found], [n_params for _, n_params in found], 1)[0]
+        )
+        for series, found in points.items()
+        if len(found) > 1
+    }
 
 
 def crossing_step(evaluations: Sequence[Row], measure: str, level: float = 0.5) -> int | None:
@@ -192,20 +214,5 @@ def read_published(name: str) -> list[dict[str, float | None]]:
     ]
 
 
-def _intervals(rows: Sequence[Row]) -> Measures:
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row[name] for row in rows if _is_number(row.get(name))] for name in names}
-    return {name: interval(values) for name, values in columns.items() if len(values) == len(rows)}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _half_width(found: Interval) -> float:
     return 0.0 if math.isnan(found.half_width) else found.half_width
-
-
-def _order(item: tuple[Setting, list[Row]]) -> tuple[Any, ...]:
-    setting = item[0]
-    return (setting.arm, setting.people, setting.alpha or 0.0, setting.width, setting.positions)

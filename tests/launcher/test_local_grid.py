@@ -96,7 +96,7 @@ def test_verbs_tell_what_became_of_a_grid(checkout: Checkout) -> None:
     logs = checkout.run("nanollama", "grid", "logs", "grid.yaml", "dropout-0.0_seed-1")
     assert "about to end" in logs.stdout
     results = checkout.run("nanollama", "grid", "results", "grid.yaml")
-    assert results.returncode == 0 and "dropout=0.5 (3 runs)" in results.stdout
+    assert results.returncode == 0 and "dropout=0.5 (3 seeds)" in results.stdout
     with open(checkout.folder / "runs/g/results.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["dropout"], row["training.seed"]) for row in rows][:3] == [

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from scipy import stats
 
-from nanollama.config import dump_config
+from nanollama.config import Config, dump_config
 from nanollama.errors import UserError
-from nanollama.launcher.grid import commands
-from nanollama.launcher.grid.results import interval, over_seeds, summary_lines
-from nanollama.launcher.plan import read_grid
+from nanollama.launcher.grid.expand import GridRun, commands
+from nanollama.launcher.grid.results import interval, summary_lines
+from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.settings import LocalConfig, SlurmConfig
 
 
 @pytest.mark.parametrize("n", [2, 4, 31, 32, 50])
@@ -39,27 +40,55 @@ def test_an_interval_is_shown_with_its_spread(values: list[float], shown: str) -
     assert str(interval(values)) == shown
 
 
-def test_rows_are_grouped_by_setting() -> None:
-    rows = [{"d": d, "seed": seed, "loss": float(d + seed)} for d in (1, 2) for seed in (0, 2)]
-    found = over_seeds(rows, ["d"])
-    assert {key: measures["loss"].mean for key, measures in found.items()} == {(1,): 2.0, (2,): 3.0}
+def make_plan(keys: Sequence[str], points: Sequence[Sequence[Any]]) -> Plan:
+    runs = [
+        GridRun(str(number), Path(str(number)), Config(), dict(zip(keys, point, strict=True)))
+        for number, point in enumerate(points)
+    ]
+    return Plan("g", Path("g"), "apps.memory.train", runs, "seed", False, LocalConfig(), SlurmConfig())
+
+
+def row_of(run: GridRun, **measures: float) -> dict[str, Any]:
+    return {"run": run.name, **run.values, "status": "finished", **measures}
 
 
 def test_the_summary_shows_what_runs_are_compared_by() -> None:
-    plan: Any = SimpleNamespace(runs=[SimpleNamespace(values={"d": 1, "seed": 0})], seed_key="seed")
+    plan = make_plan(("d", "seed"), [(d, seed) for d in (1, 2, 3) for seed in (0, 2)])
     measures = {"recall_low": 0.0, "recall_high": 1.0, "recall_job": 0.3, "accuracy/5": 0.1, "step": 9}
-    rows = [
-        {"d": d, "seed": seed, "status": "finished", "recall": 0.25 * seed, "loss": 1.0, **measures}
-        for d in (1, 2)
-        for seed in (0, 2)
+    rows = [row_of(run, recall=0.25 * run.values["seed"], loss=1.0, **measures) for run in plan.runs]
+    rows[4]["status"] = "failed"
+    rows[3]["loss"] = None
+    assert list(summary_lines(plan, rows)) == [
+        "d=1 (2 seeds)",
+        "  loss    1 +- 0",
+        "  recall  0.25 +- 3.2",
+        "d=2 (2 seeds)",  # a measure that one of two seeds lacks is no mean over two
+        "  recall  0.25 +- 3.2",
+        "d=3 (1 seed)",
+        "  loss    1",
+        "  recall  0.5",
     ]
-    assert list(summary_lines(plan, [*rows, {"d": 3, "seed": 0, "status": "failed", "loss": 7.0}])) == [
-        "d=1 (2 runs)",
-        "  loss    1 +- 0",
-        "  recall  0.25 +- 3.2",
-        "d=2 (2 runs)",
-        "  loss    1 +- 0",
-        "  recall  0.25 +- 3.2",
+
+
+@pytest.mark.parametrize(
+    ("keys", "values"),
+    [
+        (("n", "seed"), ([1], [True])),
+        (("phases", "seed"), ([[]], ["[]"])),
+        (("data.n", "model.n", "seed"), ([1, 2], [2, 1])),
+        (("a", "b", "seed"), (["x b=y", "z"], ["x", "y b=z"])),
+    ],
+)
+def test_different_settings_are_never_one_in_the_summary(
+    keys: Sequence[str], values: Sequence[Sequence[Any]]
+) -> None:
+    plan = make_plan(keys, [(*setting, seed) for setting in values for seed in (0, 1)])
+    rows = [row_of(run, loss=float(number < 2)) for number, run in enumerate(plan.runs)]
+    heads = [line for line in summary_lines(plan, rows) if line.endswith("(2 seeds)")]
+    assert len(set(heads)) == 2
+    assert [line for line in summary_lines(plan, rows) if "loss" in line] == [
+        "  loss  1 +- 0",
+        "  loss  0 +- 0",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_the_verdict_is_printed_and_written(
         ("claim: x, minus: {n_people: 1}, measure: recall, at_least: 0", "none has minus = "),
         (
             "claim: x, minus: {model.n_layers: 2}, measure: recall, at_least: 0",
-            'subtracts one run a seed, but {"model.n_layers": 2} names 2 with training.seed = 0',
+            'subtracts runs of one setting, but {"model.n_layers": 2} names 2: d_model=16; d_model=32.',
         ),
     ],
 )
@@ -117,6 +118,27 @@ def test_claims_about_nothing_are_refused_before_anything_runs(
     with pytest.raises((ConfigError, UserError)) as raised:
         plan_of(tmp_path, expect)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("zipped", "message"),
+    [
+        (
+            "model.d_model: [16, 16, 32, 32], model.n_layers: [1, 2, 1, 2], training.seed: [0, 1, 0, 1]",
+            'subtracts runs of one setting, but {"model.d_model": 16} names 2: n_layers=1; n_layers=2.',
+        ),
+        (
+            "model.d_model: [16, 32, 32], training.seed: [0, 0, 1]",
+            'subtracts one run a seed, but {"model.d_model": 16} names none with training.seed = 1.',
+        ),
+    ],
+)
+def test_what_is_subtracted_is_one_setting_with_every_seed(tmp_path: Path, zipped: str, message: str) -> None:
+    path = tmp_path / "grid.yaml"
+    text = GRID.format(folder=tmp_path / "runs", expect=f"{{{BETTER}, at_least: 0}}")
+    path.write_text(re.sub("grid: .*", f"grid: {{zip: [{{{zipped}}}]}}", text), encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_grid([str(path)])
 
 
 def test_a_measure_that_is_not_there(tmp_path: Path) -> None:

@@ -99,6 +99,17 @@ def test_means_over_seeds(tmp_path: Path) -> None:
     assert table.rows == (("run_0", "3", "0.600 [0.352, 0.848]"),)  # 0.6 +- 4.303 * 0.1 / sqrt(3)
 
 
+def test_two_runs_of_one_seed_are_one_value(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / f"run_{number}", seed=seed, recall=recall)
+        for number, (seed, recall) in enumerate(((0, 0.5), (0, 0.7), (1, 0.8)))
+    ]
+    table = seeds_table(read_runs(folders))
+    assert table is not None
+    assert table.rows == (("run_0", "2", "0.700 [-0.571, 1.971]"),)  # 0.7 +- 12.706 * 0.1
+    assert seeds_table(read_runs(folders[:2])) is None
+
+
 def test_means_are_over_finished_runs_that_have_the_measure(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / f"run_{seed}", seed=seed, recall=0.5) for seed in range(2)]
     folders.append(write_run(tmp_path / "stopped", seed=2, recall=0.1, finished=False))

@@ -19,6 +19,7 @@ from nanollama.launcher.grid import expand as grid
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Expectation, check_expectations
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
+from nanollama.report.grouping import Setting, group_runs
 from nanollama.wording import show, suggest
 
 RUNS = Path("runs")
@@ -61,6 +62,11 @@ class Plan:
     def by_name(self) -> dict[str, GridRun]:
         """The runs by their names."""
         return {run.name: run for run in self.runs}
+
+    @cached_property
+    def settings(self) -> list[Setting[GridRun]]:
+        """The runs by all that varies but the seed."""
+        return group_runs(self.runs, [run.values for run in self.runs], (self.seed_key,))
 
     def find(self, name: str) -> GridRun:
         """The run of a name.

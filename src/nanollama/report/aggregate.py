@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
 
 LOW, HIGH = "_low", "_high"
 CONFIDENCE = 0.95
 
-# Keys that name a run or set its dice; runs that agree on all others are repetitions of one experiment.
-_NOT_COMPARED = ("name", "run_dir", "overwrite", "seed", "training.seed")
+# Keys that name a run, and keys that set its dice; runs that agree on all others are of one setting.
+_NAMING = ("name", "run_dir", "overwrite")
+_SEEDS = ("seed", "training.seed")
 
 
 class Interval(NamedTuple):
@@ -24,13 +25,6 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
-
-
-class Group(NamedTuple):
-    """Runs that differ in their seed alone."""
-
-    name: str
-    runs: tuple[RunRecord, ...]
 
 
 def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
@@ -103,39 +97,29 @@ def headline_names(names: Sequence[str]) -> list[str]:
     return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
 
 
-def group_by_seed(runs: Sequence[RunRecord]) -> list[Group]:
-    """Repetitions together, named by the keys on which the groups differ."""
-    groups: dict[str, list[RunRecord]] = {}
-    for run in runs:
-        config = flatten(run.config)
-        compared = {key: value for key, value in config.items() if key not in _NOT_COMPARED}
-        groups.setdefault(json.dumps(compared, sort_keys=True, default=str), []).append(run)
-    differing = _differing_keys([flatten(members[0].config) for members in groups.values()])
-    return [Group(_name(members, differing), tuple(members)) for members in groups.values()]
+def group_by_seed(runs: Sequence[RunRecord]) -> list[tuple[str, Setting[RunRecord]]]:
+    """Runs that differ in their seed alone together, named by what tells them from the others."""
+    configs = [flatten(run.config) for run in runs]
+    values = [{key: config[key] for key in config if key not in _NAMING} for config in configs]
+    return [(_name(setting), setting) for setting in group_runs(runs, values, _SEEDS)]
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys; lists count as values."""
+    """Nested sections as dotted keys; lists and empty sections count as values."""
     flat: dict[str, Any] = {}
     for key, value in section.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
 
 
-def _differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    keys = dict.fromkeys(key for config in configs for key in config if key not in _NOT_COMPARED)
-    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
-
-
-def _name(members: Sequence[RunRecord], differing: Sequence[str]) -> str:
-    if len(members) == 1:
-        return members[0].name
-    config = flatten(members[0].config)
-    words = [f"{key}={config[key]}" for key in differing if key in config]
-    return ", ".join(words) or str(config.get("name", members[0].name))
+def _name(setting: Setting[RunRecord]) -> str:
+    first, *others = setting.runs
+    if others and setting.parts:
+        return setting.label
+    return str(first.config.get("name", first.name)) if others else first.name
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,15 +91,17 @@ def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
     A measure that one of these runs lacks has no mean.
     """
     groups = group_by_seed([run for run in runs if run.result.get("status") == "finished"])
-    if all(len(group.runs) == 1 for group in groups):
+    if all(setting.n_seeds == 1 for _, setting in groups):
         return None
     names = headlines(runs)
     rows = []
-    for group in groups:
-        cells = [group.name, str(len(group.runs))]
+    for label, setting in groups:
+        finals = setting.read(final_measures)
+        cells = [label, str(setting.n_seeds)]
         for name in names:
-            values = [measures[name] for measures in map(final_measures, group.runs) if name in measures]
-            cells.append(show_interval(*mean_interval(values)) if len(values) == len(group.runs) else ABSENT)
+            is_known = all(name in measures for measures in finals.runs)
+            values = finals.over_seeds(itemgetter(name)) if is_known else []
+            cells.append(show_interval(*mean_interval(values)) if values else ABSENT)
         rows.append(tuple(cells))
     caption = (
         "Means over seeds of finished runs, in brackets 95 % confidence intervals of the mean (Student)."

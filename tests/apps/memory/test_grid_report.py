@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +17,10 @@ from apps.memory import grid_report
 from apps.memory.grid_tables import (
     arm_of,
     axis_of,
-    by_setting,
     crossing_step,
     exposures,
+    measure_settings,
+    name_series,
     params_needed,
     params_per_fact,
     read_published,
@@ -45,7 +50,12 @@ def make_plan(folder: Path, kinds: tuple[str, ...] = ("qa", "qatool")) -> tuple[
                         model={"d_model": width, "n_layers": 2, "n_heads": 2},
                         training={"n_steps": 100, "batch_size": 8, "seed": seed, "eval_every": 50},
                     )
-                    values = {"data.n_people": people, "model.d_model": width, "training.seed": seed}
+                    values = {
+                        "data.sources": [{"kind": kind}],
+                        "data.n_people": people,
+                        "model.d_model": width,
+                        "training.seed": seed,
+                    }
                     runs.append(GridRun(name, folder / name, config, values))
                     enough = width >= (8 if kind == "qatool" or people == 100 else 12)
                     recall = (0.98 if enough else 0.2) + 0.01 * seed
@@ -77,9 +87,9 @@ def make_plan(folder: Path, kinds: tuple[str, ...] = ("qa", "qatool")) -> tuple[
 
 def test_the_smallest_model_that_learned_is_found(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path)
-    measured = by_setting(plan.by_name, rows)
-    assert len(measured) == 12 and axis_of(list(measured)) == "people"
-    needed = params_needed(measured, "people")
+    measured = measure_settings(plan, rows)
+    assert len(measured) == 12 and axis_of(measured) == "people"
+    needed = params_needed(measured, "people", name_series(plan, "people", "width"))
     found = {(row["arm"], row["people"]): row["parameters"] for row in needed}
     assert found == {
         ("in-weight", 100): 6_248,
@@ -88,30 +98,31 @@ def test_the_smallest_model_that_learned_is_found(tmp_path: Path) -> None:
         ("in-tool", 400): 6_248,
     }
     assert all(row["low"] <= row["parameters"] for row in needed)
-    assert params_per_fact(needed) == pytest.approx((10_908 - 6_248) / (4 * 300))
+    assert params_per_fact(needed) == {"in-weight": pytest.approx((10_908 - 6_248) / (4 * 300))}
 
 
 def test_nothing_is_needed_where_nothing_was_enough(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path, kinds=("qa",))
     failed = [{**row, "recall_trained": 0.1} for row in rows]
-    needed = params_needed(by_setting(plan.by_name, failed), "people")
+    series = name_series(plan, "people", "width")
+    needed = params_needed(measure_settings(plan, failed), "people", series)
     assert [row["parameters"] for row in needed] == [None, None]
-    assert params_per_fact(needed) is None
+    assert params_per_fact(needed) == {}
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path, kinds=("qa",))
     for row in rows[1:]:
         row["status"] = "preempted"
-    (found,) = by_setting(plan.by_name, rows).values()
-    assert found["recall_trained"].n == 1
+    (found,) = measure_settings(plan, rows)
+    assert found.measures["recall_trained"].n == found.n_seeds == 1
     for run, last in zip(plan.runs[:2], (0.8, 0.2), strict=True):  # the second may yet cross one half
         run.folder.mkdir(parents=True)
         (run.folder / EVALS).write_text(json.dumps({"step": 50, "recall_new_names": last}) + "\n")
     picture, table = grid_report.training_blocks(plan, {plan.runs[0].name})
     assert isinstance(picture, Picture) and isinstance(table, Table)
-    assert picture.alt == "in-weight crosses one half: 50"
-    assert table.rows == (("in-weight", "50"),)
+    assert picture.alt == "in-weight, n_people=100, d_model=4 crosses one half: 50"
+    assert table.rows == (("in-weight, n_people=100, d_model=4", "50"),)
 
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
@@ -174,10 +185,75 @@ def test_the_page_shows_all_parts(
 
 def test_settings_without_an_axis_are_bars(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path)
-    measured = {
-        setting: found
-        for setting, found in by_setting(plan.by_name, rows).items()
-        if (setting.people, setting.width) == (400, 8)
-    }
-    picture = grid_report.recall_bars(measured, ["trained", "new_names"])
+    plan = replace(plan, runs=[run for run in plan.runs if "-400-8-" in run.name])
+    measured = measure_settings(plan, rows)
+    picture = grid_report.recall_bars(measured, ["trained", "new_names"], name_series(plan))
     assert picture.alt.startswith("in-tool, trained person: 0.985; in-weight, trained person: 0.205")
+
+
+def make_pair(folder: Path, key: str, values: tuple[Any, Any]) -> tuple[Plan, list[dict[str, Any]]]:
+    """Three seeds of two settings at two numbers of people: one setting knows all, the other nothing."""
+    section, _, name = key.partition(".")
+    runs, rows = [], []
+    for people, number, seed in itertools.product((100, 400), (0, 1), range(3)):
+        path = folder / f"{people}-{number}-{seed}"
+        changes: dict[str, Any] = {
+            "data": {"n_people": people, "sources": [{"kind": "qa"}]},
+            "training": {"n_steps": 100, "batch_size": 8, "seed": seed, "eval_every": 50},
+        }
+        changes[section][name] = values[number]
+        varied = {key: values[number], "data.n_people": people, "training.seed": seed}
+        runs.append(GridRun(path.name, path, toy_config(path, **changes), varied))
+        recalls = {"recall_trained": 1.0 - number, "recall_new_names": 1.0 - number}
+        rows.append({"run": path.name, "status": "finished", "n_params": 6_248, **varied, **recalls})
+        path.mkdir()
+        (path / EVALS).write_text(json.dumps({"step": 50, **recalls}) + "\n")
+    plan = Plan(
+        "pair", folder, "apps.memory.train", runs, "training.seed", False, LocalConfig(), SlurmConfig()
+    )
+    return plan, rows
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "labels"),
+    [
+        ("training.precision", ("float32", "bfloat16"), ("precision=float32", "precision=bfloat16")),
+        (
+            "data.sources",
+            ([{"kind": "qa"}], [{"kind": "qa"}, {"kind": "biographies"}]),
+            ("sources=[{kind: qa}]", "sources=[{kind: qa}, {kind: biographies}]"),
+        ),
+    ],
+)
+def test_different_settings_are_rows_and_lines_of_their_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    values: tuple[Any, Any],
+    labels: tuple[str, str],
+) -> None:
+    monkeypatch.setattr("nanollama.report.command.FORMATS", ())
+    plan, rows = make_pair(tmp_path, key, values)
+    grid_report.write(plan, rows, [])
+    text = (tmp_path / "figures" / "recall_1.csv").read_text()
+    table = list(csv.DictReader(text.splitlines()))
+    assert [row["seeds"] for row in table] == ["3"] * 4
+    assert sorted(row["trained person"] for row in table) == [
+        f"{share} [{share}, {share}]" for share in ("0.000", "1.000") for _ in range(2)
+    ]
+    page = html.unescape((tmp_path / "report.html").read_text())
+    for label, share in zip(labels, ("1.000", "0.000"), strict=True):
+        assert f"in-weight, {label}, people 400: {share}" in page
+        assert f"in-weight, {label}, n_people=400 crosses one half" in page
+
+
+def test_the_smallest_model_is_sought_among_those_of_one_setting(tmp_path: Path) -> None:
+    plan, rows = make_pair(tmp_path, "training.precision", ("float32", "bfloat16"))
+    needed = params_needed(measure_settings(plan, rows), "people", name_series(plan, "people", "width"))
+    found = {(row["series"], row["people"]): row["parameters"] for row in needed}
+    assert found == {
+        ("in-weight, precision=float32", 100): 6_248,
+        ("in-weight, precision=bfloat16", 100): None,
+        ("in-weight, precision=float32", 400): 6_248,
+        ("in-weight, precision=bfloat16", 400): None,
+    }

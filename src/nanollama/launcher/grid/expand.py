@@ -38,6 +38,7 @@ from pydantic import Field
 from nanollama.config import Config, build_config, config_hash
 from nanollama.config.source import Node, Place, set_node
 from nanollama.errors import ConfigError
+from nanollama.report.grouping import short_keys, show_value
 from nanollama.wording import show, suggest
 
 SECTION = "grid"
@@ -232,16 +233,7 @@ def matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     """Equality in which 1 is 1.0 and not true."""
-    return bool(_identity(one) == _identity(other))
-
-
-def _identity(value: Any) -> Any:
-    """Equal and hashable for values that are the same: 1 is 1.0 and not true, in lists and sections too."""
-    if isinstance(value, list):
-        return tuple(map(_identity, value))
-    if isinstance(value, dict):
-        return frozenset((key, _identity(part)) for key, part in value.items())
-    return isinstance(value, bool), value
+    return show_value(one) == show_value(other)
 
 
 def _read_axes(grid: GridConfig, section: Node) -> list[Axis]:
@@ -290,10 +282,10 @@ def _check_axes(axes: Sequence[Axis], place: Place) -> None:
             raise ConfigError(
                 f"{place}: grid: the key '{axis.keys[0]}' has no values; expected at least one."
             )
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for point in axis.points:
             values = [node.plain() for node in point]
-            identity = _identity(values)
+            identity = show_value(values)
             if identity in seen:
                 text = ", ".join(f"{key} = {show(v)}" for key, v in zip(axis.keys, values, strict=True))
                 raise ConfigError(f"{point[0].place}: grid: {text} is given twice; keep one of them.")
@@ -313,7 +305,8 @@ def _points(axes: Sequence[Axis], place: Place) -> list[Mapping[str, Node]]:
 
 def _name_runs(axes: Sequence[Axis], points: Sequence[Mapping[str, Node]]) -> list[str]:
     """Readable names such as ``d_model-16_n_people-32_seed-0``; those that are not unique get a number."""
-    labels = _short_keys([key for axis in axes for key in axis.keys])
+    short = short_keys([key for axis in axes for key in axis.keys])
+    labels = {key: re.sub(r"[^A-Za-z0-9_.-]+", "-", ending) for key, ending in short.items()}
     words = {key: _words(points, key) for key in labels}
     names = []
     for index in range(len(points)):
@@ -338,18 +331,6 @@ def _words(points: Sequence[Mapping[str, Node]], key: str) -> list[str]:
             text = node.value if isinstance(node.value, str) else show(node.value)
             words[id(node)] = re.sub(r"[^A-Za-z0-9.+-]+", "-", text).replace("+", "").strip("-") or "none"
     return [words[id(point[key])] for point in points]
-
-
-def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """For each dotted key, its shortest ending that no other key shares, as a name can hold it."""
-    short = {}
-    for key in keys:
-        parts = key.split(".")
-        endings = (".".join(parts[-n:]) for n in range(1, len(parts) + 1))
-        others = [f".{other}" for other in keys if other != key]
-        ending = next((e for e in endings if not any(other.endswith(f".{e}") for other in others)), key)
-        short[key] = re.sub(r"[^A-Za-z0-9_.-]+", "-", ending)
-    return short
 
 
 def _check_different(runs: Sequence[GridRun], place: Place) -> None:

@@ -14,7 +14,7 @@ The section ``expect`` is a list of claims about a measure of the final evaluati
         at_least: 0.5
 
 A claim holds if it holds in every run meant, so with every seed. With ``minus`` it is about differences: of
-each run under ``runs`` and that of the same seed under ``minus``, of which there is one.
+each run under ``runs`` and that of the same seed under ``minus``, which are runs of one setting.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.monitor.files import write_atomically
+from nanollama.report.grouping import group_runs
 from nanollama.report.tables import Table
-from nanollama.wording import show, suggest
+from nanollama.wording import shorten, show, suggest
 
 EXPECT = "expect"
 VERDICT = "verdict"
@@ -197,19 +198,24 @@ def _at(tree: Any, key: str) -> Any:
 def _pairs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[GridRun, GridRun]]:
     """Each run meant with the one of the same seed that is subtracted."""
     assert expectation.minus is not None
-    subtracted: dict[Any, list[GridRun]] = {}
-    for run in _select(runs, expectation.minus):
-        subtracted.setdefault(run.values.get(seed_key), []).append(run)
+    others = _select(runs, expectation.minus)
+    settings = group_runs(others, [run.values for run in others], (seed_key,))
+    if len(settings) > 1:
+        raise UserError(
+            f"expect: the claim '{expectation.claim}' subtracts runs of one setting, but "
+            f"{show(expectation.minus)} names {len(settings)}: "
+            f"{shorten('; '.join(setting.label for setting in settings))}."
+        )
+    subtracted = {run.values.get(seed_key): run for run in others}
     pairs = []
     for run in _select(runs, expectation.runs):
         seed = run.values.get(seed_key)
-        others = subtracted.get(seed, [])
-        if len(others) != 1:
+        if seed not in subtracted:
             raise UserError(
                 f"expect: the claim '{expectation.claim}' subtracts one run a seed, but "
-                f"{show(expectation.minus)} names {len(others)} with {seed_key} = {show(seed)}."
+                f"{show(expectation.minus)} names none with {seed_key} = {show(seed)}."
             )
-        pairs.append((run, others[0]))
+        pairs.append((run, subtracted[seed]))
     return pairs
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
 from nanollama.report.aggregate import headline_names, mean_interval
+from nanollama.report.grouping import Setting
 from nanollama.wording import count
 
 Row = dict[str, Any]
@@ -84,24 +86,22 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, high - mean, len(values))
 
 
-def over_seeds(rows: Sequence[Row], settings: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Interval]]:
-    """The intervals of every measure, by setting: the values of the keys ``settings``."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in settings), []).append(row)
-    return {
-        setting: {name: interval(values) for name, values in _measures(members, settings).items()}
-        for setting, members in groups.items()
-    }
+def finished_settings(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[Setting[Mapping[str, Any]]]:
+    """The settings of a grid that have finished runs, with the rows of those; rows are of `collect`."""
+    finished = {row["run"]: row for row in rows if row["status"] == "finished"}
+    settings = (setting.read(lambda run: finished.get(run.name)) for setting in plan.settings)
+    return [setting for setting in settings if setting.by_seed]
 
 
-def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[float]]:
-    measures: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and name not in settings:
-                measures.setdefault(name, []).append(value)
-    return measures
+def intervals(setting: Setting[Mapping[str, Any]]) -> dict[str, Interval]:
+    """The intervals over seeds of the numbers in rows; one that a row lacks has none."""
+    first, *others = setting.runs
+    names = [name for name in first if all(_is_number(row.get(name)) for row in (first, *others))]
+    return {name: interval(setting.over_seeds(itemgetter(name))) for name in names}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -109,21 +109,18 @@ def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
 
     Measures whose names have slashes are details, for the file only.
     """
-    settings = [key for key in plan.runs[0].values if key != plan.seed_key]
-    finished = [row for row in rows if row["status"] == "finished"]
-    for setting, measures in over_seeds(finished, settings).items():
-        names = _compared(measures, plan.seed_key)
-        n_runs = max((measures[name].n for name in names), default=0)
-        words = [f"{key}={value}" for key, value in zip(settings, setting, strict=True)]
-        yield f"{' '.join(words) or 'all'} ({count(n_runs, 'run')})"
+    for setting in finished_settings(plan, rows):
+        measures = intervals(setting)
+        names = _compared([name for name in measures if name not in plan.runs[0].values])
+        yield f"{setting.label} ({count(setting.n_seeds, 'seed')})"
         width = max(map(len, names), default=0)
         yield from (f"  {name:<{width}}  {measures[name]}" for name in names)
 
 
-def _compared(measures: Mapping[str, Interval], seed_key: str | None) -> list[str]:
+def _compared(measures: Sequence[str]) -> list[str]:
     """Size, loss, and the measures that a report shows."""
     first = [name for name in ("n_params", "loss") if name in measures]
-    hidden = {seed_key, "step", "seconds", *first}
+    hidden = {"step", "seconds", *first}
     return first + headline_names([name for name in measures if name not in hidden and "/" not in name])
 
 
