@@ -12,7 +12,8 @@ from scipy import stats
 
 from nanollama.config import Config, dump_config
 from nanollama.errors import UserError
-from nanollama.launcher.grid.expand import GridRun, commands
+from nanollama.launcher.grid import commands
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.results import interval, summary_lines
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
