@@ -7,9 +7,11 @@ thought is ``P 1 0 1 I 1 1 0 E``. No input sequence is drawn twice, and none of 
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,12 +130,15 @@ def write_dataset(config: DataConfig, dataset: Dataset, path: Path) -> None:
     for split, sequences in (("train", dataset.train), ("test", dataset.test)):
         for (task, length), inputs in sequences.items():
             arrays[f"{split}/{task}/{length}"] = inputs.astype(np.int16)
-    new = path.with_name(f".{path.name}.new.npz")
+    # Several processes of a run, or runs of a grid, may write it at once: each under a name of its own.
+    new = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
         new.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise UserError(f"Cannot write {path}: {error.strerror}; name another data.file.") from None
 
 

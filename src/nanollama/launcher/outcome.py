@@ -11,7 +11,7 @@ from rich.console import Console
 from nanollama.errors import EXIT_FAILED, EXIT_OK
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.results import Row
-from nanollama.launcher.verdict import judge, verdict_table, write_verdicts
+from nanollama.launcher.verdict import judge, missing_lines, verdict_table, write_verdicts
 
 REPORT = "grid_report"
 """Module of a study with ``write(plan, rows, verdicts)``, which draws the figures of a grid."""
@@ -38,4 +38,6 @@ def show_outcome(plan: Plan, rows: Sequence[Row]) -> int:
         return EXIT_OK
     write_verdicts(plan.folder, verdicts)
     Console(soft_wrap=True).print(verdict_table(verdicts).to_rich())
+    for line in missing_lines(verdicts):
+        print(line)
     return EXIT_FAILED if any(verdict.missed for verdict in verdicts) else EXIT_OK
