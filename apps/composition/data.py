@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,12 +131,15 @@ def write_dataset(config: DataConfig, dataset: Dataset, path: Path) -> None:
     for split, sequences in (("train", dataset.train), ("test", dataset.test)):
         for (task, length), inputs in sequences.items():
             arrays[f"{split}/{task}/{length}"] = inputs.astype(np.int16)
-    new = path.with_name(f".{path.name}.new.npz")
+    # Several processes of a run, or runs of a grid, may write it at once: each under a name of its own.
+    new = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(new, **arrays)  # type: ignore[arg-type]
         new.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
         raise UserError(f"Cannot write {path}: {error.strerror}; name another data.file.") from None
 
 

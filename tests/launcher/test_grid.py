@@ -135,6 +135,10 @@ def test_keys_that_end_alike_are_told_apart(tmp_path: Path) -> None:
             r"expected keys that the grid varies, got 'data.n_peopl'; did you mean 'data.n_people'",
         ),
         ("  product: {data.n_people: [8]}\n  exclude: [{data.n_people: 9}]\n", r"is no run of the grid"),
+        (
+            "  product: {data.n_people: [8, 16]}\n  exclude: [{data.n_people: [8, 15]}]\n",
+            r"exclude: expected values of data.n_people that the grid has \(8, 16\), got 15: mend",
+        ),
         ("  product: {data.n_people: [8]}\n  exclude: [{data.n_people: 8}]\n", r"every run is excluded"),
         ("  seeds: 400\n  product: {data.n_people: [" + "1, " * 300 + "1]}\n", "is given twice"),
         (

@@ -157,6 +157,49 @@ def test_a_killed_driver_loses_nothing(checkout: Checkout) -> None:
         assert same_end(*folders)
 
 
+def kept(checkout: Checkout) -> dict[str, str]:
+    """The results of the grid g, by run."""
+    return {path.parent.name: path.read_text() for path in checkout.folder.glob("runs/g/*/result.json")}
+
+
+def test_overwriting_keeps_each_run_until_it_has_begun_anew(checkout: Checkout) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {seeds: 2}\n")
+    assert checkout.run(RUN, "grid.yaml", "local.n_jobs=2").returncode == 0
+    train = checkout.folder / "apps/toy/train.py"
+    before, code = kept(checkout), train.read_text()
+    train.write_text("import nothing_of_this_name\n")
+    assert checkout.run(RUN, "grid.yaml", "overwrite=true").returncode == 2
+    assert kept(checkout) == before
+    assert "2 finished, of 2" in checkout.run("nanollama", "grid", "status", "grid.yaml").stdout
+    train.write_text(code.replace("misbehave(config.ending)", 'misbehave("refuse")'))
+    done = checkout.run(RUN, "grid.yaml", "overwrite=true", "local.n_jobs=1")
+    assert done.returncode == 1
+    assert "failed    seed-1: The toy does not want to." in done.stdout
+    assert kept(checkout) == before
+    train.write_text(code)
+    assert checkout.run("nanollama", "grid", "retry", "grid.yaml", "local.n_jobs=2").returncode == 0
+    assert kept(checkout).keys() == before.keys() and kept(checkout) != before
+
+
+def test_what_slurm_holds_is_left_to_it(checkout: Checkout, fake_slurm: Path) -> None:
+    checkout.write("grid.yaml", "name: g\ngrid: {seeds: 2}\n")
+    (fake_slurm / "squeue").write_text("#!/bin/sh\necho '7_0 PENDING'\n")
+    ledger = checkout.folder / "runs/g/seed-0/launch.json"
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text('{"n_attempts": 1, "job": "7_0", "queued": true}')
+    refused = checkout.run(RUN, "grid.yaml", "overwrite=true")
+    assert refused.returncode == 2
+    assert refused.stderr == "The run seed-0 is queued: cancel it before overwrite=true.\n"
+    assert "seed-1" not in attempts(checkout, "g")
+    done = checkout.run(RUN, "grid.yaml", "local.n_jobs=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Left out, queued or running elsewhere: 1 run, such as seed-0.",
+        "runs/g: 1 finished, 1 queued, of 2",
+    ]
+    assert ledger.read_text() == '{"n_attempts": 1, "job": "7_0", "queued": true}'
+
+
 def test_wrong_input_starts_nothing(checkout: Checkout) -> None:
     checkout.write("grid.yaml", "name: g\ngrid: {product: {dropout: [0.0, 2.0]}}\n")
     done = checkout.run(RUN, "grid.yaml")

@@ -7,24 +7,33 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, UserError
-from nanollama.launcher import attempts
-from nanollama.launcher.attempts import Launch, read_launch, write_launch
+from nanollama.config import dump_config
+from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, ConfigError, UserError
+from nanollama.launcher.attempts import (
+    Launch,
+    read_launch,
+    run_arguments,
+    saved_step,
+    was_preempted,
+    write_launch,
+)
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
-from nanollama.launcher.slurm import examinations, job
+from nanollama.launcher.slurm import job
 from nanollama.launcher.slurm import script as slurm_script
 from nanollama.launcher.slurm import submit as slurm
 from nanollama.launcher.slurm.examinations import Examinations
 from nanollama.launcher.slurm.job import JobSpec, Place
 from nanollama.launcher.slurm.snapshot import take_snapshot
-from nanollama.monitor import checkpoint, run_folder
+from nanollama.monitor.successor import order_anew, succeed
 
 ROOT = Path(__file__).parents[2]
 DEBUG = "apps/memory/config/debug.yaml"
@@ -144,6 +153,113 @@ def test_an_array_that_is_refused_takes_the_others_with_it(
     assert not (tmp_path / "runs").exists()
 
 
+def finish(plan: Plan) -> dict[Path, bytes]:
+    """Let all runs of a plan have finished; what their folders hold."""
+    for run in plan.runs:
+        (run.folder / "checkpoints/step_00000009").mkdir(parents=True)
+        (run.folder / "checkpoints/step_00000009/manifest.json").write_text("{}")
+        (run.folder / "config.yaml").write_text(dump_config(run.config))
+        (run.folder / "environment.json").write_text('{"commit": "a"}')
+        (run.folder / "metrics.jsonl").write_text('{"step": 9}\n')
+        (run.folder / "result.json").write_text('{"status": "finished"}')
+        write_launch(run.folder, Launch(n_attempts=3, exit_code=0))
+    return content(plan.folder)
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("n_accepted", [0, 1])
+def test_a_refused_overwrite_leaves_what_has_finished(
+    at_root: None, fake_slurm: Path, tmp_path: Path, n_accepted: int
+) -> None:
+    plan = plan_of("grid={seeds: 4}", f"run_dir={tmp_path}/g", f"data_root={tmp_path}/d", "overwrite=true")
+    before = finish(plan)
+    if n_accepted:
+        (fake_slurm / "kind").touch()
+    with pytest.raises(UserError, match=r"^Slurm refused the job: Invalid account"):
+        slurm.submit(plan)
+    after = content(plan.folder)
+    assert {path: after.pop(path, b"") for path in before} == before
+    assert {path.name for path in after} <= {"launch.yaml"}
+    assert {state.kind for state in slurm.inspect_all(plan).values()} == {"finished"}
+
+
+def accept_all(fake_slurm: Path) -> None:
+    (fake_slurm / "sbatch").write_text("#!/bin/sh\necho 'Submitted batch job 12'\n")
+
+
+def test_what_waits_to_start_anew_is_kept_until_it_does(
+    at_root: None, fake_slurm: Path, tmp_path: Path
+) -> None:
+    accept_all(fake_slurm)
+    keys = (f"run_dir={tmp_path}/run", f"data_root={tmp_path}/data")
+    plan = plan_of(*keys, "overwrite=true")
+    (run,) = plan.runs
+    before = finish(plan)
+    slurm.submit(plan)
+    assert all(path.read_bytes() == text for path, text in before.items() if path.name != "launch.json")
+    assert run_arguments(run.folder) == [str(run.folder / "launch.yaml"), "overwrite=true"]
+    assert "overwrite: false" in (run.folder / "launch.yaml").read_text(), "queued again, it goes on"
+    (fake_slurm / "squeue").write_text("#!/bin/sh\necho '12 PENDING'\n")
+    assert "Nothing to submit" in slurm.submit(plan_of(*keys))
+    with pytest.raises(UserError, match=r"^The run debug is queued: cancel it before overwrite=true\.$"):
+        slurm.submit(plan)
+    (fake_slurm / "squeue").write_text("#!/bin/sh\n")  # the job was cancelled
+    assert slurm.inspect_all(plan)["debug"].kind == "failed"
+    assert "Submitted 1 run" in slurm.submit(plan_of(*keys))
+    with succeed(run.folder, anew=True):
+        (run.folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert run_arguments(run.folder) == [str(run.folder / "launch.yaml")]
+
+
+def test_another_config_is_submitted_with_overwrite(at_root: None, fake_slurm: Path, tmp_path: Path) -> None:
+    accept_all(fake_slurm)
+    keys = (f"run_dir={tmp_path}/run", f"data_root={tmp_path}/data", "training.seed=7")
+    finish(plan_of(*keys[:2]))
+    with pytest.raises(UserError, match="belongs to another config"):
+        slurm.submit(plan_of(*keys))
+    assert "Submitted 1 run" in slurm.submit(plan_of(*keys, "overwrite=true"))
+
+
+def test_a_job_waits_until_its_submission_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests = SimpleNamespace(heard=False)
+    monkeypatch.setattr(job, "SECONDS_BETWEEN_TRIES", 0.01)
+    threading.Timer(0.05, JobSpec("apps.toy.train", ("r",)).write, (tmp_path,)).start()
+    assert job.is_whole(tmp_path, requests)
+    assert [*JobSpec.read(tmp_path).folders] == ["r"]
+    assert not job.is_whole(tmp_path / "removed", requests)
+    (tmp_path / "job.json").unlink()
+    monkeypatch.setattr(job, "PATIENCE_SECONDS", 0.05)
+    assert not job.is_whole(tmp_path, requests)
+    requests.heard = True
+    assert not job.is_whole(tmp_path, requests)
+    assert "is not whole" in capsys.readouterr().out
+
+
+def test_what_is_to_be_replaced_is_no_progress_and_is_not_examined(tmp_path: Path, fake_slurm: Path) -> None:
+    (tmp_path / "checkpoints/step_00000004").mkdir(parents=True)
+    (tmp_path / "checkpoints/step_00000004/manifest.json").touch()
+    (tmp_path / "evaluate.sh").touch()
+    (tmp_path / "result.json").write_text('{"status": "preempted"}')
+    assert (saved_step(tmp_path), was_preempted(tmp_path)) == (4, True)
+    order_anew(tmp_path)
+    assert (saved_step(tmp_path), was_preempted(tmp_path)) == (0, False)
+    Examinations(tmp_path, tmp_path).submit_new()
+    assert not (fake_slurm / "calls").exists()
+
+
+def test_a_time_limit_that_leaves_no_time_to_run_is_refused(at_root: None) -> None:
+    with pytest.raises(
+        ConfigError, match=r"minutes = 2 leaves no time to run: expected .* grace_seconds = 120,"
+    ):
+        plan_of("slurm={minutes: 2}")
+    assert plan_of("slurm={minutes: 2, grace_seconds: 119}").slurm.minutes == 2
+
+
 def test_examinations_are_jobs_of_one_process(at_root: None, fake_slurm: Path) -> None:
     evaluate = "apps/memory/config/eval.yaml"
     plan = plan_of("training.checkpoint.keep=null", f"slurm={{n_processes: 4, evaluate: {evaluate}}}")
@@ -260,12 +376,6 @@ def test_code_outside_git_cannot_be_submitted(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="is not in a git repository; run `git init"):
         take_snapshot(tmp_path / "copy")
-
-
-def test_names_of_files_are_those_of_training() -> None:
-    assert (attempts.RESULT, attempts.METRICS) == (run_folder.RESULT, run_folder.METRICS)
-    assert (attempts.CHECKPOINTS, attempts.STEP_NAME) == (checkpoint.FOLDER, checkpoint.NAME)
-    assert examinations.MANIFEST == checkpoint.MANIFEST
 
 
 def test_several_processes_are_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:

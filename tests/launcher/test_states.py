@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import multiprocessing
 import os
 import socket
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanollama.config import Config
-from nanollama.launcher.attempts import Launch, write_launch
+from nanollama.launcher.attempts import Launch, read_launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.screen import state_lines
 from nanollama.launcher.slurm import queue as slurm_queue
 from nanollama.launcher.slurm.queue import Queue
 from nanollama.launcher.states import State, inspect
+from nanollama.monitor.successor import cancel_order, order_anew
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
 GONE = {**HERE, "pid": 2**22 + 1}  # larger than any process number of Linux
@@ -50,6 +54,62 @@ def test_the_kind_of_a_run(tmp_path: Path, launch: Launch, queue: Queue | None, 
     state = inspect(GridRun("r", tmp_path, Trains(), {}), queue)
     assert state.kind == kind
     assert bool(state.reason) == (kind == "failed")
+
+
+def launched(folder: Path, **about: Any) -> State:
+    write_launch(folder, Launch(**about))
+    return inspect(GridRun("r", folder, Trains(), {}))
+
+
+@pytest.mark.parametrize("where", [HERE, {"host": "elsewhere", "pid": 1}])
+def test_the_lock_of_a_folder_tells_whether_an_attempt_still_runs(
+    tmp_path: Path, where: dict[str, Any]
+) -> None:
+    long_ago = {**where, "began": "2020-01-01T00:00:00+00:00"}
+    with open(tmp_path / ".lock", "w", encoding="utf-8") as lock:
+        assert launched(tmp_path, **long_ago).kind == "waiting"  # its number is that of another process
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert launched(tmp_path, **long_ago).kind == "running"
+    assert launched(tmp_path, **long_ago).kind == "waiting"
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    assert launched(tmp_path, **where, began=now).kind == "running"  # it may not have opened it yet
+
+
+def test_a_submission_that_was_killed_leaves_runs_to_submit(tmp_path: Path) -> None:
+    assert launched(tmp_path, **HERE, queued=True).kind == "queued"
+    assert launched(tmp_path, **GONE, queued=True).kind == "waiting"
+
+
+def test_what_is_to_start_anew_is_not_finished(tmp_path: Path) -> None:
+    run = GridRun("r", tmp_path, Trains(), {})
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    order_anew(tmp_path)
+    assert inspect(run).kind == "waiting" and "kept" in inspect(run).reason
+    write_launch(tmp_path, Launch(job="7", queued=True))
+    assert [inspect(run, queue).kind for queue in ({"7": "PENDING"}, {})] == ["queued", "failed"]
+    cancel_order(tmp_path)
+    assert inspect(run, {}).kind == "finished"
+
+
+def write_many(folder: Path, pid: int) -> None:
+    for _ in range(500):
+        write_launch(folder, Launch(pid=pid))
+
+
+def test_two_writers_of_a_ledger_do_not_hurt_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write_many, args=(tmp_path, pid)) for pid in (1, 2)]
+    write_launch(tmp_path, Launch(pid=1))
+    for writer in writers:
+        writer.start()
+    found = set()
+    while any(writer.is_alive() for writer in writers):
+        launch = read_launch(tmp_path)
+        assert launch is not None
+        found.add(launch.pid)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert found <= {1, 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["launch.json"]
 
 
 def test_what_is_no_training_has_finished_when_it_ended_well(tmp_path: Path) -> None:

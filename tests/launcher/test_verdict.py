@@ -95,6 +95,28 @@ def test_the_verdict_is_printed_and_written(
     assert verdicts == ["holds", "MISSED"]
 
 
+@pytest.mark.parametrize(("claim", "values"), [(WIDE, (0.95,)), (f"{BETTER}, at_least: 0.7", (0.85,))])
+def test_a_finished_run_without_a_number_is_judged_as_missing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    claim: str,
+    values: tuple[float, ...],
+) -> None:
+    monkeypatch.setattr(outcome, "REPORT", "none")
+    plan = plan_of(tmp_path, claim)
+    plan.folder.mkdir()
+    rows: list[Any] = rows_of(plan, [0.1, 0.95, 0.2, 0.9])
+    rows[3]["recall"] = None
+    (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
+    assert verdict.values == pytest.approx(values)
+    assert (verdict.word, verdict.missing) == ("open: 1 of 2", (plan.runs[3].name,))
+    assert show_outcome(plan, rows) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(f"such as {plan.runs[3].name}: finished, but recall is no number there (null).")
+    assert json.loads((plan.folder / "verdict.json").read_text())[0]["missing"] == [plan.runs[3].name]
+
+
 @pytest.mark.parametrize(
     ("expect", "message"),
     [

@@ -80,7 +80,6 @@ def test_the_newest_are_kept(checkpoints: Checkpointer) -> None:
 def test_no_checkpoints(checkpoints: Checkpointer) -> None:
     assert checkpoints.steps() == [] and checkpoints.latest() is None
     checkpoints.clean()
-    checkpoints.remove_all()
 
 
 def cut_weights(path: Path) -> None:
@@ -160,24 +159,6 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(checkpoints:
     mine = [".mine", "notes", "step_7"]
     checkpoints.clean()
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == sorted([*mine, "step_00000001"])
-    (checkpoints.folder / ".step_00000003.new").mkdir()
-    checkpoints.remove_all()
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == mine
-
-
-def test_remove_all_removes_an_empty_folder(checkpoints: Checkpointer) -> None:
-    save(checkpoints, 1)
-    checkpoints.remove_all()
-    assert not checkpoints.folder.exists()
-
-
-def test_remove_all_leaves_a_link_to_a_folder_elsewhere(checkpoints: Checkpointer, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    checkpoints.folder.parent.mkdir(parents=True, exist_ok=True)
-    checkpoints.folder.symlink_to(tmp_path / "elsewhere")
-    save(checkpoints, 1)
-    checkpoints.remove_all()
-    assert checkpoints.folder.is_symlink() and checkpoints.steps() == []
 
 
 def test_a_checkpoint_is_found_by_its_run_or_by_itself(checkpoints: Checkpointer) -> None:

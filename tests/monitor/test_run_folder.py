@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from pydantic import Field
 
 from nanollama.config import Config, config_hash, load_config
 from nanollama.errors import UserError
-from nanollama.monitor.run_folder import Run, check_config, open_run, read_result, remove_run
+from nanollama.monitor.run_folder import Run, check_config, is_held, open_run, read_result
 from tests.toy_training import ToyConfig, newest, rows, run_toy, same_end, toy_config
 
 
@@ -148,28 +150,6 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> 
     ]
 
 
-def test_an_overwrite_that_was_cut_short_leaves_a_run_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_toy(toy_config(tmp_path / "whole"))
-    folder = tmp_path / "cut"
-    run_toy(toy_config(folder))
-    unlink = Path.unlink
-    for stop_at in ("metrics.jsonl", "evals.jsonl", "log.txt", "environment.json", "config.yaml"):
-
-        def cut_short(path: Path, missing_ok: bool = False, stop_at: str = stop_at) -> None:
-            if path.name == stop_at:
-                raise KeyboardInterrupt
-            unlink(path, missing_ok)
-
-        monkeypatch.setattr(Path, "unlink", cut_short)
-        with pytest.raises(KeyboardInterrupt):
-            remove_run(folder)
-        monkeypatch.undo()
-        run_toy(toy_config(folder))
-        assert same_end(tmp_path / "whole", folder)
-
-
 def test_overwrite_of_a_new_folder_is_no_error(tmp_path: Path) -> None:
     assert run_toy(toy_config(tmp_path / "new", overwrite=True)).status == "finished"
 
@@ -181,6 +161,19 @@ def test_the_folder_is_locked_against_other_processes(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is in use by process" in done.stderr and "Traceback" not in done.stderr
     assert opened(tmp_path).result is None  # the lock goes with its owner
+
+
+def test_asking_whether_a_folder_is_held_keeps_nobody_out(tmp_path: Path) -> None:
+    assert is_held(tmp_path) is None
+    with open_run(toy_config(tmp_path), tmp_path, device="cpu"):
+        assert is_held(tmp_path) is True
+    assert is_held(tmp_path) is False
+    with open(tmp_path / ".lock", "rb") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, fcntl.flock, (asking, fcntl.LOCK_UN))
+        timer.start()
+        assert opened(tmp_path).result is None
+        timer.join()
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 from collections.abc import Sequence
@@ -19,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from nanollama.errors import EXIT_FAILED, EXIT_USER_ERROR
+from nanollama.monitor import checkpoint
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.successor import METRICS, RESULT, is_ordered_anew
 from nanollama.wording import shorten
 
 LAUNCH_CONFIG, LAUNCH, OUTPUT = "launch.yaml", "launch.json", "output.txt"
-# What training writes, as its own modules, which load torch, name it.
-RESULT, METRICS, CHECKPOINTS = "result.json", "metrics.jsonl", "checkpoints"
-STEP_NAME = re.compile(r"step_(\d{8})")
+CHECKPOINTS, STEP_NAME = checkpoint.FOLDER, checkpoint.NAME
 TAIL_BYTES = 8192
 
 
@@ -34,8 +34,8 @@ class Launch:
 
     Args:
         n_attempts: how many there have been.
-        host: of the process.
-        pid: of the process.
+        host: of the process; while the run is queued, of the one that submitted it.
+        pid: of the same.
         job: Slurm's number of the job, or nothing.
         began: when, in UTC.
         exit_code: of the process, negative for a signal; None while it runs or waits.
@@ -65,9 +65,7 @@ def read_launch(folder: Path) -> Launch | None:
 
 def write_launch(folder: Path, launch: Launch) -> None:
     """Write ``launch.json``, so that it is complete whenever it is read."""
-    temporary = folder / f".{LAUNCH}.tmp"
-    temporary.write_text(json.dumps(asdict(launch), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / LAUNCH)
+    write_atomically(folder / LAUNCH, json.dumps(asdict(launch), indent=2) + "\n", durable=False)
 
 
 def begin_attempt(folder: Path, pid: int, job: str = "") -> Launch:
@@ -85,13 +83,21 @@ def begin_attempt(folder: Path, pid: int, job: str = "") -> Launch:
     return launch
 
 
+def run_arguments(folder: Path) -> list[str]:
+    """What the ``main`` of a run is called with."""
+    anew = ["overwrite=true"] if is_ordered_anew(folder) else []
+    return [str(folder / LAUNCH_CONFIG), *anew]
+
+
 def was_preempted(folder: Path) -> bool:
-    """Does a run folder hold the result of a run that was asked to stop?"""
-    return read_json(folder / RESULT).get("status") == "preempted"
+    """Does a run folder hold the result of a run that was asked to stop, and is not to be replaced?"""
+    return read_json(folder / RESULT).get("status") == "preempted" and not is_ordered_anew(folder)
 
 
 def saved_step(folder: Path) -> int:
-    """The step of the newest checkpoint of a run, 0 when there is none."""
+    """The step of the newest checkpoint of a run, 0 when it has none, or only those it is to replace."""
+    if is_ordered_anew(folder):
+        return 0
     try:
         names = [STEP_NAME.fullmatch(name) for name in os.listdir(folder / CHECKPOINTS)]
     except FileNotFoundError:

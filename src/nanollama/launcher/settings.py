@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from nanollama.config import Config, ConfigPath
 
@@ -57,3 +57,12 @@ class SlurmConfig(Config):
         description="Config of the study's `eval`, to examine each checkpoint in a job of its own meanwhile; "
         "needs training.checkpoint.keep=null.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> SlurmConfig:
+        if 60 * self.minutes <= self.grace_seconds:
+            raise ValueError(
+                f"minutes = {self.minutes} leaves no time to run: expected a time limit longer than "
+                f"grace_seconds = {self.grace_seconds}, in which a run saves and leaves"
+            )
+        return self

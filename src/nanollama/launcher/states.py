@@ -5,25 +5,24 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from nanollama.config import dump_config
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import (
     LAUNCH,
     LAUNCH_CONFIG,
-    OUTPUT,
-    RESULT,
     Launch,
     describe_exit,
     read_json,
     read_launch,
 )
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.slurm.examinations import EXAMINATIONS
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.monitor.run_folder import check_config, remove_run
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
+from nanollama.monitor.successor import is_ordered_anew, order_anew
 
 Kind = Literal["finished", "running", "failed", "stopped", "queued", "waiting"]
 KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stopped", "queued", "waiting")
@@ -31,6 +30,10 @@ KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stopped", "queued",
 
 WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 """States of Slurm's jobs that are to start, perhaps again."""
+
+TIME_TO_OPEN = timedelta(minutes=5)
+"""So long after the start of its process a run may not have opened its folder yet."""
+ORDERED = "what is there is kept until it has begun anew"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class State:
     Args:
         kind: in a word.
         result: ``result.json``, empty when there is none.
-        reason: why it failed.
+        reason: why it failed, or why it waits although it has finished before.
     """
 
     kind: Kind
@@ -49,26 +52,28 @@ class State:
 
 
 def inspect(run: GridRun, queue: Queue | None = None) -> State:
-    """The state of a run.
+    """The state of a run; one that is ordered to start anew is not finished, whatever it has left.
 
     Args:
         run: of a grid, or alone.
         queue: what Slurm holds; None: what the run folder says of its jobs is believed.
     """
     result = read_json(run.folder / RESULT)
-    if result.get("status") == "finished":
+    finished = result.get("status") == "finished"
+    if finished and not is_ordered_anew(run.folder):
         return State("finished", result)
+    waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
     if launch is None:
-        return State("waiting", result)
+        return waiting
     if launch.job and queue is not None and (state := _in_slurm(launch, queue, result)) is not None:
         return state
     if launch.exit_code is None:
-        if launch.queued:
+        if launch.queued and (launch.job or _process_lives(launch)):
             return State("queued", result)
-        if _alive(launch):
+        if not launch.queued and _alive(run.folder, launch):
             return State("running", result)
-        return State("waiting", result)  # its process was killed, and who started it as well
+        return waiting  # its process was killed, and who started it as well; or who was submitting it
     if launch.exit_code == EXIT_PREEMPTED:
         return State("stopped", result)
     if launch.exit_code == EXIT_OK and not run.trains:
@@ -111,19 +116,34 @@ def write_config(run: GridRun) -> Path:
     """Write the config of a run into its folder, for a process to be started with; returns its path."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / LAUNCH_CONFIG
-    path.write_text(dump_config(run.config), encoding="utf-8")
+    write_atomically(path, dump_to_go_on(run.config), durable=False)
     return path
 
 
-def forget(folder: Path) -> None:
-    """Remove what runs and their launching have written into a run folder."""
-    remove_run(folder)
-    for name in (LAUNCH_CONFIG, LAUNCH, OUTPUT, EXAMINATIONS):
-        (folder / name).unlink(missing_ok=True)
+def mark_anew(run: GridRun) -> None:
+    """Let a run be started anew, with new attempts; what is in its folder stays until it has begun."""
+    if run.folder.is_dir() and "overwrite" in type(run.config).model_fields:
+        (run.folder / LAUNCH).unlink(missing_ok=True)
+        order_anew(run.folder)
 
 
-def _alive(launch: Launch) -> bool:
-    """Does the process of an attempt still run? On another machine it is believed to."""
+def _alive(folder: Path, launch: Launch) -> bool:
+    """Does an attempt still run? The lock of its folder tells, wherever it runs."""
+    held = is_held(folder)
+    if held or (held is False and not _has_just_begun(launch)):
+        return bool(held)
+    return _process_lives(launch)
+
+
+def _has_just_begun(launch: Launch) -> bool:
+    try:
+        return datetime.now(timezone.utc) - datetime.fromisoformat(launch.began) < TIME_TO_OPEN
+    except (ValueError, TypeError):
+        return False
+
+
+def _process_lives(launch: Launch) -> bool:
+    """Is there a process of this number? On another machine there is believed to be."""
     if launch.host != socket.gethostname():
         return True
     try:

@@ -145,14 +145,6 @@ class Checkpointer:
                 if LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path)
 
-    def remove_all(self) -> None:
-        """Remove every checkpoint, and nothing else."""
-        self.clean()
-        for step in self.steps():
-            shutil.rmtree(self.path(step))
-        if self.folder.is_dir() and not self.folder.is_symlink() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
     def _prune(self, step: int, keep: int) -> None:
         for older in [other for other in self.steps() if other <= step][:-keep]:
             path = self.path(older)

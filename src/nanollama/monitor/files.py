@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that its name only ever stands for complete content."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write a text file so that its name only ever stands for complete content, whoever else writes it.
+
+    Args:
+        path: of the file.
+        text: its whole content.
+        durable: return when it would survive a power cut, which takes milliseconds.
+    """
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed writers of files of these names have left; none may be at work."""
+    for name in names:
+        for path in folder.glob(f".{name}*.tmp"):
+            path.unlink()
 
 
 def sync_file(path: Path) -> None:

@@ -6,8 +6,8 @@ import fcntl
 import json
 import logging
 import os
-import shutil
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,20 +16,31 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nanollama.config import Config, config_hash, dump_config, first_difference, load_config
 from nanollama.errors import ConfigError, UserError
-from nanollama.monitor import checkpoint, track
+from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.environment import describe_environment
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import remove_leftovers, write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
+from nanollama.monitor.successor import (
+    CONFIG,
+    ENVIRONMENT,
+    EVALS,
+    LOG,
+    METRICS,
+    RESULT,
+    drop_replaced,
+    succeed,
+)
 
 if TYPE_CHECKING:  # looking at runs does not wait for torch
     from nanollama.distributed import World
 
 logger = logging.getLogger(__name__)
 
-CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
-RESULT, LOG, LOCK = "result.json", "log.txt", ".lock"
+LOCK = ".lock"
+N_TRIES, SECONDS_BETWEEN_TRIES = 10, 0.05
+"""To lock a folder: who only asks whether it is locked (`is_held`) holds it for an instant."""
 
 # Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
 # stay the same up to rounding (device, compile, n_accumulation) and, with dropout, up to the draw of the
@@ -114,6 +125,11 @@ class Run:
         result = read_result(self.folder)
         return result if result is not None and result.status == "finished" else None
 
+    def begin(self) -> None:
+        """Say that there is a first row: what this run replaces is removed, if that is still there."""
+        if self.world.is_main:
+            drop_replaced(self.folder)
+
     def finish(
         self, status: Status, step: int, seconds: float, n_params: int, decided: str | None = None
     ) -> TrainResult:
@@ -177,7 +193,8 @@ def open_run(
         config: everything about the run; its resolved form is written to ``config.yaml``.
         folder: made when it is not there; with several machines, on a disk they share.
         device: see `nanollama.distributed.choose_device`.
-        overwrite: remove what an earlier run wrote here, and nothing else.
+        overwrite: replace what an earlier run wrote here, and nothing else; until this one has begun, it can
+            be put back, and is when this one fails (see `nanollama.monitor.successor`).
         may_differ: dotted keys whose value may have changed since the run was started.
 
     Raises:
@@ -190,8 +207,7 @@ def open_run(
         if world.is_main:
             _make(folder)
             stack.enter_context(_lock(folder))
-            if overwrite:
-                remove_run(folder)
+            stack.enter_context(succeed(folder, anew=overwrite))
             _claim(folder, config, may_differ)
         world.wait()
         started = load_config(type(config), [str(folder / CONFIG)])
@@ -204,21 +220,22 @@ def open_run(
         elif world.is_main:
             (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
+            remove_leftovers(folder, (RESULT, METRICS, EVALS, ENVIRONMENT, CONFIG))
             _record_environment(run)
         world.wait()
         yield run
 
 
-def remove_run(folder: Path) -> None:
-    """Remove the files that a run writes into its folder; files of any other name stay.
-
-    In an order that leaves, whenever it is cut short, a run that can go on.
-    """
-    (folder / RESULT).unlink(missing_ok=True)
-    Checkpointer(folder / checkpoint.FOLDER).remove_all()
-    shutil.rmtree(folder / track.FOLDER, ignore_errors=True)
-    for name in (METRICS, EVALS, LOG, ENVIRONMENT, CONFIG):
-        (folder / name).unlink(missing_ok=True)
+def is_held(folder: Path) -> bool | None:
+    """Is a run at work in the folder, here or on another machine? None when nobody knows."""
+    try:
+        with open(folder / LOCK, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 def _make(folder: Path) -> None:
@@ -242,26 +259,39 @@ def _lock(folder: Path) -> Iterator[None]:
             f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
         ) from None
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(file.fileno()):
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise UserError(
                 f"The run folder {folder} is in use by {owner}: wait for its end, or choose another run_dir."
-            ) from None
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 
 
+def _take(lock: int) -> bool:
+    for _ in range(N_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        else:
+            return True
+    return False
+
+
+def dump_to_go_on(config: Config) -> str:
+    """The text of a config that goes on with its run whenever it is run again: it must not replace it."""
+    anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
+    return dump_config(config.model_copy(update=anew))
+
+
 def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
     """Write the config into a new folder, or one whose run never began; refuse one of another config."""
     path = folder / CONFIG
-    # The written config goes on with this run when it is run again; it must not remove it.
-    anew = {"overwrite": False} if "overwrite" in type(config).model_fields else {}
-    text = dump_config(config.model_copy(update=anew))
+    text = dump_to_go_on(config)
     if not path.exists():
         if begun := _traces(folder):
             raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")

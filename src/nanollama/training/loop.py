@@ -309,6 +309,7 @@ class Loop:
         }
         if self.run.world.is_main:
             self.run.metrics.append(row)
+            self.run.begin()
         for mirror in self.mirrors:
             mirror.show(state.step, numbers_of(row))
         seconds_left = self.profiler.seconds_left(state.step, n_steps)

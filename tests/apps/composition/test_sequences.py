@@ -112,6 +112,36 @@ def test_rows_of_several_lengths_are_padded_at_the_end() -> None:
     assert (n_inputs.tolist(), n_outputs.tolist()) == ([1, 2], [1, 2])
 
 
+def test_processes_that_start_together_do_not_spoil_each_others_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sequences.npz"
+    config = data_config(file=path)
+    names: list[Path] = []
+    save = np.savez_compressed
+
+    def save_while_another_does(file: Path, **arrays: Any) -> None:
+        names.append(file)
+        if len(names) == 1:  # the other one comes from beginning to end while this one writes
+            build_dataset(config)
+        save(file, **arrays)
+
+    def half_way(file: Path, **arrays: Any) -> None:
+        save(file, **arrays)
+        if len(names) == 0:
+            names.append(file)
+            build_dataset(config)
+
+    for writer in (save_while_another_does, half_way):
+        path.unlink(missing_ok=True)
+        names.clear()
+        monkeypatch.setattr(np, "savez_compressed", writer)
+        build_dataset(config)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["sequences.npz"]
+    monkeypatch.undo()
+    build_dataset(config)
+
+
 def test_sequences_are_written_once_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "sequences.npz"
     config = data_config(PARITY, POLYNOMIAL, file=path)

@@ -198,7 +198,11 @@ class _Exclusions:
     def __init__(self, section: Node, axes: Sequence[Axis]) -> None:
         node = section.value.get("exclude")
         self._entries: list[Node] = list(node.value) if node else []
-        known = [key for axis in axes for key in axis.keys]
+        known = {
+            key: [point[column] for point in axis.points]
+            for axis in axes
+            for column, key in enumerate(axis.keys)
+        }
         for entry in self._entries:
             for key, value in entry.value.items():
                 if key not in known:
@@ -206,6 +210,21 @@ class _Exclusions:
                     raise ConfigError(
                         f"{value.place}: grid.exclude: expected keys that the grid varies, got '{key}'{hint}"
                     )
+                self._check_values(key, value, [node.plain() for node in known[key]])
+
+    @staticmethod
+    def _check_values(key: str, node: Node, known: Sequence[Any]) -> None:
+        """Refuse a list of values of which one is none of the key's: the others would hide that."""
+        if not isinstance(node.value, list) or any(_same(node.plain(), other) for other in known):
+            return
+        for entry in node.value:
+            value = entry.plain()
+            if not any(_same(value, other) for other in known):
+                listed = ", ".join(map(show, known[:MAX_PROBLEMS]))
+                raise ConfigError(
+                    f"{entry.place}: grid.exclude: expected values of {key} that the grid has ({listed}), "
+                    f"got {show(value)}: mend or remove it."
+                )
 
     def apply(self, points: Sequence[Mapping[str, Node]]) -> list[Mapping[str, Node]]:
         """The points that no entry excludes; each entry must exclude one."""

@@ -20,7 +20,7 @@ each run under ``runs`` and that of the same seed under ``minus``, which are run
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.monitor.files import write_atomically
 from nanollama.report.grouping import group_runs
 from nanollama.report.tables import Table
-from nanollama.wording import shorten, show, suggest
+from nanollama.wording import count, shorten, show, suggest
 
 EXPECT = "expect"
 VERDICT = "verdict"
@@ -79,11 +79,13 @@ class Verdict:
         expectation: the claim.
         values: of the measure, or its differences, in the order of the runs.
         n_expected: values there are when all runs have finished.
+        missing: runs that have finished with a measure that is no number (null); they have no value.
     """
 
     expectation: Expectation
     values: tuple[float, ...]
     n_expected: int
+    missing: tuple[str, ...] = ()
 
     @property
     def missed(self) -> bool:
@@ -135,13 +137,28 @@ def judge(
     for expectation in expectations:
         chosen = [(run,) for run in _select(runs, expectation.runs)]
         pairs = chosen if expectation.minus is None else _pairs(expectation, runs, seed_key)
-        values = []
+        values: list[float] = []
+        missing: dict[str, None] = {}
         for pair in pairs:
             if all(run.name in measured for run in pair):
-                first, *other = (_value(measured[run.name], expectation) for run in pair)
-                values.append(first - sum(other))
-        verdicts.append(Verdict(expectation, tuple(values), len(pairs)))
+                found = [_value(measured[run.name], expectation) for run in pair]
+                numbers = [value for value in found if value is not None]
+                missing |= {run.name: None for run, value in zip(pair, found, strict=True) if value is None}
+                if len(numbers) == len(pair):
+                    values.append(numbers[0] - sum(numbers[1:]))
+        verdicts.append(Verdict(expectation, tuple(values), len(pairs), tuple(missing)))
     return verdicts
+
+
+def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """One sentence for each claim of which a finished run has no value."""
+    for verdict in verdicts:
+        if verdict.missing:
+            yield (
+                f"The claim '{verdict.expectation.claim}' is judged without "
+                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but "
+                f"{verdict.expectation.measure} is no number there (null)."
+            )
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
@@ -168,6 +185,7 @@ def write_verdicts(folder: Any, verdicts: Sequence[Verdict]) -> None:
             **verdict.expectation.model_dump(exclude_none=True),
             "values": verdict.values,
             "n_expected": verdict.n_expected,
+            "missing": verdict.missing,
             "verdict": verdict.word,
         }
         for verdict in verdicts
@@ -219,8 +237,10 @@ def _pairs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> 
     return pairs
 
 
-def _value(row: Row, expectation: Expectation) -> float:
+def _value(row: Row, expectation: Expectation) -> float | None:
     value = row.get(expectation.measure)
+    if value is None and expectation.measure in row:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         known = [name for name, number in row.items() if isinstance(number, float)]
         raise UserError(

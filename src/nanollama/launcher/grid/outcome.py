@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK
-from nanollama.launcher.grid.expect import judge, verdict_table, write_verdicts
+from nanollama.launcher.grid.expect import judge, missing_lines, verdict_table, write_verdicts
 from nanollama.launcher.grid.results import Row
 from nanollama.launcher.plan import Plan
 
@@ -38,4 +38,6 @@ def show_outcome(plan: Plan, rows: Sequence[Row]) -> int:
         return EXIT_OK
     write_verdicts(plan.folder, verdicts)
     Console(soft_wrap=True).print(verdict_table(verdicts).to_rich())
+    for line in missing_lines(verdicts):
+        print(line)
     return EXIT_FAILED if any(verdict.missed for verdict in verdicts) else EXIT_OK

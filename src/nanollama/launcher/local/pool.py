@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
-from nanollama.launcher.attempts import OUTPUT, Launch, begin_attempt, failure_reason, write_launch
+from nanollama.launcher.attempts import (
+    OUTPUT,
+    Launch,
+    begin_attempt,
+    failure_reason,
+    run_arguments,
+    write_launch,
+)
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.states import write_config
 
@@ -180,8 +187,8 @@ class Pool:
         place = self._places.popleft()
         gpu = place[1]
         environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
-        config = write_config(run)
-        pid = self._server.start(run.name, [str(config)], run.folder / OUTPUT, environment)
+        write_config(run)
+        pid = self._server.start(run.name, run_arguments(run.folder), run.folder / OUTPUT, environment)
         self._running[run.name] = run, begin_attempt(run.folder, pid), place
         self._watcher.began(run)
 

@@ -23,11 +23,15 @@ from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.screen import Screen, state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
 from nanollama.launcher.slurm.queue import read_queue
-from nanollama.launcher.states import State, check_folder, forget, inspect
+from nanollama.launcher.states import State, check_folder, inspect, mark_anew
+from nanollama.monitor.successor import is_ordered_anew
+from nanollama.wording import count
 
 LOCK, RESULTS = ".grid.lock", "results.csv"
 PATIENCE_SECONDS = 60.0
 """How long to wait for the runs of a driver that was killed: they were asked to stop, and save first."""
+ACTIVE = ("running", "queued")
+"""Kinds of runs that somebody is at work on."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Choice = Callable[[State], bool]
@@ -71,18 +75,37 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
     with _own(plan.folder) as lock:
         states = inspect_all(plan)
         chosen = [run for run in plan.runs if choose(states[run.name])]
+        check_runs(plan, chosen, states)
+        active = [run.name for run in chosen if states[run.name].kind in ACTIVE]
+        if active:
+            print(f"Left out, queued or running elsewhere: {count(len(active), 'run')}, such as {active[0]}.")
         anew = {run.name for run in chosen} if plan.overwrite else set()
-        for run in plan.runs:
-            if run.name not in anew:
-                check_folder(run, states[run.name])
-        for name in anew:
-            forget(plan.by_name[name].folder)
         finished = {name for name, state in states.items() if state.kind == "finished"} - anew
-        missing = [run for run in chosen if run.name not in finished]
+        missing = [run for run in chosen if run.name not in finished and run.name not in active]
         if missing:
             prepare(plan)
             _run(plan, missing, lock, n_finished=len(finished))
         return _conclude(plan, inspect_all(plan), missing)
+
+
+def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State]) -> None:
+    """Refuse to start runs anew that are not at rest, and folders that hold the work of other runs.
+
+    Args:
+        plan: all runs.
+        chosen: those that would be started.
+        states: of all.
+
+    Raises:
+        UserError: naming the first.
+    """
+    anew = {run.name for run in chosen} if plan.overwrite else set()
+    for run in plan.runs:
+        state = states[run.name]
+        if run.name not in anew and not is_ordered_anew(run.folder):
+            check_folder(run, state)
+        elif run.name in anew and state.kind in ACTIVE:
+            raise UserError(f"The run {run.name} is {state.kind}: cancel it before overwrite=true.")
 
 
 def inspect_all(plan: Plan) -> dict[str, State]:
@@ -112,6 +135,9 @@ def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> 
     n_jobs, n_threads = share_cores(plan.local)
     server = Server(plan.module, n_threads, keep_open=[lock])
     try:
+        if plan.overwrite:  # once the study is imported: what is refused before that leaves no order
+            for run in missing:
+                mark_anew(run)
         with Screen(len(plan.runs), n_finished, n_jobs).open() as screen:
             pool = Pool(server, n_jobs, plan.local.gpus, screen, plan.local.fail_fast)
             with _signals(pool.ask_to_stop):
@@ -135,7 +161,8 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
     if "failed" in kinds:
         return EXIT_FAILED
     if all(states[run.name].kind == "finished" for run in asked):
-        print("The others were not asked for: `nanollama grid run` runs them.")
+        if kinds - {"finished", *ACTIVE}:
+            print("The others were not asked for: `nanollama grid run` runs them.")
         return EXIT_OK
     raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
 

@@ -14,10 +14,11 @@ import subprocess
 from pathlib import Path
 
 from nanollama.launcher.attempts import CHECKPOINTS, STEP_NAME, read_json
+from nanollama.monitor.checkpoint import MANIFEST  # written last, so a checkpoint that has it is complete
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.successor import EXAMINATIONS, is_ordered_anew
 
 EVALUATION, SCRIPT = "evaluate.yaml", "evaluate.sh"
-EXAMINATIONS = "examinations.json"
-MANIFEST = "manifest.json"  # written last, so a checkpoint that has it is complete
 TIMEOUT_SECONDS = 60
 
 
@@ -33,26 +34,24 @@ class Examinations:
         self._script = submission / SCRIPT
         self._run = run
         self._wanted = self._script.exists()
-        self._jobs: dict[str, str] = read_json(run / EXAMINATIONS)
+        self._jobs: dict[str, str] | None = None
 
     def submit_new(self) -> None:
         """Submit a job for each complete checkpoint that has none."""
-        if not self._wanted:
+        if not self._wanted or is_ordered_anew(self._run):  # what is there is of the run that is replaced
             return
+        if self._jobs is None:
+            self._jobs = read_json(self._run / EXAMINATIONS)
         for path in sorted((self._run / CHECKPOINTS).glob(f"step_*/{MANIFEST}")):
             name = path.parent.name
             if STEP_NAME.fullmatch(name) and name not in self._jobs:
                 self._jobs[name] = ""
                 try:
                     self._jobs[name] = self._submit(path.parent)
-                    self._note()
+                    text = json.dumps(self._jobs, indent=2) + "\n"
+                    write_atomically(self._run / EXAMINATIONS, text, durable=False)
                 except (OSError, subprocess.SubprocessError) as error:  # training goes on
                     print(f"{path.parent} is not examined: {error}", flush=True)
-
-    def _note(self) -> None:
-        temporary = self._run / f".{EXAMINATIONS}.tmp"
-        temporary.write_text(json.dumps(self._jobs, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self._run / EXAMINATIONS)
 
     def _submit(self, checkpoint: Path) -> str:
         """The number of the job; nothing if Slurm refuses it, which is said."""

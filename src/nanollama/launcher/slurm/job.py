@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,28 +21,30 @@ from types import FrameType
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import (
-    LAUNCH_CONFIG,
     OUTPUT,
     Launch,
     begin_attempt,
     failure_reason,
+    run_arguments,
     saved_step,
     was_preempted,
     write_launch,
 )
 from nanollama.launcher.local.forkserver import redirect
 from nanollama.launcher.slurm.examinations import Examinations
+from nanollama.monitor.files import write_atomically
 
 JOB = "job.json"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 MAX_STALLED = 5
 """Attempts in a row, stopped before they could save a step more: then the time limit is too short."""
 SECONDS_BETWEEN_LOOKS = 5.0
+PATIENCE_SECONDS, SECONDS_BETWEEN_TRIES = 600.0, 0.2
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What the jobs of a submission run, ``job.json``.
+    """What the jobs of a submission run, ``job.json``; written last, when Slurm has taken all of them.
 
     Args:
         module: has the ``main(argv)`` that a run is.
@@ -57,7 +60,7 @@ class JobSpec:
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of a submission."""
-        (folder / JOB).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_atomically(folder / JOB, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
     def read(folder: Path) -> JobSpec:
@@ -95,6 +98,8 @@ class Place:
 def main(argv: Sequence[str]) -> int:
     """Run one run of a submission to its end or next stop; the exit code."""
     requests = Requests()
+    if not is_whole(Path(argv[0]), requests):
+        return EXIT_FAILED
     spec, place = JobSpec.read(Path(argv[0])), Place.here()
     folder = Path(spec.folders[int(argv[1]) + place.task])
     redirect(str(folder / OUTPUT) if place.node == 0 else str(folder / f"output.{place.node}.txt"))
@@ -108,9 +113,23 @@ def main(argv: Sequence[str]) -> int:
     return conclude(folder, launch, place.job, code, asked=requests.heard, n_steps=n_steps)
 
 
+def is_whole(submission: Path, requests: Requests) -> bool:
+    """Wait until all jobs of a submission are with Slurm; False if they will not be.
+
+    A job may start before the next array is submitted, and be cancelled because that one is refused.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (submission / JOB).exists():
+        if requests.heard or not submission.exists() or time.monotonic() > end:
+            print(f"Not begun: the submission {submission} is not whole.", flush=True)
+            return False
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    return True
+
+
 def child_command(spec: JobSpec, place: Place, folder: Path) -> list[str]:
     """The command of the run on this machine."""
-    run = ["-m", "nanollama.launcher.slurm.child", spec.module, str(folder / LAUNCH_CONFIG)]
+    run = ["-m", "nanollama.launcher.slurm.child", spec.module, *run_arguments(folder)]
     if spec.n_nodes * spec.n_processes == 1:
         return [sys.executable, *run]
     where = ["--standalone"] if spec.n_nodes == 1 else _meeting_point(spec, place)

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
 from nanollama.errors import EXIT_OK, MissingExtraError, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.local.run import inspect_all, prepare
+from nanollama.launcher.local.run import ACTIVE, check_runs, inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.slurm.examinations import EVALUATION, SCRIPT
@@ -37,7 +38,8 @@ from nanollama.launcher.slurm.script import (
     evaluation_script,
 )
 from nanollama.launcher.slurm.snapshot import take_snapshot
-from nanollama.launcher.states import check_folder, forget, write_config
+from nanollama.launcher.states import mark_anew, write_config
+from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
 
 if TYPE_CHECKING:
@@ -80,15 +82,11 @@ def submit(plan: Plan) -> str:
     """
     check_slurm(plan)
     states = inspect_all(plan)
-    for run in plan.runs:
-        check_folder(run, states[run.name])
-    active = [run.name for run in plan.runs if states[run.name].kind in ("running", "queued")]
-    if active and plan.overwrite:
-        raise UserError(f"The run {active[0]} is {states[active[0]].kind}: cancel it before overwrite=true.")
+    check_runs(plan, plan.runs, states)
     missing = [
         run
         for run in plan.runs
-        if states[run.name].kind not in ("finished", "running", "queued")
+        if states[run.name].kind not in ("finished", *ACTIVE)
         or (states[run.name].kind == "finished" and (plan.overwrite or not run.trains))
     ]
     if not missing:
@@ -101,7 +99,7 @@ def submit(plan: Plan) -> str:
     jobs: list[str] = []
     with _whole(folder, missing, jobs):
         take_snapshot(folder)
-        write_runs(plan, missing, folder)
+        write_runs(plan, missing)
         if evaluation is not None:
             (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
             (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
@@ -109,6 +107,8 @@ def submit(plan: Plan) -> str:
             command = build_command(folder, array.first, plan.slurm.n_cpus)
             jobs.append(_sbatch(build_executor(plan, folder, array), command))
         note_jobs(missing, job_numbers(plan, arrays, jobs))
+        folders = tuple(str(run.folder) for run in missing)
+        JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
     return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}."
 
 
@@ -193,16 +193,16 @@ def evaluation_config(plan: Plan) -> Config | None:
     return load_config(classes[EVAL], [str(path), f"{RUN_KEY}={plan.runs[0].folder}"])
 
 
-def write_runs(plan: Plan, runs: Sequence[GridRun], folder: Path) -> None:
-    """Write what the jobs read: the config of each run, and the list of runs."""
+def write_runs(plan: Plan, runs: Sequence[GridRun]) -> None:
+    """Write into the folder of each run its config, and that it is queued; what it has left there stays."""
+    here = socket.gethostname()
     for run in runs:
-        if plan.overwrite:
-            forget(run.folder)
         write_config(run)
+        if plan.overwrite:
+            mark_anew(run)
         before = read_launch(run.folder) or Launch()
-        write_launch(run.folder, Launch(n_attempts=before.n_attempts, queued=True))
-    folders = tuple(str(run.folder) for run in runs)
-    JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
+        launch = Launch(n_attempts=before.n_attempts, host=here, pid=os.getpid(), queued=True)
+        write_launch(run.folder, launch)
 
 
 def note_jobs(runs: Sequence[GridRun], numbers: Sequence[str]) -> None:
@@ -239,6 +239,7 @@ def _whole(folder: Path, runs: Sequence[GridRun], jobs: Sequence[str]) -> Iterat
         UserError: for any OSError of the block.
     """
     launches = {run.folder: read_launch(run.folder) for run in runs}
+    ordered = {run.folder for run in runs if is_ordered_anew(run.folder)}
     try:
         folder.mkdir(parents=True)
         yield
@@ -248,6 +249,8 @@ def _whole(folder: Path, runs: Sequence[GridRun], jobs: Sequence[str]) -> Iterat
         with suppress(OSError):
             folder.parent.rmdir()
         for run_folder, launch in launches.items():
+            if run_folder not in ordered:
+                cancel_order(run_folder)
             _restore(run_folder, launch)
         with suppress(OSError):
             folder.parents[1].rmdir()

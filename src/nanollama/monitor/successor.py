@@ -1,0 +1,134 @@
+"""How a new run takes the place of an old one: nothing is removed before its successor has begun.
+
+A run that starts anew moves what the old one wrote aside, within the folder, and removes it once it has a
+row, a checkpoint or a result of its own. If it ends before, the old one is put back: at once, or, where the
+new one was killed, by the next that opens the folder. A run that waits to start anew, in a queue or a pool,
+has an order in its folder and leaves everything else as it is. Loads nothing that takes time.
+
+- ``.anew``: the order; whoever starts the run passes on ``overwrite=true`` while it is there.
+- ``.moving/``: what is on its way aside or back. All of it belongs to the folder.
+- ``.replaced/``: the old run, while its successor has not begun; its checkpoints are in
+  ``checkpoints/.replaced``, since ``checkpoints`` may be a link to another disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nanollama.monitor import checkpoint, track
+from nanollama.monitor.checkpoint import Checkpointer
+from nanollama.monitor.files import sync_folder
+
+CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
+RESULT, LOG = "result.json", "log.txt"
+EXAMINATIONS = "examinations.json"
+"""Which checkpoints have been examined, see `nanollama.launcher.slurm.examinations`."""
+WRITTEN = (RESULT, METRICS, EVALS, LOG, EXAMINATIONS, ENVIRONMENT, CONFIG)
+"""The files of a run; beside them it has its checkpoints and ``track/``."""
+
+ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
+
+
+def order_anew(folder: Path) -> None:
+    """Let the next start of a run be a start anew."""
+    (folder / ORDER).touch()
+
+
+def cancel_order(folder: Path) -> None:
+    """Take back `order_anew`."""
+    (folder / ORDER).unlink(missing_ok=True)
+
+
+def is_ordered_anew(folder: Path) -> bool:
+    """Is the run to start anew, and has not begun to?"""
+    return (folder / ORDER).exists()
+
+
+@contextmanager
+def succeed(folder: Path, anew: bool) -> Iterator[None]:
+    """Make room for a run in a folder that is locked for it, and decide at its end which of the two stays.
+
+    Args:
+        folder: of the run.
+        anew: move what an earlier run wrote aside.
+    """
+    settle(folder)
+    try:
+        if anew:
+            _set_aside(folder)
+        yield
+    finally:
+        settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Remove the old run of a folder if the new one has begun; put it back if not."""
+    if (folder / MOVING).is_dir():
+        _put_back(folder)
+    if not (folder / REPLACED).is_dir():
+        return
+    if has_begun(folder):
+        drop_replaced(folder)
+    else:
+        _remove_run(folder)
+        os.rename(folder / REPLACED, folder / MOVING)
+        _put_back(folder)
+
+
+def has_begun(folder: Path) -> bool:
+    """Is there a row of metrics, a checkpoint or a result?"""
+    metrics = folder / METRICS
+    return (
+        (metrics.exists() and metrics.stat().st_size > 0)
+        or (folder / RESULT).exists()
+        or bool(Checkpointer(folder / checkpoint.FOLDER).steps())
+    )
+
+
+def drop_replaced(folder: Path) -> None:
+    """Remove the old run of a folder, if there is one, and with it the order to do so."""
+    old = folder / REPLACED
+    if old.is_dir():
+        cancel_order(folder)
+        (old / RESULT).unlink(missing_ok=True)  # what is left of it is never taken for a finished run
+        shutil.rmtree(folder / checkpoint.FOLDER / REPLACED, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> None:
+    """Move what a run wrote, and nothing else, aside; it counts as moved once ``.replaced`` is there."""
+    checkpoints = Checkpointer(folder / checkpoint.FOLDER)
+    checkpoints.clean()
+    (folder / MOVING).mkdir()
+    _move([checkpoints.path(step) for step in checkpoints.steps()], checkpoints.folder / REPLACED)
+    names = (*WRITTEN, track.FOLDER)
+    _move([folder / name for name in names if os.path.lexists(folder / name)], folder / MOVING)
+    os.rename(folder / MOVING, folder / REPLACED)
+    sync_folder(folder)
+
+
+def _put_back(folder: Path) -> None:
+    checkpoints = folder / checkpoint.FOLDER
+    for aside, home in ((checkpoints / REPLACED, checkpoints), (folder / MOVING, folder)):
+        if aside.is_dir():
+            _move(list(aside.iterdir()), home)
+            aside.rmdir()
+
+
+def _move(paths: list[Path], into: Path) -> None:
+    if paths:
+        into.mkdir(exist_ok=True)
+    for path in paths:
+        os.rename(path, into / path.name)
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what a run wrote that has not begun."""
+    Checkpointer(folder / checkpoint.FOLDER).clean()
+    shutil.rmtree(folder / track.FOLDER, ignore_errors=True)
+    for name in WRITTEN:
+        (folder / name).unlink(missing_ok=True)
