@@ -56,7 +56,8 @@ def test_what_is_saved_is_loaded_bit_for_bit(checkpoints: Checkpointer) -> None:
         "state.json",
     ]
     original, copy = trained(3), trained(9)
-    assert load_training(path, copy.model, copy.optimizer) == {"step": 3, "half": 1 / 3}
+    load_weights(path, copy.model)
+    assert load_training(path, copy.optimizer) == {"step": 3, "half": 1 / 3}
     assert same_values(original.model.state_dict(), copy.model.state_dict())
     assert same_values(original.optimizer.state_dict(), copy.optimizer.state_dict())
     assert copy.model.head.weight is copy.model.embedding.weight, "a tied matrix stays one"

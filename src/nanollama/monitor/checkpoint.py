@@ -203,11 +203,10 @@ def load_weights(path: Path, model: nn.Module) -> None:
     load_model(model, str(path / MODEL))
 
 
-def load_training(path: Path, model: nn.Module, optimizer: Stateful) -> dict[str, Any]:
-    """Read a checkpoint into model and optimizer; returns the state it was saved with."""
+def load_training(path: Path, optimizer: Stateful) -> dict[str, Any]:
+    """Read a checkpoint's optimizer; returns the state that it was saved with."""
     import torch
 
-    load_weights(path, model)
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
     return json.loads((path / STATE).read_text(encoding="utf-8"))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nanollama.data.batch import Batch
 from nanollama.distributed import World
 from nanollama.errors import UserError
-from nanollama.monitor.checkpoint import Stateful, load_training
+from nanollama.monitor.checkpoint import MODEL, Stateful, load_training, load_weights
 from nanollama.precision import Precision, gradient_scaler, precision_context
 from nanollama.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
 from nanollama.training.sharding import Shards, WholeOptimizer
@@ -66,8 +67,7 @@ class Learner:
     ) -> None:
         self.model = model.to(world.device).train()
         self._shards = Shards(self.model, world) if sharded and world.world_size > 1 else None
-        self._trained = self.model if self._shards is None else self._shards.model
-        self.optimizer = build_optimizer(config, self._trained)
+        self.optimizer = build_optimizer(config, self.model)
         self.scaler = gradient_scaler(precision, world.device)
         self._loss_fn = compiled(loss_fn, world.device) if compile_model else loss_fn
         self._clip_grad_norm = config.clip_grad_norm
@@ -78,7 +78,7 @@ class Learner:
 
     def wrap(self) -> None:
         """Replicate the model, again where a change decided which parameters learn."""
-        self._replica = self._trained if self._shards is not None else self._world.wrap(self._trained)
+        self._replica = self.model if self._shards is not None else self._world.wrap(self.model)
 
     def backward(self, batch: Batch) -> StepSums:
         """Gradients of the loss per token of the global batch, of which ``batch`` is this process's share."""
@@ -107,7 +107,7 @@ class Learner:
         """Norm of the whole gradient, which is then scaled down to the largest norm allowed."""
         self.scaler.unscale_(self.optimizer)
         limit = float("inf") if self._clip_grad_norm is None else self._clip_grad_norm
-        norm = nn.utils.clip_grad_norm_(self._trained.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def update(self, learning_rate: float) -> None:
@@ -116,22 +116,21 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def gather(self) -> None:
-        """Bring `model` up to date where another copy learns; all processes call this together."""
-        if self._shards is not None:
-            self._shards.gather()
+    def whole(self) -> nn.Module | None:
+        """The plain model, where it is shared out in the first process alone; all call this together."""
+        return self.model if self._shards is None else self._shards.whole()
 
-    def gather_optimizer(self) -> Stateful:
+    def whole_optimizer(self) -> Stateful:
         """The optimizer with its whole state, for a checkpoint; all processes call this together."""
         return self.optimizer if self._shards is None else WholeOptimizer.gather(self.optimizer)
 
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Read weights and optimizer from a checkpoint; returns the state it was saved with."""
         if self._shards is None:
-            return load_training(checkpoint, self.model, self.optimizer)
-        saved = load_training(checkpoint, self.model, WholeOptimizer(self.optimizer))
-        self._shards.share_out()
-        return saved
+            load_weights(checkpoint, self.model)
+            return load_training(checkpoint, self.optimizer)
+        self._shards.load(load_file(checkpoint / MODEL))
+        return load_training(checkpoint, WholeOptimizer(self.optimizer))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside weights and optimizer, as JSON."""

@@ -338,11 +338,11 @@ class Loop:
         step, run = self.state.step, self.run
         if not (self._is_evaluated() and self.evaluators):
             return
-        self.learner.gather()
-        if not run.world.is_main or run.evals.last().get("step") == step:
+        model = self.learner.whole()
+        if model is None or not run.world.is_main or run.evals.last().get("step") == step:
             return
         row: dict[str, float] = {"step": step}
-        model = self.learner.model.eval()
+        model.eval()
         with self.profiler.phase("evaluate"), torch.no_grad():
             for evaluator in self.evaluators:
                 torch.manual_seed(named_seed(self.config.seed, f"evaluate/{step}"))
@@ -361,9 +361,8 @@ class Loop:
         """Write a checkpoint; the rows it vouches for are on disk before it."""
         self.saved_step = self.state.step
         run = self.run
-        self.learner.gather()
-        optimizer = self.learner.gather_optimizer()
-        if not run.world.is_main:
+        model, optimizer = self.learner.whole(), self.learner.whole_optimizer()
+        if model is None or not run.world.is_main:
             return
         with self.profiler.phase("checkpoint"):
             run.metrics.sync()
@@ -375,7 +374,7 @@ class Loop:
                 "seconds": self.profiler.elapsed_seconds,
             }
             keep = self.config.checkpoint.keep
-            run.checkpoints.save(self.state.step, self.learner.model, optimizer, state, keep)
+            run.checkpoints.save(self.state.step, model, optimizer, state, keep)
 
     def finish(self, status: Status) -> TrainResult:
         """Write the result."""

@@ -1,14 +1,16 @@
 """Training a model whose parameters, gradients and optimizer state are shared out over processes (FSDP2).
 
 Each process holds a part of every parameter and gathers a block of the model when it is needed. Checkpoints
-and evaluations are of the whole model, gathered at that moment: a checkpoint is the same as one of a single
-process, and a run goes on with any number of them.
+and evaluations are of the whole model, which only the first process puts together, for as long as it takes: a
+checkpoint is the same as one of a single process, and a run goes on with any number of them.
+`torch.distributed.checkpoint.state_dict` does this for models too, but names the optimizer's state in another
+way than one process does, and takes a step to make it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -23,36 +25,40 @@ State = dict[str, Any]
 
 
 class Shards:
-    """The shared-out copy of a model, which is the one that learns.
+    """A model that is shared out, in place.
 
     Args:
-        whole: the plain model, filled again by `gather`; the processes have equal ones.
+        model: the processes have equal ones.
         world: the processes.
     """
 
-    def __init__(self, whole: nn.Module, world: World) -> None:
-        self._whole = whole
-        self.model = copy.deepcopy(whole)
+    def __init__(self, model: nn.Module, world: World) -> None:
+        # All but the parameters: what a whole model is made around. Copied before layers become shared ones.
+        outline = {id(whole): _on_meta(whole) for whole in model.parameters()}
+        self._outline = copy.deepcopy(model, dict(outline)) if world.is_main else None
+        self._model = model
         mesh = init_device_mesh(world.device.type, (world.world_size,))
-        for block in _blocks(self.model):
+        for block in _blocks(model):
             fully_shard(block, mesh=mesh)
-        fully_shard(self.model, mesh=mesh)
+        fully_shard(model, mesh=mesh)
 
     @torch.no_grad()
-    def gather(self) -> None:
-        """Copy what was learned into the plain model; all processes call this together."""
-        for whole, part in self._pairs():
-            whole.copy_(_gathered(part))
+    def whole(self) -> nn.Module | None:
+        """The plain model as it is now, in the first process; all call this together."""
+        if self._outline is None:
+            for part in self._model.parameters():
+                _gathered(part)
+            return None
+        pairs = zip(self._outline.parameters(), self._model.parameters(), strict=True)
+        gathered = {id(empty): nn.Parameter(_gathered(part).clone()) for empty, part in pairs}
+        return copy.deepcopy(self._outline, dict(gathered))
 
     @torch.no_grad()
-    def share_out(self) -> None:
-        """Copy the plain model into the shared-out one; all processes call this together."""
-        for whole, part in self._pairs():
-            part.copy_(_shared_out(whole, part))
-
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from zip(self._whole.parameters(), self.model.parameters(), strict=True)
-        yield from zip(self._whole.buffers(), self.model.buffers(), strict=True)
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take each process's share of whole weights, a tied one under any of its names."""
+        for name, part in self._model.named_parameters(remove_duplicate=False):
+            if name in weights:
+                part.copy_(_shared_out(weights[name], part))
 
 
 class WholeOptimizer:
@@ -92,6 +98,11 @@ class WholeOptimizer:
             for index, slot in state_dict["state"].items()
         }
         self._optimizer.load_state_dict({**state_dict, "state": slots})
+
+
+def _on_meta(parameter: Tensor) -> nn.Parameter:
+    """A parameter of the same shape that takes no memory."""
+    return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
