@@ -88,7 +88,9 @@ def greet(console: Console, trained: Trained) -> None:
 def example_questions(trained: Trained) -> list[tuple[str, str]]:
     """A question about somebody of each set of people, or a sum, and who or what it is."""
     data = trained.config.data
-    sums = [("operands never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)]
+    sums = [
+        ("with an operand never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)
+    ]
     if not data.tells_of_people:
         return sums
     n_learned = data.n_people
