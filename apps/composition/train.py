@@ -9,6 +9,7 @@ import torch
 
 from apps.composition.data import build_dataset
 from apps.composition.examiner import Examiner
+from apps.composition.runs import check_unlearned
 from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main
@@ -26,6 +27,7 @@ def run(config: CompositionConfig) -> None:
     with open_run(config, config.folder, device=training.device, overwrite=config.overwrite) as opened:
         if opened.result is not None:
             return
+        check_unlearned(config)
         dataset = build_dataset(config.data)
         stream = build_stream(config.data, dataset, training.batch_size, named_seed(training.seed, "data"))
         model = build_model(config.model, torch.Generator().manual_seed(named_seed(training.seed, "init")))
