@@ -1,7 +1,7 @@
 """The sequences of a run: which there are, which are learned from and which are kept for the test, as tokens.
 
 A sequence is ``[problem] x_1 .. x_L [end of input] outputs [end of sequence]``: parity of 1 0 1 with chain of
-thought is ``P 1 0 1 I 1 1 0 E``. No input sequence is drawn twice, and none of the test is learned from.
+thought is ``P 1 0 1 I 1 1 0 E``. No sequence of a task is drawn twice, and none of its test is learned from.
 """
 
 from __future__ import annotations
@@ -78,6 +78,39 @@ def draw_distinct(task: TaskConfig, length: int, n: int, rng: np.random.Generato
         _, first = np.unique(drawn, axis=0, return_index=True)
         drawn = drawn[np.sort(first)]
     return drawn[:n]
+
+
+def n_learned_from(tested: DataConfig, learned: DataConfig) -> int:
+    """How many sequences that one config tests on another one may learn from.
+
+    They are the same if they are up to the end of input, token by token: tasks of one problem token that
+    are different functions ask the same questions.
+    """
+    if tested.tokens.end_of_input != learned.tokens.end_of_input:
+        return 0
+    test = build_dataset(tested.model_copy(update={"file": None})).test
+    dataset = build_dataset(learned.model_copy(update={"file": None}))
+    shift = tested.tokens.first_value - learned.tokens.first_value
+    n = 0
+    for (number, length), inputs in test.items():
+        for other, task in enumerate(learned.tasks):
+            if task.problem_token == tested.tasks[number].problem_token and length in learned.lengths:
+                n += int(_is_learned(dataset, learned, (other, length), inputs + shift).sum())
+    return n
+
+
+def _is_learned(dataset: Dataset, config: DataConfig, key: tuple[int, int], inputs: np.ndarray) -> np.ndarray:
+    """(n,) which inputs (n, L) of a task and length may be learned from."""
+    if config.n_train is not None:
+        return np.isin(as_codes(inputs), as_codes(dataset.train[key]))
+    values = config.tasks[key[0]].inputs
+    possible = ((inputs >= values.start) & (inputs < values.stop)).all(axis=1)
+    return possible & ~np.isin(as_codes(inputs), as_codes(dataset.test[key]))
+
+
+def as_codes(inputs: np.ndarray) -> np.ndarray:
+    """One comparable value a sequence (n, L): its bytes."""
+    return np.ascontiguousarray(inputs.astype(np.uint16)).view(f"S{2 * inputs.shape[1]}").ravel()
 
 
 def encode(config: DataConfig, number: int, inputs: np.ndarray) -> np.ndarray:
@@ -157,6 +190,9 @@ def read_dataset(config: DataConfig, path: Path) -> Dataset:
                 if name != "config":
                     split, task, length = name.split("/")
                     splits[split][int(task), int(length)] = arrays[name].astype(np.int64)
+        train, test = splits["train"], splits["test"]
+        if any(np.isin(as_codes(test[key]), as_codes(train[key])).any() for key in train):
+            raise ValueError("some of the test are learned from")
     except (OSError, ValueError, KeyError, TypeError, *DAMAGE) as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"{path} is not a file of sequences ({reason}): remove it or name another.") from None
@@ -164,7 +200,7 @@ def read_dataset(config: DataConfig, path: Path) -> Dataset:
         raise UserError(
             f"{path} holds the sequences of another data config: remove it, or name another data.file."
         )
-    return Dataset(splits["train"], splits["test"])
+    return Dataset(train, test)
 
 
 def sequences_hash(config: DataConfig, dataset: Dataset) -> str:

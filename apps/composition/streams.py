@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apps.composition.data import Dataset, Splits, encode_rows
+from apps.composition.data import Dataset, Splits, as_codes, encode_rows
 from apps.composition.data_config import DataConfig, PhaseConfig
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import DocumentStream, Stream, quotas
@@ -154,7 +154,7 @@ class FreshStream:
         seed: int,
     ) -> None:
         self.config = config
-        self.test = {key: np.unique(_as_codes(inputs)) for key, inputs in test.items()}
+        self.test = {key: np.unique(as_codes(inputs)) for key, inputs in test.items()}
         self.tasks = np.array(tasks)
         self.weights = list(weights)
         self.lengths = lengths
@@ -179,14 +179,9 @@ class FreshStream:
         values = self.config.tasks[task].inputs
         kept = self.test[task, length]
         drawn = rng.integers(values.start, values.stop, size=(n, length))
-        while (again := np.isin(_as_codes(drawn), kept)).any():
+        while (again := np.isin(as_codes(drawn), kept)).any():
             drawn[again] = rng.integers(values.start, values.stop, size=(int(again.sum()), length))
         return drawn
-
-
-def _as_codes(inputs: np.ndarray) -> np.ndarray:
-    """One comparable value a sequence (n, L): its bytes."""
-    return np.ascontiguousarray(inputs.astype(np.uint16)).view(f"S{2 * inputs.shape[1]}").ravel()
 
 
 def weighted_loss(loss_fn: LossFn, weights: Mapping[int, float]) -> LossFn:

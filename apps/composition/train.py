@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from apps.composition.data import build_dataset, sequences_hash
 from apps.composition.examiner import Examiner
+from apps.composition.held_out import check_unlearned
 from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main
@@ -19,6 +20,7 @@ from nanollama.training.run import Parts, train_run
 @contextmanager
 def build_parts(config: CompositionConfig) -> Iterator[Parts]:
     """The sequences that are learned, with the weights of their tasks, and what is measured."""
+    check_unlearned(config)
     data, training = config.data, config.resolved_training
     dataset = build_dataset(data)
     yield Parts(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from apps.composition.held_out import check_apart
 from apps.composition.settings import CompositionConfig, TransferConfig
 from apps.composition.tables import write_csv
 from apps.composition.train import run as train_run
@@ -74,7 +75,12 @@ class Comparison:
 
 
 def run(config: TransferConfig) -> None:
-    """Train what is missing, compare, write and print."""
+    """Train what is missing, compare, write and print.
+
+    Raises:
+        UserError: the source learns from sequences that the target is tested on.
+    """
+    check_apart(config.target.data, config.source.data, "The source")
     pairs, curves = [], []
     for seed in config.seeds:
         for arm in ("source", *TARGETS):

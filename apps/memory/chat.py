@@ -13,10 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, people
+from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
+from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, people
 from apps.memory.dataset.templates import default_templates
 from apps.memory.recall import TrainedMemory, open_tool
-from apps.memory.settings import MemoryConfig, SourceKind
+from apps.memory.settings import DataConfig, MemoryConfig, SourceKind
 from apps.memory.sources import build_tokenizer
 from apps.memory.sums import sum_dialogs
 from nanollama.dialogs.generate import Completion, generate
@@ -88,16 +89,27 @@ def greet(console: Console, trained: TrainedMemory) -> None:
 def example_questions(trained: TrainedMemory) -> list[tuple[str, str]]:
     """A question about somebody of each set of people, or a sum, and who or what it is."""
     data = trained.config.data
-    sums = [("operands never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)]
+    sums = [
+        ("with an operand never shown", sum_dialogs(data.sums, "unseen", "sums", 1)[0].messages[0].content)
+    ]
     if not data.tells_of_people:
         return sums
-    n_learned = data.n_people
-    chosen = [("learned about", people(0, 1)), ("new names", people(0, 1, "new"))]
-    if n_learned < N_PEOPLE:
-        chosen.insert(1, ("never seen", people(n_learned, n_learned + 1)))
+    chosen = [
+        *(("learned about", person) for person in _person(0, data)),
+        *(("never seen", person) for person in _person(data.n_people, data)),
+        *(("new names", person) for person in people(0, 1, "new")),
+    ]
     texts = questions_about("{}", trained)
-    asked = [(label, texts[number].format(person.name)) for number, (label, (person,)) in enumerate(chosen)]
+    asked = [(label, texts[number].format(person.name)) for number, (label, person) in enumerate(chosen)]
     return asked + (sums if data.has("sums", "sumstool") else [])
+
+
+def _person(number: int, data: DataConfig) -> list[Person]:
+    """That person of those a run draws from, in a list; none where there are not so many."""
+    if data.dependence is None:
+        return people(number, min(number + 1, N_PEOPLE))
+    n_people = min(number + 1, N_DEPENDENT_PEOPLE)
+    return dependent_people(data.dependence.alpha, n_people, data.dependence.seed)[number:]
 
 
 def questions_of(line: str, trained: TrainedMemory) -> list[str]:

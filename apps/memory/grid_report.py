@@ -195,7 +195,7 @@ def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
             rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
         steps = [crossing_step(curve, "recall") for curve in setting.runs]
         crossings.append((series, ", ".join("never" if step is None else f"{step:,}" for step in steps)))
-    caption = "Recall of new names, or of unseen operands, through training; bands as above."
+    caption = "Recall of new names, or of sums with unseen operands, through training; bands as above."
     table = Table(
         "First evaluation from which on at least half is right, by seed.", ("runs", "steps"), tuple(crossings)
     )

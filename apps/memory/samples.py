@@ -14,8 +14,8 @@ SET_NAMES = {
     "unseen": "person never trained on",
     "new_names": "person of a new name",
     "sums_trained": "sum trained on",
-    "sums_unseen": "operands never trained on",
-    "sums_longer": "longer operands",
+    "sums_unseen": "sum with an operand never trained on",
+    "sums_longer": "sum of longer operands",
 }
 
 

@@ -22,6 +22,7 @@ from nanollama.training.run_config import TrainingRunConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
+MAX_OPERAND_DIGITS = 18  # operands are drawn as int64
 SUM_SETS = ("sums_trained", "sums_unseen", "sums_longer")
 
 
@@ -50,6 +51,15 @@ class SumsConfig(Config):
         default=1, ge=1, le=8, description="Most operators of a sum, each applied to the rest."
     )
     seed: int = Field(default=0, ge=0, description="Of the sums, and of which operands are kept unseen.")
+
+    @model_validator(mode="after")
+    def _check(self) -> SumsConfig:
+        if self.n_digits + self.n_longer_digits > MAX_OPERAND_DIGITS:
+            raise ValueError(
+                f"n_digits = {self.n_digits} and n_longer_digits = {self.n_longer_digits} make operands of "
+                f"more than {MAX_OPERAND_DIGITS} digits: lower one of them"
+            )
+        return self
 
     @property
     def calculator(self) -> CalculatorConfig:
@@ -132,7 +142,8 @@ class RecallConfig(Config):
         default=("trained", "unseen", "new_names"),
         min_length=1,
         description="`trained`: people learned about; `unseen`: same name lists, never shown; `new_names`: "
-        "new first and last names. `sums_trained`, `sums_unseen` (operands never shown), `sums_longer`.",
+        "new first and last names. `sums_trained`, `sums_unseen` (each with an operand never shown), "
+        "`sums_longer` (of longer operands).",
     )
     n_sums: int = Field(default=400, ge=1, description="Sums of each set of sums.")
     seed: int = Field(default=0, ge=0, description="Of the choice of people.")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from toy_run import toy_config, toy_model, write_run
 
-from apps.memory.chat import main, print_part, questions_of
+from apps.memory.chat import example_questions, main, print_part, questions_of
+from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
 from apps.memory.dataset.people import people
 from apps.memory.settings import MemoryConfig
 from nanollama.cli.command import main as nanollama
-from nanollama.training.trained import load_run
+from nanollama.training.trained import Trained, load_run
 
 PERSON = people(0, 1)[0]
 
@@ -134,6 +135,24 @@ def test_examples_are_of_every_kind(
     assert f"  When was {PERSON.name} born?  (learned about)\n" in said
     assert f"  Where was {people(2, 3)[0].name} born?  (never seen)\n" in said
     assert f"  Where does {people(0, 1, 'new')[0].name} live?  (new names)\n" in said
+
+
+def test_examples_where_facts_depend_on_the_last_name_are_of_those_people(tmp_path: Path) -> None:
+    """They have the names of other people, so others are known."""
+    for n_people, labels in (
+        (200, {"learned about", "never seen", "new names"}),
+        (N_DEPENDENT_PEOPLE, {"learned about", "new names"}),
+    ):
+        data = {"n_people": n_people, "sources": [{"kind": "qa"}], "dependence": {"alpha": 0.5, "seed": 1}}
+        config = toy_config(tmp_path, data=data, recall={"n_people": 1, "sets": ["trained"]})
+        examples = example_questions(
+            Trained(tmp_path, config, toy_model(toy_config(tmp_path)), tmp_path, 0, "")
+        )
+        learned = [person.name for person in dependent_people(0.5, n_people, 1)]
+        assert {label for label, _ in examples} == labels
+        for label, question in examples:
+            is_learned = any(f" {name} " in question for name in learned)
+            assert is_learned == (label == "learned about")
 
 
 def test_two_words_are_a_name(in_weight: Path) -> None:
