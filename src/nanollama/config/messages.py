@@ -12,6 +12,7 @@ from nanollama.config.keys import (
     describe_keys,
     describe_type,
     implementation_of,
+    keys_of,
     locate,
     section_class,
     section_classes,
@@ -71,7 +72,7 @@ class _Detail:
 
     def _known(self) -> list[str]:
         section = section_class(self._annotation)
-        return list(section.model_fields) if section else []
+        return list(keys_of(section)) if section else []
 
     def _names(self) -> list[str]:
         return [implementation_of(section) for section in section_classes(self._annotation)]

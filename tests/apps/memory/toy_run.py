@@ -14,7 +14,7 @@ from apps.memory.sources import build_tokenizer
 from nanollama.config import config_hash, dump_config
 from nanollama.data.batch import collate
 from nanollama.model import build_model
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer
 from nanollama.training.loss import next_token_loss
 
@@ -46,7 +46,7 @@ def learned_dialogs(config: MemoryConfig) -> list[Dialog]:
     ]
 
 
-def toy_model(config: MemoryConfig, n_steps: int = 0) -> Transformer:
+def toy_model(config: MemoryConfig, n_steps: int = 0) -> LanguageModel:
     """The run's model after so many steps on all its dialogs at once."""
     model = build_model(config.model, torch.Generator().manual_seed(0))
     encoded = [TOKENIZER.encode_dialog(dialog.messages) for dialog in learned_dialogs(config)]
@@ -60,7 +60,7 @@ def toy_model(config: MemoryConfig, n_steps: int = 0) -> Transformer:
     return model.eval()
 
 
-def write_run(config: MemoryConfig, model: Transformer, step: int = 100) -> Path:
+def write_run(config: MemoryConfig, model: LanguageModel, step: int = 100) -> Path:
     """A run folder with a checkpoint; returns it."""
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
