@@ -64,10 +64,21 @@ def read(kind: DialogKind) -> DialogSource:
     return DialogSource(dialogs, ByteTokenizer())
 
 
-def ours(size: Size, kind: DialogKind, precision: Precision, compile_model: bool = False) -> Step:
+def ours(
+    size: Size,
+    kind: DialogKind,
+    precision: Precision,
+    compile_model: bool = False,
+    implementation: str = "transformer",
+) -> Step:
     """A step of our loop, making the batch included."""
     source = read(kind)
-    config = ModelConfig(vocab_size=260, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads)
+    config = ModelConfig(
+        implementation=implementation,
+        d_model=size.d_model,
+        n_layers=size.n_layers,
+        n_heads=size.n_heads,
+    )
     stream = DocumentStream([source], BATCH_SIZE, seed=0)
     model = build_model(config, torch.Generator().manual_seed(0))
     with open_world("cpu") as world:

@@ -45,7 +45,11 @@ class _Detail:
         self._context: dict[str, Any] = item.get("ctx", {})
         self._input = item["input"]
         self._config_class = config_class
-        self.keys, self._annotation, self._metadata = locate(config_class, item["loc"])
+        is_unknown = self.kind == "extra_forbidden"  # known, if at all, to another implementation
+        loc = item["loc"][:-1] if is_unknown else item["loc"]
+        self.keys, self._annotation, self._metadata = locate(config_class, loc)
+        if is_unknown:
+            self.keys = (*self.keys, item["loc"][-1])
         if self.kind in ("union_tag_invalid", "union_tag_not_found"):
             self.keys = (*self.keys, DISCRIMINATOR)
         self.key = ".".join(map(str, self.keys))
@@ -60,7 +64,8 @@ class _Detail:
         if self.kind == "extra_forbidden":
             return self._unknown_key()
         if self.kind in ("value_error", "assertion_error"):
-            return f"{str(self._context['error']).rstrip('.')}."
+            said = str(self._context["error"]).rstrip(".")
+            return said if said.endswith("?") else f"{said}."
         if self.kind == "union_tag_not_found":
             return f"required key is missing; expected {self._implementations()}."
         if self.kind == "union_tag_invalid":

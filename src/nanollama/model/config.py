@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -98,18 +97,22 @@ class ModelConfig(Config):
         default=None, gt=0, description="Spread of initial weights; default d_model ** -0.5."
     )
 
+    def __new__(cls, **values: Any) -> ModelConfig:
+        """With keys of mixers from outside the library, a config is of a class that has them too."""
+        return super().__new__(_joined(cls, _options(values)))
+
     @model_validator(mode="wrap")
     @classmethod
     def _join_options(
         cls, values: Any, handler: ModelWrapValidatorHandler[ModelConfig], info: ValidationInfo
     ) -> ModelConfig:
-        """Take the keys of mixers from outside the library: the config is of a class that has them too."""
-        joined = _joined(cls, _options(values)) if isinstance(values, dict) else cls
-        if joined is cls:
+        """See `__new__`."""
+        if not isinstance(values, dict):
             return handler(values)
-        if info.mode == "json":
-            return joined.model_validate_json(json.dumps(values), strict=True)
-        return joined.model_validate(values)
+        is_strict = info.mode == "json"
+        values = _with_tuples(values)  # what was read as JSON is here no longer known to be
+        joined = _joined(cls, _options(values))
+        return handler(values) if joined is cls else joined.model_validate(values, strict=is_strict)
 
     @field_validator("implementation")
     @classmethod
@@ -252,6 +255,12 @@ def _options(values: dict[str, Any]) -> tuple[type[Config], ...]:
     ]
     classes = (MIXERS[name].options for name in names if name in MIXERS)
     return tuple(dict.fromkeys(options for options in classes if options is not None))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 @cache
