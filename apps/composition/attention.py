@@ -19,8 +19,8 @@ from apps.composition.measures import Group, build_groups, measure, predict
 from apps.composition.settings import CompositionConfig, MeasuresConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.model.probe import recorded_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.probe import attention_heads, recorded_maps
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Film, Picture, Section, Words
@@ -37,13 +37,15 @@ def run(folder: Path, length: int | None) -> None:
     """Write the page of a run.
 
     Raises:
-        UserError: there is no such run, a checkpoint of it is named, or it has no test sequences of this
-            length.
+        UserError: there is no such run, a checkpoint of it is named, its model does not attend, or it has no
+            test sequences of this length.
     """
     if NAME.fullmatch(folder.name):
         raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
     trained = load_run(CompositionConfig, folder, ON_CPU)
     config, model = trained.config, trained.model
+    if not attention_heads(model):
+        raise UserError(f"The model of {folder} has no attention to show: its blocks are of another kind.")
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
         Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
@@ -73,14 +75,14 @@ def choose_group(config: CompositionConfig, length: int) -> Group:
 
 
 @torch.no_grad()
-def maps_of(model: Transformer, group: Group) -> list[torch.Tensor]:
-    """Attention maps (B, H, T, T) of every layer."""
+def maps_of(model: LanguageModel, group: Group) -> dict[int, torch.Tensor]:
+    """Attention maps (B, H, T, T) of every layer that attends."""
     with recorded_maps(model) as maps:
         predict(model, group)
-    return [layer.cpu() for layer in maps]
+    return {layer: of_layer.cpu() for layer, of_layer in maps.items()}
 
 
-def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -> tuple[Picture, ...]:
+def head_pictures(config: CompositionConfig, model: LanguageModel, group: Group) -> tuple[Picture, ...]:
     """Every head, a row a layer: averaged over sequences, and on the first of them."""
     maps = maps_of(model, group)
     tokens = group.tokens[0, :-1].tolist()
@@ -90,18 +92,23 @@ def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -
         (
             "mean",
             role_labels(group.length, n_outputs),
-            [m.mean(dim=0) for m in maps],
+            {layer: m.mean(dim=0) for layer, m in maps.items()},
             "averaged over sequences",
         ),
-        ("example", token_labels(tokens, config.data), [m[0] for m in maps], "on one test sequence"),
+        (
+            "example",
+            token_labels(tokens, config.data),
+            {layer: m[0] for layer, m in maps.items()},
+            "on one test sequence",
+        ),
     ):
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer)]
-            for i, layer in enumerate(chosen)
+            for i, layer in chosen.items()
         ]
         strongest = ", ".join(
             f"layer {i} head {j} {float(head[group.length + 1 :].amax(dim=-1).mean()):.2f}"
-            for i, layer in enumerate(chosen)
+            for i, layer in chosen.items()
             for j, head in enumerate(layer)
         )
         pictures.append(
@@ -115,7 +122,7 @@ def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -
     return tuple(pictures)
 
 
-def scores_table(config: CompositionConfig, model: Transformer, group: Group) -> Table | Words:
+def scores_table(config: CompositionConfig, model: LanguageModel, group: Group) -> Table | Words:
     """The scores of every head on these sequences."""
     rows = [row for row in measure(model, config.data, [group]) if row.head is not None]
     if not rows:
@@ -146,7 +153,7 @@ def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | 
         model = load_run(CompositionConfig, checkpoints.path(step), ON_CPU).model
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
-            for i, layer in enumerate(maps_of(model, group))
+            for i, layer in maps_of(model, group).items()
         ]
         caption = f"Attention averaged over sequences after {step:,} steps."
         picture = Picture(f"attention_step_{step:08d}", plot_maps(panels, labels), caption, caption)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath, RunConfig
-from nanollama.model import ModelConfig
+from nanollama.model import ModelSection
 from nanollama.studies import Study
 from nanollama.training.config import TrainingConfig
 from nanollama.training.intervention_config import InterventionConfig, LoadConfig
@@ -66,7 +66,7 @@ class CompositionConfig(TrainingRunConfig):
         return training.model_copy(update={"batch_size": batch_size, "n_steps": n_steps})
 
 
-def check_fit(data: DataConfig, model: ModelConfig) -> None:
+def check_fit(data: DataConfig, model: ModelSection) -> None:
     """Raise a ValueError if the model cannot read the data."""
     if data.largest_token >= model.vocab_size:
         raise ValueError(
@@ -119,7 +119,7 @@ class TransferConfig(RunConfig):
         gt=0,
         description="How many times fewer epochs the transfer has to take for success; null expects nothing.",
     )
-    model: ModelConfig = Field(description="Which model learns.")
+    model: ModelSection = Field(description="Which model learns.")
     source: TaskSection = Field(description="The task learned first.")
     target: TaskSection = Field(description="The task learned from there, and from scratch.")
     interventions: tuple[InterventionConfig, ...] = Field(

@@ -28,7 +28,7 @@ PUBLISHED = Path(__file__).parent / "published"
 AXES: dict[str, Callable[[MemoryConfig], Any]] = {
     "people": lambda config: config.data.n_people,
     "alpha": lambda config: None if config.data.dependence is None else config.data.dependence.alpha,
-    "width": lambda config: config.model.d_model,
+    "width": lambda config: getattr(config.model, "d_model", 0),
 }
 """Numbers of a config, in the order in which one becomes the horizontal axis."""
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from nanollama.data.batch import IGNORE, collate
 from nanollama.dialogs.generate import Completion, continue_dialogs, evaluating, most_likely, token_limit
 from nanollama.dialogs.tools.protocol import Reply, Tool
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer, EncodedDialog, Message
 
 N_ROWS = 32
@@ -40,7 +40,7 @@ class Attempt(NamedTuple):
 
 
 def attempt_dialogs(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: ByteTokenizer,
     dialogs: Sequence[Sequence[Message]],
     tool: Tool | None = None,
@@ -61,7 +61,7 @@ def attempt_dialogs(
     Raises:
         ValueError: a dialog does not end with the assistant, or is too long for the model.
     """
-    encoded = [_encode(tokenizer, messages, model.config.max_seq_len) for messages in dialogs]
+    encoded = [_encode(tokenizer, messages, model.max_seq_len) for messages in dialogs]
     limits = [token_limit(model, _prompt(dialog), max_new_tokens) for dialog in encoded]
     with evaluating(model):
         readings = _read(model, encoded)
@@ -118,14 +118,14 @@ def _prompt(dialog: EncodedDialog) -> list[int]:
     return dialog.ids[: int(dialog.loss_mask.argmax())].tolist()
 
 
-def _read(model: Transformer, encoded: Sequence[EncodedDialog]) -> list[_Reading]:
+def _read(model: LanguageModel, encoded: Sequence[EncodedDialog]) -> list[_Reading]:
     """One forward pass over each dialog, in batches of like length."""
     readings: dict[int, _Reading] = {}
     by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
     for start in range(0, len(encoded), N_ROWS):
         chosen = by_length[start : start + N_ROWS]  # sorted as `collate` would, so rows stay in this order
         ids, masks = [encoded[i].ids for i in chosen], [encoded[i].loss_mask for i in chosen]
-        batch = collate(ids, masks).to(model.embedding.weight.device)
+        batch = collate(ids, masks).to(model.device)
         logits = model(batch.input_ids, query_positions=batch.query_positions)
         tokens, is_tie = most_likely(logits)
         is_certain = ((tokens == batch.targets) & ~is_tie).cpu().numpy()

@@ -6,7 +6,7 @@ given to the model, and it writes on. Any other special token is not the assista
 dialog as malformed. A dialog that reaches its limit of tokens is finished as cut off.
 
 What is written does not depend on how it is computed. The token that follows is that of `next_token`, which
-reads a dialog alone and whole. Side by side and with a cache, logits differ in their last bits, and so could
+reads a dialog alone and whole. Side by side and step by step, logits differ in their last bits, and so could
 the choice between two tokens that are as good as equal: there, `next_token` is asked.
 
 Shapes: B lanes (dialogs side by side), T tokens, V vocabulary.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from nanollama.dialogs.tools.protocol import Reply, Tool
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer
 
 TIE = 2e-5
@@ -31,8 +31,8 @@ TIE = 2e-5
 
 Rounding in float32 moves them by some 1e-6 of it, however a model is run."""
 
-CACHE_BYTES = 2**29
-"""Keys and values of dialogs written side by side take no more: what does not fit is written afterwards."""
+STATE_BYTES = 2**29
+"""States of dialogs written side by side take no more memory: what does not fit is written afterwards."""
 
 N_READ = 64
 """Prompts read in one forward pass: enough to keep a processor busy, few enough for its caches."""
@@ -59,7 +59,7 @@ class Completion:
 
 
 def generate(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: ByteTokenizer,
     prompts: Sequence[Sequence[int]],
     tool: Tool | None = None,
@@ -75,7 +75,7 @@ def generate(
         prompts: ids so far; the assistant holds the pen, at the beginning of its turn or within it.
         tool: answers all requests of a step in one batch; ``None``: handing over is malformed.
         max_new_tokens: longest continuation, replies counted; no more than the model can read.
-        batch_size: dialogs side by side; fewer where they take more than `CACHE_BYTES`.
+        batch_size: dialogs side by side; fewer where they take more than `STATE_BYTES`.
 
     Raises:
         ValueError: a prompt is empty or leaves no room.
@@ -85,14 +85,14 @@ def generate(
 
 
 def generate_one(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: ByteTokenizer,
     prompt: Sequence[int],
     tool: Tool | None = None,
     *,
     max_new_tokens: int,
 ) -> Completion:
-    """What `generate` writes after one prompt, in the plainest way: without a cache, a whole pass a token."""
+    """What `generate` writes after one prompt, in the plainest way: without a state, a whole pass a token."""
     turns = _Turns(tokenizer, tool)
     limit = token_limit(model, prompt, max_new_tokens)
     ids = list(prompt)
@@ -112,7 +112,7 @@ def generate_one(
 
 
 def continue_dialogs(
-    model: Transformer,
+    model: LanguageModel,
     tokenizer: ByteTokenizer,
     prompts: Sequence[Sequence[int]],
     tool: Tool | None,
@@ -123,7 +123,7 @@ def continue_dialogs(
     """`generate`, with the number of tokens at which each dialog is cut off."""
     completions: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    n_lanes = min(batch_size, max(1, CACHE_BYTES // model.cache_bytes(max(limits, default=1))))
+    n_lanes = min(batch_size, max(1, STATE_BYTES // model.state_bytes(max(limits, default=1))))
     with evaluating(model):
         for start in range(0, len(prompts), n_lanes):
             chosen = by_length[start : start + n_lanes]
@@ -137,33 +137,33 @@ def continue_dialogs(
     return [completions[index] for index in range(len(prompts))]
 
 
-def token_limit(model: Transformer, prompt: Sequence[int], max_new_tokens: int) -> int:
+def token_limit(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int) -> int:
     """The number of tokens at which a dialog is cut off.
 
     Raises:
         ValueError: the prompt is empty or leaves no room.
     """
-    limit = min(len(prompt) + max_new_tokens, model.config.max_seq_len + 1)  # the last token is not read
+    limit = min(len(prompt) + max_new_tokens, model.max_seq_len + 1)  # the last token is not read
     if not 0 < len(prompt) < limit:
         raise ValueError(f"A prompt of {len(prompt)} tokens leaves no room below the limit of {limit}.")
     return limit
 
 
 @contextmanager
-def evaluating(model: Transformer) -> Iterator[None]:
+def evaluating(model: LanguageModel) -> Iterator[None]:
     """Inference in float32: no dropout, no gradient, no autocast; the model's mode is restored."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(model.embedding.weight.device.type, enabled=False):
+        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
             yield
     finally:
         model.train(was_training)
 
 
-def next_token(model: Transformer, ids: Sequence[int]) -> int:
+def next_token(model: LanguageModel, ids: Sequence[int]) -> int:
     """The token that follows a dialog, read alone and whole: the arg max of its logits."""
-    input_ids = torch.tensor([ids], device=model.embedding.weight.device)
+    input_ids = torch.tensor([ids], device=model.device)
     last = torch.tensor([[len(ids) - 1]], device=input_ids.device)
     return int(model(input_ids, query_positions=last)[0, 0].argmax())
 
@@ -211,13 +211,13 @@ class _Lanes:
     Attributes:
         tokens: (B, longest limit + 1) what is known of each dialog.
         n_known: (B,) how many tokens these are.
-        alive: (B,) lanes that are still written. The cache's lengths say how many tokens of a lane were read.
+        alive: (B,) lanes that are still written. The state's lengths say how many tokens of a lane were read.
     """
 
     def __init__(
-        self, model: Transformer, turns: _Turns, completions: list[Completion], limits: Sequence[int]
+        self, model: LanguageModel, turns: _Turns, completions: list[Completion], limits: Sequence[int]
     ) -> None:
-        device = model.embedding.weight.device
+        device = model.device
         n_lanes = len(completions)
         self.model = model
         self.turns = turns
@@ -229,8 +229,8 @@ class _Lanes:
             self.tokens[lane, : len(completion.ids)] = torch.tensor(completion.ids)
         self.n_known = torch.tensor([len(completion.ids) for completion in completions], device=device)
         self.alive = torch.ones(n_lanes, dtype=torch.bool, device=device)
-        self.cache = model.make_cache(n_lanes, max(limits))
-        is_text = [turns.is_text(token) for token in range(model.config.vocab_size)]
+        self.state = model.make_state(n_lanes, max(limits))
+        is_text = [turns.is_text(token) for token in range(model.vocab_size)]
         self.is_special = ~torch.tensor(is_text, device=device)
 
     def run(self) -> list[Completion]:
@@ -253,21 +253,22 @@ class _Lanes:
             n_known = self.n_known[lanes]
             given = self.tokens[lanes, : int(n_known.max())]
             last = n_known[:, None] - 1
-            logits.append(self.model(given, query_positions=last, cache=self.cache.part(lanes))[:, 0])
-        self.cache.advance(self.n_known, int(self.n_known.max()))
+            part = self.state.part(lanes, n_known)  # no more than these count: the rest is padding
+            logits.append(self.model(given, query_positions=last, state=part)[:, 0])
+        self.state.advance(self.n_known, int(self.n_known.max()))
         return torch.cat(logits)
 
     def _read_next(self) -> Tensor:
         """Read one token of each lane; logits (B, V) after it."""
-        position = self.cache.lengths[:, None]
-        logits = self.model(self.tokens.gather(1, position), cache=self.cache)
-        longest = int((self.cache.lengths + self.alive).max())
-        self.cache.advance(self.alive.long(), longest)
+        position = self.state.lengths[:, None]
+        logits = self.model(self.tokens.gather(1, position), state=self.state)
+        longest = int((self.state.lengths + self.alive).max())
+        self.state.advance(self.alive.long(), longest)
         return logits[:, 0]
 
     def _choose(self, logits: Tensor) -> Tensor:
         """Write the next token where none is given; returns which lanes (B,) something happened to."""
-        position = self.cache.lengths
+        position = self.state.lengths
         free = self.alive & (position == self.n_known)
         chosen, is_tie = most_likely(logits)
         for lane in (free & is_tie).nonzero().flatten().tolist():
@@ -304,14 +305,14 @@ class _Lanes:
         completion = self.completions[self.origin[lane]]
         completion.ids, completion.ending = ids, ending
         self.alive[lane] = False
-        self.cache.lengths[lane] = 0  # until it leaves it stays there, out of the way
+        self.state.lengths[lane] = 0  # until it leaves it stays there, out of the way
 
     def _compact(self) -> None:
         """Let finished lanes leave, once that saves more than it costs."""
         n_lanes = len(self.alive)
         if n_lanes - int(self.alive.sum()) < LEAVING * n_lanes:
             return
-        kept = self.cache.keep(self.alive)
+        kept = self.state.keep(self.alive)
         self.tokens, self.n_known, self.limits = self.tokens[kept], self.n_known[kept], self.limits[kept]
         self.origin = [self.origin[lane] for lane in kept.tolist()]
         self.alive = self.alive[kept]

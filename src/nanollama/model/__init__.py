@@ -1,29 +1,34 @@
-"""Models, by the name their config gives as ``implementation``."""
+"""Models, by the name their config gives as ``implementation``.
+
+A model is the shell of this library with a mixer in each block (`nanollama.model.shell`,
+`nanollama.model.mixers`), or one of Hugging Face (`nanollama.model.hugging_face`). Both have the face of
+`nanollama.model.protocol.LanguageModel`.
+"""
 
 from __future__ import annotations
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from nanollama.model.transformer_config import TransformerConfig
+from nanollama.model.config import HuggingFaceConfig, ModelConfig, ModelSection
 
 if TYPE_CHECKING:
     import torch
 
-    from nanollama.model.transformer import Transformer
+    from nanollama.model.protocol import LanguageModel
 
-ModelConfig = TransformerConfig
-MODELS = {"transformer": "nanollama.model.transformer:Transformer"}
-"""Where the class of each is: reading a config does not wait for torch."""
+__all__ = ["HuggingFaceConfig", "ModelConfig", "ModelSection", "build_model", "model_class"]
 
 
-def model_class(config: ModelConfig) -> type[Transformer]:
-    """The class that a config describes a model of."""
-    found: type[Transformer] = resolve_name(MODELS[config.implementation])
+def model_class(config: ModelSection) -> type[LanguageModel]:
+    """The class that a config describes a model of: reading a config does not wait for torch."""
+    is_ours = isinstance(config, ModelConfig)
+    path = "nanollama.model.shell:Shell" if is_ours else "nanollama.model.hugging_face:HuggingFaceModel"
+    found: type[LanguageModel] = resolve_name(path)
     return found
 
 
-def build_model(config: ModelConfig, generator: torch.Generator) -> Transformer:
+def build_model(config: ModelSection, generator: torch.Generator) -> LanguageModel:
     """A model with weights drawn from the generator (of the CPU, so that every device starts alike)."""
     model = model_class(config)(config)
     model.init_weights(generator)

@@ -1,9 +1,10 @@
-"""Look into a transformer while it computes, and change what it computes.
+"""Look into a model while it computes, and change what it computes.
 
-Everything here is a context manager around ordinary forward passes; outside of it a model runs its own fast
-kernels, and after it the model is as it was. Layers and heads count from 0.
+What changes a model is a context manager around ordinary forward passes; outside of it a model runs its own
+fast kernels, and after it the model is as it was. Layers and heads count from 0. Maps and heads are those of
+layers whose mixer is attention.
 
-Shapes: B rows, H heads, M queries and T keys (M = T unless a cache is used), K head_dim, D d_model.
+Shapes: B rows, H heads, M queries and T keys (M = T unless tokens were read before), K head_dim, D d_model.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nanollama.model.layers import Attention, Kernel
-from nanollama.model.transformer import Transformer
+from nanollama.errors import UserError
+from nanollama.model.mixers.attention import Attention, Kernel
+from nanollama.model.protocol import LanguageModel
+from nanollama.model.shell import Block, Shell
 
 EditMaps = Callable[[Tensor], Tensor]
 """From the attention maps (B, H, M, T) of a layer to those that are used instead."""
@@ -24,12 +27,29 @@ Ablation = Literal["zero", "mean"]
 """What a part that is taken out writes: nothing, or its mean over the rows and positions of the batch."""
 
 
-def attention_maps(query: Tensor, key: Tensor, seen: Tensor | None = None) -> Tensor:
+def mlp_layers(model: LanguageModel) -> list[int]:
+    """The layers whose MLP can be taken out: those of a model of ours."""
+    return list(range(len(model.layers))) if isinstance(model, Shell) else []
+
+
+def attention_heads(model: LanguageModel) -> list[tuple[int, int]]:
+    """Every head that can be looked at, as (layer, head): those of the layers of ours that attend."""
+    mixers = [(layer, _block(model, layer).mixer) for layer in mlp_layers(model)]
+    return [
+        (layer, head)
+        for layer, mixer in mixers
+        if isinstance(mixer, Attention)
+        for head in range(mixer.n_heads)
+    ]
+
+
+def attention_maps(query: Tensor, key: Tensor, seen: Tensor | None = None, *, causal: bool = True) -> Tensor:
     """How much each query attends to each key: (B, H, M, T), rows sum to 1. Arguments as in `attend`."""
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if seen is None:
-        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        seen = seen.tril() if causal else seen
     return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
 
 
@@ -39,31 +59,35 @@ def mix(maps: Tensor, value: Tensor) -> Tensor:
 
 
 @contextmanager
-def recorded_maps(model: Transformer) -> Iterator[list[Tensor]]:
-    """Collects the attention maps of the forward pass inside, one (B, H, M, T) a layer.
+def recorded_maps(model: LanguageModel) -> Iterator[dict[int, Tensor]]:
+    """Collects the attention maps of the forward pass inside: (B, H, M, T) of each layer that attends.
 
     Several passes leave the maps of the last one.
     """
-    maps = [torch.empty(0)] * model.config.n_layers
+    maps: dict[int, Tensor] = {}
 
     def recorder(layer: int) -> Kernel:
-        def kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-            maps[layer] = attention_maps(query, key, seen)
+        def kernel(
+            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+        ) -> Tensor:
+            maps[layer] = attention_maps(query, key, seen, causal=causal)
             return mix(maps[layer], value)
 
         return kernel
 
-    with _kernels(model, {layer: recorder(layer) for layer in range(model.config.n_layers)}):
+    with _kernels(model, {layer: recorder(layer) for layer, head in attention_heads(model) if head == 0}):
         yield maps
 
 
 @contextmanager
-def edited_maps(model: Transformer, edits: Mapping[int, EditMaps]) -> Iterator[None]:
+def edited_maps(model: LanguageModel, edits: Mapping[int, EditMaps]) -> Iterator[None]:
     """Inside, the attention maps of these layers are changed by a function before they mix values."""
 
     def editor(edit: EditMaps) -> Kernel:
-        def kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-            return mix(edit(attention_maps(query, key, seen)), value)
+        def kernel(
+            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+        ) -> Tensor:
+            return mix(edit(attention_maps(query, key, seen, causal=causal)), value)
 
         return kernel
 
@@ -73,13 +97,15 @@ def edited_maps(model: Transformer, edits: Mapping[int, EditMaps]) -> Iterator[N
 
 @contextmanager
 def ablated_heads(
-    model: Transformer, heads: Collection[tuple[int, int]], how: Ablation = "zero"
+    model: LanguageModel, heads: Collection[tuple[int, int]], how: Ablation = "zero"
 ) -> Iterator[None]:
     """Inside, heads (layer, head) write nothing, or their mean over the batch, whatever they attend to."""
 
     def ablator(kernel: Kernel, indices: list[int]) -> Kernel:
-        def ablated(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-            mixed = kernel(query, key, value, seen).clone()
+        def ablated(
+            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+        ) -> Tensor:
+            mixed = kernel(query, key, value, seen, causal=causal).clone()
             written = mixed[:, indices]
             mixed[:, indices] = _instead(written, how, dims=(0, 2))
             return mixed
@@ -97,7 +123,7 @@ def ablated_heads(
 
 
 @contextmanager
-def ablated_mlps(model: Transformer, layers: Collection[int], how: Ablation = "zero") -> Iterator[None]:
+def ablated_mlps(model: LanguageModel, layers: Collection[int], how: Ablation = "zero") -> Iterator[None]:
     """Inside, the MLPs of these layers write nothing, or their mean over the batch."""
 
     def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
@@ -105,8 +131,7 @@ def ablated_mlps(model: Transformer, layers: Collection[int], how: Ablation = "z
 
     with ExitStack() as stack:
         for layer in layers:
-            handle = model.get_submodule(f"blocks.{layer}.mlp").register_forward_hook(hook)
-            stack.callback(handle.remove)
+            stack.callback(_block(model, layer).mlp.register_forward_hook(hook).remove)
         yield
 
 
@@ -158,14 +183,23 @@ def _instead(written: Tensor, how: Ablation, dims: tuple[int, ...]) -> Tensor:
     return written.mean(dim=dims, keepdim=True).expand_as(written)
 
 
-def _attention(model: Transformer, layer: int) -> Attention:
-    attention = model.get_submodule(f"blocks.{layer}.attention")
-    assert isinstance(attention, Attention)
-    return attention
+def _block(model: LanguageModel, layer: int) -> Block:
+    if not isinstance(model, Shell):
+        raise UserError(f"Probes look into the blocks of a model of ours; a {type(model).__name__} has none.")
+    return model.layers[layer]
+
+
+def _attention(model: LanguageModel, layer: int) -> Attention:
+    mixer = _block(model, layer).mixer
+    if not isinstance(mixer, Attention):
+        raise UserError(
+            f"Layer {layer} has no attention: its mixer is {mixer.name}, which has no maps and no heads."
+        )
+    return mixer
 
 
 @contextmanager
-def _kernels(model: Transformer, kernels: Mapping[int, Kernel]) -> Iterator[None]:
+def _kernels(model: LanguageModel, kernels: Mapping[int, Kernel]) -> Iterator[None]:
     """Inside, these layers use these kernels; afterwards their own again."""
     attentions = {layer: _attention(model, layer) for layer in kernels}
     before = {layer: attention.kernel for layer, attention in attentions.items()}

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nanollama.data.batch import Batch
 from nanollama.distributed import World
 from nanollama.errors import UserError
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import MODEL, Stateful, load_training, load_weights
 from nanollama.precision import Precision, gradient_scaler, precision_context
 from nanollama.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
@@ -55,7 +56,7 @@ class Learner:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: LanguageModel,
         loss_fn: LossFn,
         config: OptimizerConfig,
         world: World,
@@ -116,7 +117,7 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def whole(self) -> nn.Module | None:
+    def whole(self) -> LanguageModel | None:
         """The plain model, where it is shared out in the first process alone; all call this together."""
         return self.model if self._shards is None else self._shards.whole()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from nanollama.config import RunConfig
-from nanollama.model import ModelConfig
+from nanollama.model import ModelSection
 from nanollama.training.config import TrainingConfig
 from nanollama.training.intervention_config import InterventionConfig
 
@@ -13,7 +13,7 @@ from nanollama.training.intervention_config import InterventionConfig
 class TrainingRunConfig(RunConfig):
     """A model, how it is trained, and what is done to it meanwhile; a study adds what is learned."""
 
-    model: ModelConfig = Field(description="Which model learns.")
+    model: ModelSection = Field(description="Which model learns.")
     training: TrainingConfig = Field(description="How it is trained.")
     interventions: tuple[InterventionConfig, ...] = Field(
         default=(), description="What is done to the model at which step: freeze, reinitialize, load."

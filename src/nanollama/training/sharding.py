@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from nanollama.distributed import World
+from nanollama.model.protocol import LanguageModel
 
 State = dict[str, Any]
 
@@ -32,7 +33,7 @@ class Shards:
         world: the processes.
     """
 
-    def __init__(self, model: nn.Module, world: World) -> None:
+    def __init__(self, model: LanguageModel, world: World) -> None:
         # All but the parameters: what a whole model is made around. Copied before layers become shared ones.
         outline = {id(whole): _on_meta(whole) for whole in model.parameters()}
         self._outline = copy.deepcopy(model, dict(outline)) if world.is_main else None
@@ -43,7 +44,7 @@ class Shards:
         fully_shard(model, mesh=mesh)
 
     @torch.no_grad()
-    def whole(self) -> nn.Module | None:
+    def whole(self) -> LanguageModel | None:
         """The plain model as it is now, in the first process; all call this together."""
         if self._outline is None:
             for part in self._model.parameters():

@@ -1,50 +1,120 @@
-"""Causal attention, computed by whichever kernel is fast for the device and the shape.
+"""Attention, computed by whichever kernel is fast for the device and the shape.
 
-Shapes: B rows, H heads, T keys, M queries, K head_dim.
+Shapes: B rows, H heads, T keys, M queries, K head_dim, D d_model, S capacity.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from nanollama.model.config import ModelConfig
+from nanollama.model.mixers.mixer import Context, Mixer, gather
+from nanollama.model.positions import rotate
+from nanollama.model.state import LayerState
 
 QUERY_BLOCK = 64  # queries a block; at 96, steps took a tenth longer on the CPUs measured
 
 
-def visibility(
-    query_positions: Tensor,
-    n_keys: int,
-    documents: Tensor | None = None,
-    query_documents: Tensor | None = None,
+class Kernel(Protocol):
+    """What mixes values by queries and keys; see `attend`."""
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+    ) -> Tensor:
+        """(B, H, M, K)."""
+        ...
+
+
+@dataclass
+class KeyValues(LayerState):
+    """Keys and values of the tokens read, rotated as they were: each (B, H_kv, S, K)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def extend(self, key: Tensor, value: Tensor, positions: Tensor, stop: int) -> tuple[Tensor, Tensor]:
+        """Store those of new tokens; return all so far.
+
+        Args:
+            key: (B, H_kv, T, K) of new tokens; value: the same.
+            positions: (B, T) of new tokens.
+            stop: most tokens a lane then has.
+
+        Returns:
+            keys and values, (B, H_kv, stop, K).
+        """
+        lanes = torch.arange(len(positions), device=positions.device)[:, None]
+        for stored, new in ((self.keys, key), (self.values, value)):
+            stored[lanes, :, positions] = new.transpose(1, 2).to(stored.dtype)
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def move(self, to: Tensor, of: Tensor, n_kept: int, longest: int) -> None:
+        for stored in (self.keys, self.values):
+            stored[to, :, :longest] = stored[of, :, :longest]
+        self.keys, self.values = self.keys[:n_kept], self.values[:n_kept]
+
+
+class Attention(Mixer):
+    """Self-attention with grouped-query heads; one matrix makes queries, keys and values."""
+
+    name: ClassVar[str] = "attention"
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        self.n_heads, self.head_dim, self.causal = config.query_heads, config.head_width, config.causal
+        self.n_query, self.n_kv = self.n_heads * self.head_dim, config.kv_heads * self.head_dim
+        self.qkv = nn.Linear(config.d_model, self.n_query + 2 * self.n_kv, bias=config.bias)
+        self.output = nn.Linear(self.n_query, config.d_model, bias=config.bias)
+        self.kernel: Kernel = attend  # a probe puts its own here to see or to replace attention maps
+
+    def forward(self, x: Tensor, context: Context, query_positions: Tensor | None = None) -> Tensor:
+        """See `Mixer.forward`."""
+        query, key, value = self.qkv(x).split([self.n_query, self.n_kv, self.n_kv], dim=-1)
+        query, key, value = self._heads(query), self._heads(key), self._heads(value)
+        if context.rotary is not None:
+            query, key = rotate(query, context.rotary), rotate(key, context.rotary)
+        if context.state is not None:
+            read, positions = context.state.layers[self.layer], context.positions
+            assert isinstance(read, KeyValues) and isinstance(positions, Tensor)
+            key, value = read.extend(key, value, positions, context.state.longest + positions.shape[1])
+        collected = (
+            self.kernel(query, key, value, context.seen, causal=self.causal).transpose(1, 2).flatten(2)
+        )
+        if query_positions is not None:
+            collected = gather(collected, query_positions)
+        return self.output(collected)
+
+    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> KeyValues:
+        """Room for all tokens; what padding leaves behind is overwritten before anyone sees it."""
+        shape = (n_lanes, self.n_kv // self.head_dim, capacity, self.head_dim)
+        dtype = self.output.weight.dtype
+        return KeyValues(*(torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)))
+
+    def forward_flops(self, seq_len: int, n_queries: int) -> int:
+        """Every query-key pair counts, also those a causal mask hides, as dense kernels compute them."""
+        maps = self.qkv.weight.numel() + 2 * seq_len * self.n_query
+        return 2 * (seq_len * maps + n_queries * self.output.weight.numel())
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, T, H K) -> (B, H, T, K)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
 ) -> Tensor:
-    """Which keys a query may see: those not after it, in its own document.
-
-    Args:
-        query_positions: (B, M) positions of the queries among the keys.
-        n_keys: T.
-        documents: (B, T) document of each key, ``None`` when rows hold one document.
-        query_documents: (B, M) document of each query.
-
-    Returns:
-        (B, 1, M, T) bool, true where the query sees the key.
-    """
-    keys = torch.arange(n_keys, device=query_positions.device)
-    seen = keys <= query_positions[:, :, None]
-    if documents is not None and query_documents is not None:
-        seen = seen & (documents[:, None, :] == query_documents[:, :, None])
-    return seen[:, None]
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention; causal when ``seen`` is ``None``.
+    """Scaled dot-product attention.
 
     Args:
         query: (B, H, M, K); key, value: (B, H_kv, T, K), each key head shared by H / H_kv query heads.
-        seen: (B, 1, M, T) from `visibility`.
+        seen: (B, 1, M, T) bool, true where a query sees a key.
+        causal: without ``seen``: does a query see no keys after it?
 
     Returns:
         (B, H, M, K), in the dtype of ``value``.
@@ -52,13 +122,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
         # The backward pass of torch's half-precision kernel is several times slower than float32 on CPUs.
         with torch.autocast("cpu", enabled=False):
-            if seen is None and query.shape == key.shape:
+            if seen is None and causal and query.shape == key.shape:
                 return attend_in_blocks(query, key, value)
-            return attend(query.float(), key.float(), value.float(), seen)
+            return attend(query.float(), key.float(), value.float(), seen, causal=causal)
     if query.device.type == "cpu" and query.shape[2] == 1 and seen is not None:
         return attend_from_one(query, key, value, seen)
+    is_causal = causal and seen is None
+    is_grouped = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=seen, is_causal=seen is None, enable_gqa=query.shape[1] != key.shape[1]
+        query, key, value, attn_mask=seen, is_causal=is_causal, enable_gqa=is_grouped
     )
 
 

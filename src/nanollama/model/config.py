@@ -1,0 +1,274 @@
+"""The shape of a model, as a section of a config."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from nanollama.config import Config
+from nanollama.model.mixers import ATTENTION, MIXERS
+from nanollama.wording import show, suggest
+
+HUGGING_FACE = "hugging_face"
+
+
+class ModelConfig(Config):
+    """Shape of a model of ours. Counts that are ``None`` follow from the others.
+
+    Keys that no mixer of the model reads may stay: one key then makes another model of the same config.
+    """
+
+    implementation: str | tuple[str, ...] = Field(
+        default=ATTENTION,
+        min_length=1,
+        description="What mixes tokens in the blocks: a mixer, or a list of them, which is repeated.",
+    )
+    vocab_size: int = Field(default=260, ge=1, description="Number of token ids.")
+    d_model: int = Field(description="Width of the residual stream.", ge=1)
+    n_layers: int = Field(description="Number of blocks.", ge=1)
+    n_heads: int | None = Field(default=None, ge=1, description="Number of query heads; attention needs it.")
+    n_kv_heads: int | None = Field(
+        default=None, ge=1, description="Number of key-value heads; default n_heads."
+    )
+    head_dim: int | None = Field(
+        default=None, ge=1, description="Width of a head; default d_model / n_heads."
+    )
+    causal: bool = Field(
+        default=True,
+        description="Does a token see none that come after it? Where it sees them, padding has to be a "
+        "document of its own.",
+    )
+    d_ff: int | None = Field(default=None, ge=1, description="Width of the MLP; default 4 d_model.")
+    norm: Literal["rms", "layer"] = Field(
+        default="rms", description="RMSNorm or LayerNorm, before each half block."
+    )
+    norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance in a norm.")
+    mlp: Literal["swiglu", "gelu"] = Field(
+        default="swiglu", description="Gated (three matrices) or plain (two)."
+    )
+    positions: Literal["rotary", "learned", "none"] = Field(
+        default="rotary", description="How positions are told; rotary ones to attention alone."
+    )
+    position_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="Coordinates of the stream that learned positions write to; default d_model.",
+    )
+    max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
+    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary wavelengths.")
+    rope_two_pi: bool = Field(
+        default=False,
+        description="Multiply rotary angles by 2 pi, as the published runs of arXiv 2508.20755 did: the "
+        "fastest pair of each head then turns by whole circles and tells no position.",
+    )
+    tied_embeddings: bool = Field(
+        default=False, description="Use one matrix for input and output embeddings."
+    )
+    bias: bool = Field(default=False, description="Biases in the linear maps (and in LayerNorm).")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Dropout on embeddings and on both halves of a block."
+    )
+    embedding_dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Dropout on embeddings, where it differs from dropout."
+    )
+    residual: Literal["stream", "normed"] = Field(
+        default="stream",
+        description="What a mixer adds to: the stream, or the normed stream, as the published runs of "
+        "arXiv 2406.02128 did, which forgets the scale of what came before.",
+    )
+    embedding_std: float | None = Field(
+        default=None,
+        gt=0,
+        description="Spread of initial embeddings of tokens and positions; default init_std.",
+    )
+    init_std: float | None = Field(
+        default=None, gt=0, description="Spread of initial weights; default d_model ** -0.5."
+    )
+
+    def __new__(cls, **values: Any) -> ModelConfig:
+        """With keys of mixers from outside the library, a config is of a class that has them too."""
+        return super().__new__(_joined(cls, _options(values)))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _join_options(
+        cls, values: Any, handler: ModelWrapValidatorHandler[ModelConfig], info: ValidationInfo
+    ) -> ModelConfig:
+        """See `__new__`."""
+        if not isinstance(values, dict):
+            return handler(values)
+        is_strict = info.mode == "json"
+        values = _with_tuples(values)  # what was read as JSON is here no longer known to be
+        joined = _joined(cls, _options(values))
+        return handler(values) if joined is cls else joined.model_validate(values, strict=is_strict)
+
+    @field_validator("implementation")
+    @classmethod
+    def _check_names(cls, implementation: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for name in _names(implementation):
+            if name not in MIXERS:
+                known = [*MIXERS, HUGGING_FACE]
+                hint = suggest(name, known) or "."
+                raise ValueError(f"expected one of {', '.join(map(repr, known))}, got {show(name)}{hint}")
+        return implementation
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.n_layers % len(_names(self.implementation)):
+            raise ValueError(
+                f"implementation names {len(self.implementation)} mixers: n_layers = {self.n_layers} must be "
+                "a multiple of that"
+            )
+        for name in self.mixers:
+            if not (self.causal or MIXERS[name].bidirectional):
+                raise ValueError(f"causal = false is not for {name}, which reads from first to last")
+        if self.uses_attention:
+            self._check_attention()
+        if self.position_dim is not None and self.positions != "learned":
+            raise ValueError(f"position_dim needs positions = learned, not {self.positions}")
+        if self.position_width > self.d_model:
+            raise ValueError(f"position_dim = {self.position_dim} is more than d_model = {self.d_model}")
+        return self
+
+    def _check_attention(self) -> None:
+        if self.n_heads is None:
+            raise ValueError("n_heads is missing: attention needs a number of heads, such as 4")
+        if self.head_dim is None and self.d_model % self.n_heads:
+            raise ValueError(f"d_model = {self.d_model} is not a multiple of n_heads = {self.n_heads}")
+        if self.n_heads % self.kv_heads:
+            raise ValueError(f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.kv_heads}")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ValueError(f"rotary positions turn pairs: head_dim = {self.head_width} must be even")
+        if self.rope_two_pi and self.positions != "rotary":
+            raise ValueError(f"rope_two_pi needs positions = rotary, not {self.positions}")
+
+    @classmethod
+    def brought_fields(cls) -> dict[str, dict[str, FieldInfo]]:
+        """Keys that mixers from outside the library bring into this section, by the name of the mixer."""
+        return {
+            name: dict(entry.options.model_fields)
+            for name, entry in MIXERS.items()
+            if entry.options is not None
+        }
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The mixer of each block."""
+        names = _names(self.implementation)
+        return names * (self.n_layers // len(names))
+
+    @property
+    def uses_attention(self) -> bool:
+        """Does any block attend?"""
+        return ATTENTION in self.mixers
+
+    @property
+    def query_heads(self) -> int:
+        """Number of query heads."""
+        assert self.n_heads is not None, "only models that attend have heads"
+        return self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key-value heads."""
+        return self.n_kv_heads or self.query_heads
+
+    @property
+    def head_width(self) -> int:
+        """Width of a head."""
+        return self.head_dim or self.d_model // self.query_heads
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of the MLP."""
+        return self.d_ff or 4 * self.d_model
+
+    @property
+    def position_width(self) -> int:
+        """Coordinates of the stream that learned positions write to."""
+        return self.position_dim or self.d_model
+
+
+class HuggingFaceConfig(Config):
+    """A causal language model of the package transformers."""
+
+    implementation: Literal["hugging_face"] = Field(description="Which model this is.")
+    path: str | None = Field(default=None, description="Folder of a model, or its name on the hub.")
+    architecture: str | None = Field(
+        default=None, description="Without path: architecture to draw weights for, such as llama or gpt2."
+    )
+    sizes: dict[str, int | float | bool | str] = Field(
+        default={}, description="Of the architecture, by the names transformers has for them: hidden_size."
+    )
+    vocab_size: int = Field(default=260, ge=1, description="Number of token ids in the data.")
+    max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
+
+    @model_validator(mode="after")
+    def _check(self) -> HuggingFaceConfig:
+        if (self.path is None) == (self.architecture is None):
+            raise ValueError(
+                "expected either path or architecture, the one for trained weights, the other for new ones"
+            )
+        if self.path is not None and self.sizes:
+            raise ValueError("sizes are those of the model in path: leave them out")
+        return self
+
+
+def _tag(section: Any) -> str:
+    found = (
+        section.get("implementation")
+        if isinstance(section, dict)
+        else getattr(section, "implementation", None)
+    )
+    return HUGGING_FACE if found == HUGGING_FACE else ATTENTION
+
+
+ModelSection = Annotated[
+    Annotated[ModelConfig, Tag(ATTENTION)] | Annotated[HuggingFaceConfig, Tag(HUGGING_FACE)],
+    Discriminator(_tag),
+    SerializeAsAny(),
+]
+"""What the section ``model`` of a study's config may be."""
+
+
+def _names(implementation: Any) -> tuple[str, ...]:
+    return (implementation,) if isinstance(implementation, str) else tuple(implementation)
+
+
+def _options(values: dict[str, Any]) -> tuple[type[Config], ...]:
+    """Classes of the further keys of the mixers that a section names, as far as it can be read."""
+    stated = values.get("implementation", ATTENTION)
+    names = [
+        name for name in ([stated] if isinstance(stated, str) else stated or ()) if isinstance(name, str)
+    ]
+    classes = (MIXERS[name].options for name in names if name in MIXERS)
+    return tuple(dict.fromkeys(options for options in classes if options is not None))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+@cache
+def _joined(section: type[ModelConfig], options: tuple[type[Config], ...]) -> type[ModelConfig]:
+    """The section with more keys, if it lacks them."""
+    lacking = tuple(one for one in options if not issubclass(section, one))
+    return (
+        type(section.__name__, (section, *lacking), {"__module__": section.__module__})
+        if lacking
+        else section
+    )

@@ -1,0 +1,36 @@
+"""MLPs, by the name that a config gives as ``mlp``; ``down`` is the map that writes to the stream."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanollama.model.config import ModelConfig
+
+
+class SwiGLU(nn.Module):
+    """Gated MLP (arXiv 2002.05202): down(silu(gate(x)) * up(x)); one matrix makes gate and up."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.d_model, 2 * config.mlp_width, bias=config.bias)
+        self.down = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class GeluMLP(nn.Module):
+    """Plain MLP: down(gelu(up(x)))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.mlp_width, bias=config.bias)
+        self.down = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+MLPS: dict[str, type[SwiGLU] | type[GeluMLP]] = {"swiglu": SwiGLU, "gelu": GeluMLP}

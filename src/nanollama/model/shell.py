@@ -1,0 +1,190 @@
+"""The shell of all models of ours: embedding, positions, pre-norm blocks of a mixer and an MLP, norm, head.
+
+With attention, RMSNorm, SwiGLU, rotary positions and no biases it is the Llama architecture (arXiv
+2302.13971); LayerNorm, GELU and learned positions make it a GPT-2. Published runs are reproduced by settings,
+never by another class.
+
+Shapes: B rows, T tokens, M queries (positions whose next token is asked for), D d_model, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanollama.errors import UserError
+from nanollama.model.config import ModelConfig
+from nanollama.model.mixers import mixer_class
+from nanollama.model.mixers.mixer import Context, Mixer, gather
+from nanollama.model.mlp import MLPS
+from nanollama.model.norms import NORMS
+from nanollama.model.positions import (
+    Positions,
+    Rotary,
+    at_positions,
+    positions_in_documents,
+    visible_in_documents,
+    visible_until,
+)
+from nanollama.model.protocol import LanguageModel
+from nanollama.model.state import DecodingState
+
+
+class Block(nn.Module):
+    """A mixer, then an MLP; each reads a normed stream and adds to it."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        mixer = mixer_class(config.mixers[layer])(config, layer)
+        self._name = mixer.name
+        self.add_module(f"{mixer.name}_norm", NORMS[config.norm](config))
+        self.add_module(mixer.name, mixer)
+        self.mlp_norm = NORMS[config.norm](config)
+        self.mlp = MLPS[config.mlp](config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.adds_to_normed = config.residual == "normed"
+
+    @property
+    def mixer(self) -> Mixer:
+        """What mixes tokens here."""
+        mixer = self._modules[self._name]
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    @property
+    def mixer_norm(self) -> nn.Module:
+        """The norm in front of the mixer."""
+        norm = self._modules[f"{self._name}_norm"]
+        assert norm is not None
+        return norm
+
+    def forward(self, x: Tensor, context: Context, query_positions: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), or (B, M, D) when only these positions go on."""
+        normed = self.mixer_norm(x)
+        x = normed if self.adds_to_normed else x
+        mixed = self.mixer(normed, context, query_positions)
+        if query_positions is not None:
+            x = gather(x, query_positions)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Shell(LanguageModel):
+    """A model of ours; see `LanguageModel`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size, self.max_seq_len = config.vocab_size, config.max_seq_len
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        if config.positions == "learned":
+            self.position_embedding = nn.Embedding(config.max_seq_len, config.position_width)
+        self.rotary = Rotary(config) if config.positions == "rotary" and config.uses_attention else None
+        on_embeddings = config.embedding_dropout
+        self.dropout = nn.Dropout(config.dropout if on_embeddings is None else on_embeddings)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.norm = NORMS[config.norm](config)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self._tie()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        query_positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        state: DecodingState | None = None,
+    ) -> Tensor:
+        """See `LanguageModel.forward`."""
+        context = self._context(input_ids, documents, state)
+        x = self.embedding(input_ids)
+        if self.config.positions == "learned":
+            embedded = at_positions(self.position_embedding.weight, context.positions)
+            x = x + F.pad(embedded, (0, x.shape[-1] - self.config.position_width))
+        x = self.dropout(x)
+        *before, last = self.blocks
+        for block in before:
+            x = block(x, context)
+        x = last(x, context, query_positions)
+        return self.head(self.norm(x)).float()
+
+    def _context(self, input_ids: Tensor, documents: Tensor | None, state: DecodingState | None) -> Context:
+        """What the blocks need to know of these tokens."""
+        n_tokens = input_ids.shape[1]
+        positions: Positions = slice(n_tokens)
+        seen = None
+        if state is not None:
+            if documents is not None:
+                raise ValueError("A model that decodes reads one document a lane.")
+            positions = state.positions(n_tokens)
+            seen = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
+        elif documents is not None:
+            positions = positions_in_documents(documents)
+            seen = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
+        rotary = None if self.rotary is None else self.rotary(positions)
+        return Context(positions, documents, seen, rotary, state)
+
+    @property
+    def layers(self) -> list[Block]:
+        """The blocks, in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _tie(self) -> None:
+        if self.config.tied_embeddings:
+            self.head.weight = self.embedding.weight
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers)."""
+        self._tie()  # a move from the meta device makes two matrices of one
+        std = self.config.init_std or self.config.d_model**-0.5
+        mixers = [block.mixer for block in self.layers]
+        writing = {mixer.output for mixer in mixers} | {block.mlp.down for block in self.layers}
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                scale = (2 * self.config.n_layers) ** -0.5 if module in writing else 1.0
+                module.weight.normal_(0.0, std * scale, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
+                module.weight.normal_(0.0, self.config.embedding_std or std, generator=generator)
+            elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+                nn.init.ones_(module.weight)
+                if isinstance(module, nn.LayerNorm) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, Rotary):
+                cos, sin = module.tables()
+                module.cos.copy_(cos)
+                module.sin.copy_(sin)
+        for mixer in mixers:
+            mixer.init_weights(generator)
+
+    def make_state(self, n_lanes: int, capacity: int) -> DecodingState:
+        """See `LanguageModel.make_state`."""
+        return self._state(n_lanes, capacity, self.device)
+
+    def state_bytes(self, capacity: int) -> int:
+        """See `LanguageModel.state_bytes`."""
+        layers = self._state(1, capacity, torch.device("meta")).layers
+        return sum(stored.nbytes for layer in layers for stored in layer.tensors().values())
+
+    def _state(self, n_lanes: int, capacity: int, device: torch.device) -> DecodingState:
+        if not self.config.causal:
+            raise UserError(
+                "A model with causal = false sees what comes after a token, so it cannot write one after "
+                "another: set model.causal=true, or leave out what decodes."
+            )
+        layers = [block.mixer.make_state(n_lanes, capacity, device) for block in self.layers]
+        return DecodingState(layers, n_lanes, capacity, device)
+
+    def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
+        """See `LanguageModel.forward_flops`."""
+        config = self.config
+        n_asked = seq_len if n_queries is None else n_queries
+        matrices = 3 if config.mlp == "swiglu" else 2
+        total = 2 * n_asked * config.d_model * config.vocab_size
+        for layer, block in enumerate(self.layers):
+            n_out = n_asked if layer == config.n_layers - 1 else seq_len
+            mlp = matrices * config.d_model * config.mlp_width
+            total += block.mixer.forward_flops(seq_len, n_out) + 2 * n_out * mlp
+        return total
