@@ -14,6 +14,7 @@ parents first. A belief is (C, D_1, ..., D_L, n).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from apps.gssm.kernels import Kernels
 from apps.gssm.log_floor import log_pass
-from apps.gssm.tables import CONTEXT, Tables
+from apps.gssm.tables import Tables
 from nanollama.errors import UserError
 
 N_BELIEF = 1 << 21
@@ -37,8 +38,8 @@ class Exact:
     Args:
         log_likelihood: (n, T) log p(symbol t | symbols before it), in nats; rows add up to the whole sequence's.
         next_symbols: (n, T, V) p(symbol t = . | symbols before it); None if not asked for.
-        posteriors: p(state = . | symbols up to t), (n, T, D) by name of the latent, and (n, T, C) by the name
-            ``"context"`` (`CONTEXT`) where there is a library; None if not asked for.
+        posteriors: p(state = . | symbols up to t), (n, T, D) by name of the latent, and (n, T, C) as
+            `CONTEXT` where there is a library; None if not asked for.
     """
 
     log_likelihood: np.ndarray
@@ -101,7 +102,7 @@ def _allocate(tables: Tables, shape: tuple[int, ...], next_symbols: bool, poster
     return Exact(
         np.empty(shape),
         np.empty((*shape, tables.n_symbols)) if next_symbols else None,
-        {name: np.empty((*shape, size)) for name, size in tables.axes.items()} if posteriors else None,
+        {name: np.empty((*shape, size)) for name, size in tables.sizes.items()} if posteriors else None,
     )
 
 
@@ -119,8 +120,35 @@ def _scaled_pass(tables: Tables, symbols: np.ndarray, out: Exact) -> None:
     n, n_steps = symbols.shape
     belief, other = np.zeros((tables.n_states, n)), np.empty((tables.n_states, n))
     belief.reshape(tables.n_contexts, -1, n)[:, 0] = 1 / tables.n_contexts
-    likelihoods = np.empty((n_steps, n))
+    weights = np.empty((len(tables.emission), n))
+    ones, columns = np.ones(tables.n_states), np.ascontiguousarray(symbols.T)
+    masses = np.empty((n_steps, n))
     for t in range(n_steps):
         for move in tables.moves:
-            np.matmul(move.table, belief.reshape(*move.before, n, copy=False), out=other.reshape(*move.before, n))
+            shape = (*move.shape[:-1], move.shape[-1] * n)
+            np.matmul(move.table, belief.reshape(shape), out=other.reshape(shape))
             belief, other = other, belief
+        if out.next_symbols is not None:
+            seen = belief.reshape(*tables.shape, n).sum(axis=tables.unseen_axes)
+            out.next_symbols[:, t] = (tables.emission.T @ seen.reshape(-1, n)).T
+        tables.emission.take(columns[t], axis=1, out=weights, mode="clip")
+        laid_out = belief.reshape(*tables.shape, n)
+        laid_out *= weights.reshape(*tables.seen, n)
+        mass = np.matmul(ones, belief, out=masses[t])
+        # A belief that is lost stays 0: its sequence is computed again, in logarithms.
+        belief *= np.divide(1.0, mass, out=np.zeros(n), where=mass > LEAST)
+        if out.posteriors is not None:
+            for name, posterior in out.posteriors.items():
+                posterior[:, t] = _marginal(belief, tables, name).T
+    with np.errstate(divide="ignore"):
+        out.log_likelihood[:] = np.log(masses.T)
+
+
+def _marginal(belief: np.ndarray, tables: Tables, name: str) -> np.ndarray:
+    """The distribution (D, n) of one axis; products with ones are faster than sums over outer axes."""
+    axis, n = tables.names.index(name), belief.shape[-1]
+    before = math.prod(tables.shape[:axis])
+    size, after = tables.shape[axis], math.prod(tables.shape[axis + 1 :])
+    inner = np.ones(before) @ belief.reshape(before, -1)
+    marginal: np.ndarray = np.ones(after) @ inner.reshape(size, after, n)
+    return marginal
