@@ -1,4 +1,4 @@
-"""How fast sequences of a graph are drawn, and their exact likelihood computed: ``python -m benchmarks.gssm_speed``.
+"""How fast sequences of a graph are drawn and their likelihoods computed: ``python -m benchmarks.gssm_speed``.
 
 Sampling, 1,000 sequences of 257 symbols, beside NumPy loops over time; aims: 5 times the loop that sums up
 the probabilities of every row it meets, twice the one that has them summed up. The floor at 64 latent states
@@ -120,7 +120,9 @@ def rows(quick: bool = False) -> list[Row]:
         n_warm=1,
     )
     tokens = {key: n_scored * SEQ_LEN / value for key, value in seconds.items()}
-    found.append(Row("floor of 64 states", tokens["ours"], "tokens/s", tokens["hmmlearn"], "hmmlearn, scaled"))
+    found.append(
+        Row("floor of 64 states", tokens["ours"], "tokens/s", tokens["hmmlearn"], "hmmlearn, scaled")
+    )
     if not quick:
         found.append(Row("floor of 4 latents of 16 states", large_floor_mib(), "MiB", 512.0, "aim"))
     return found
@@ -134,7 +136,10 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # Linux counts in KiB
         return
     for row in rows():
-        print(f"{row.work}: {row.ours:,.0f} {row.unit}, {row.compared_with}: {row.other:,.0f}, {row.ratio:.1f} times")
+        print(
+            f"{row.work}: {row.ours:,.0f} {row.unit}, {row.compared_with}: {row.other:,.0f}, "
+            f"{row.ratio:.1f} times"
+        )
 
 
 if __name__ == "__main__":

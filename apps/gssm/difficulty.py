@@ -116,8 +116,9 @@ def match_entropy(
             return middle
         low, high = (middle, high) if middle.entropy.rate_nats < target_nats else (low, middle)
     raise UserError(
-        f"The entropy rate jumps from {low.entropy.rate_nats:.4f} to {high.entropy.rate_nats:.4f} nats at alpha = "
-        f"{low.alpha:.4g}, past the target {target_nats:g}: allow more than {tolerance_nats:g} nats from it."
+        f"The entropy rate jumps from {low.entropy.rate_nats:.4f} to {high.entropy.rate_nats:.4f} nats at "
+        f"alpha = {low.alpha:.4g}, past the target {target_nats:g}: allow more than {tolerance_nats:g} nats "
+        "from it."
     )
 
 
@@ -130,9 +131,9 @@ def check_growth(tried: Sequence[Match], slack_nats: float) -> None:
     for less, more in itertools.pairwise(sorted(tried, key=lambda match: match.alpha)):
         if more.entropy.rate_nats < less.entropy.rate_nats - slack_nats:
             raise UserError(
-                f"The entropy rate falls from {less.entropy.rate_nats:.3f} to {more.entropy.rate_nats:.3f} nats as "
-                f"alpha grows from {less.alpha:.4g} to {more.alpha:.4g}, so it cannot be bisected: change the alpha "
-                "of other nodes, or draw more sequences."
+                f"The entropy rate falls from {less.entropy.rate_nats:.3f} to {more.entropy.rate_nats:.3f} "
+                f"nats as alpha grows from {less.alpha:.4g} to {more.alpha:.4g}, so it cannot be bisected: "
+                "change the alpha of other nodes, or draw more sequences."
             )
 
 

@@ -18,8 +18,8 @@ N_AT_ONCE = 512  # sequences
 class Entropy:
     """Entropies estimated from fresh sequences, in nats.
 
-    The terms -log p(symbol t | symbols before it) are exact; only which sequences are drawn is random. Standard
-    errors are those over sequences, for one source.
+    The terms -log p(symbol t | symbols before it) are exact; only which sequences are drawn is random.
+    Standard errors are those over sequences, for one source.
 
     Args:
         by_position_nats: (T,) H_t - H_{t-1}, the entropy of symbol t given those before it.

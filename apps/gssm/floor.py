@@ -36,7 +36,7 @@ class Exact:
     """What is known exactly of n sequences.
 
     Args:
-        log_likelihood: (n, T) log p(symbol t | symbols before it), in nats; rows add up to the whole sequence's.
+        log_likelihood: (n, T) log p(symbol t | symbols before it), in nats; a row adds up to its sequence's.
         next_symbols: (n, T, V) p(symbol t = . | symbols before it); None if not asked for.
         posteriors: p(state = . | symbols up to t), (n, T, D) by name of the latent, and (n, T, C) as
             `CONTEXT` where there is a library; None if not asked for.
@@ -63,8 +63,8 @@ class Floor:
     def __init__(self, kernels: Kernels) -> None:
         if not kernels.graph.has_floor:
             raise UserError(
-                "The graph draws the kernels of its context nodes afresh for every sequence, and then no exact "
-                "floor is known: give n_contexts, the size of a library to take them from."
+                "The graph draws the kernels of its context nodes afresh for every sequence, and then no "
+                "exact floor is known: give n_contexts, the size of a library to take them from."
             )
         self.graph = kernels.graph
         self._tables = Tables(kernels)
@@ -87,7 +87,9 @@ class Floor:
         n_symbols = self.graph.vocab_size
         if symbols.size and not 0 <= symbols.min() <= symbols.max() < n_symbols:
             wrong = symbols.min() if symbols.min() < 0 else symbols.max()
-            raise UserError(f"The sequences hold the symbol {wrong}; the graph has symbols 0 to {n_symbols - 1}.")
+            raise UserError(
+                f"The sequences hold the symbol {wrong}; the graph has symbols 0 to {n_symbols - 1}."
+            )
         found = _allocate(self._tables, symbols.shape, next_symbols, posteriors)
         width = max(N_BELIEF // self._tables.n_states, 1)
         for start in range(0, len(symbols), width):
@@ -106,7 +108,7 @@ def _allocate(tables: Tables, shape: tuple[int, ...], next_symbols: bool, poster
     )
 
 
-def _part(whole: Exact, rows: slice | int) -> Exact:
+def _part(whole: Exact, rows: slice | np.integer) -> Exact:
     """Views of some rows."""
     return Exact(
         whole.log_likelihood[rows],

@@ -46,7 +46,8 @@ class NodeConfig(Config):
     )
     kernel_type: Literal["product", "fullrank"] = Field(
         default="product",
-        description="`product` multiplies one matrix an input, `fullrank` has one row for all inputs together.",
+        description="`product` multiplies one matrix an input, `fullrank` has one row for all inputs "
+        "together.",
     )
     observed: bool = Field(default=False, description="Whether its states are the symbols of the sequence.")
 
@@ -54,8 +55,8 @@ class NodeConfig(Config):
     def _check(self) -> NodeConfig:
         if self.name in self.parents:
             raise ValueError(
-                f"node '{self.name}' is its own parent: a latent sees its own old state without being told to, "
-                "the observed node never does"
+                f"node '{self.name}' is its own parent: a latent sees its own old state without being told "
+                "to, the observed node never does"
             )
         twice = [name for index, name in enumerate(self.parents) if name in self.parents[:index]]
         if twice:
@@ -141,11 +142,13 @@ class GraphConfig(Config):
     @classmethod
     def _look_up(cls, given: Any) -> Any:
         if not isinstance(given, str):
-            return given
+            return _with_tuples(given)
         if given not in SETUPS:
             hint = suggest(given, SETUPS)
-            raise ValueError(f"there is no graph '{given}'{hint} (known: {', '.join(SETUPS)}; or write `nodes:`)")
-        return SETUPS[given]
+            raise ValueError(
+                f"there is no graph '{given}'{hint} (known: {', '.join(SETUPS)}; or write `nodes:`)"
+            )
+        return _with_tuples(SETUPS[given])
 
     @model_validator(mode="after")
     def _check(self) -> GraphConfig:
@@ -167,17 +170,16 @@ class GraphConfig(Config):
         if len(observed) != 1:
             found = f"{' and '.join(map(repr, observed))} are" if observed else "no node is"
             raise ValueError(f"{found} observed: exactly one node needs `observed: true`")
-        for node in self.nodes:
-            for parent in node.parents:
-                if parent not in names:
-                    hint = suggest(parent, names)
-                    raise ValueError(
-                        f"node '{node.name}' has an unknown parent '{parent}'{hint} (known: {', '.join(names)})"
-                    )
-                if parent == observed[0]:
-                    raise ValueError(
-                        f"node '{node.name}' has the observed node '{parent}' as a parent: only latents can be"
-                    )
+        for node, parent in ((node, parent) for node in self.nodes for parent in node.parents):
+            if parent not in names:
+                raise ValueError(
+                    f"node '{node.name}' has an unknown parent '{parent}'{suggest(parent, names)} "
+                    f"(known: {', '.join(names)})"
+                )
+            if parent == observed[0]:
+                raise ValueError(
+                    f"node '{node.name}' has the observed node '{parent}' as a parent: only latents can be"
+                )
 
     def _check_cycles(self) -> None:
         """Follow parents from each node; a node met twice on the way closes a cycle."""
@@ -197,7 +199,9 @@ class GraphConfig(Config):
 
     def _check_sizes(self) -> None:
         for node in self.nodes:
-            sizes = [self.n_tables(node), *(each.state_dim for each in self.inputs(node)), node.state_dim]
+            sizes = [each.state_dim for each in (*self.inputs(node), node)]
+            if self.n_tables(node) > 1:
+                sizes.insert(0, self.n_tables(node))
             if math.prod(sizes) > MAX_TABLE:
                 raise ValueError(
                     f"the table of node '{node.name}' would have {' x '.join(map(str, sizes))} = "
@@ -211,3 +215,10 @@ class GraphConfig(Config):
                 f"the latents{with_contexts} have {n_states:,} states together, more than {MAX_STATES:,}: "
                 "the exact floor could not be computed"
             )
+
+
+def _with_tuples(value: Any) -> Any:
+    """What a config file says, with lists as tuples: pydantic no longer sees that it was a file."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

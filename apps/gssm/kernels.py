@@ -106,7 +106,9 @@ def log_normalise(logits: np.ndarray) -> np.ndarray:
     return normalised
 
 
-def _log_gamma_variables(rng: np.random.Generator, shape_parameter: float, shape: tuple[int, ...]) -> np.ndarray:
+def _log_gamma_variables(
+    rng: np.random.Generator, shape_parameter: float, shape: tuple[int, ...]
+) -> np.ndarray:
     """Logarithms of gamma variables of a shape parameter >= 1, by the method of Marsaglia and Tsang (2000).
 
     numpy's own sampler draws again as soon as it rejects, so that a rejection, which depends on the

@@ -23,7 +23,7 @@ def unigram_entropy(symbols: np.ndarray) -> float:
 def ngram_cross_entropy(
     train: np.ndarray, test: np.ndarray, vocab_size: int, order: int, strength: float = 1.0
 ) -> float:
-    """Cross-entropy on test sequences of counts of `order` symbols in training sequences, in nats a symbol.
+    """Cross-entropy on test sequences of n-grams counted in training sequences, in nats a symbol.
 
     Each order backs off to the one below (MacKay and Peto, 1995, with a fixed strength),
 
@@ -43,7 +43,10 @@ def ngram_cross_entropy(
         UserError: the n-grams cannot be numbered in 63 bits.
     """
     if order < 1 or order * math.log2(vocab_size) > 62:
-        raise UserError(f"n-grams of order {order} over {vocab_size} symbols: expected an order >= 1 and V^order < 2^62.")
+        raise UserError(
+            f"n-grams of order {order} over {vocab_size} symbols cannot be counted: expected an order >= 1 "
+            "and fewer than 2^62 of them."
+        )
     p = np.full(test.shape, 1.0 / vocab_size)
     for size in range(1, min(order, test.shape[1]) + 1):
         counts = _Counts(_windows(train, size, vocab_size))
@@ -56,7 +59,7 @@ def ngram_cross_entropy(
 
 
 def zlib_nats(symbols: np.ndarray, vocab_size: int) -> float:
-    """Length of the symbols packed into as few whole bits as hold any, after zlib at level 9, in nats a symbol."""
+    """Length, in nats a symbol, of symbols packed into as few bits as hold any, after zlib at level 9."""
     n_bits = max((vocab_size - 1).bit_length(), 1)
     bits = (symbols.reshape(-1, 1) >> np.arange(n_bits)[::-1]) & 1
     packed = np.packbits(bits.astype(np.uint8))

@@ -2,9 +2,9 @@
 
 The random numbers of a node for steps 2t and 2t + 1 of sequence i are the halves of word i of a Philox stream
 (Salmon et al., 2011) whose key is the seed and the node's name and whose counter begins at t * 2^64: sequence
-i is the same in any batch, on any rank, and a shorter one is its beginning. A node's states are drawn for all times before those of its
-children, so that only its own old state is left for the loop over time; the observed node, which sees no old
-state, needs no loop. States are looked up in alias tables (`apps.gssm.alias`).
+i is the same in any batch, on any rank, and a shorter one is its beginning. A node's states are drawn for all
+times before those of its children, so that only its own old state is left for the loop over time; the
+observed node, which sees no old state, needs no loop. States are looked up in `apps.gssm.alias`.
 
 Shapes: n sequences, T steps; inside the steps come first.
 """

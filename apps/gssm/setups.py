@@ -27,9 +27,9 @@ SETUPS: dict[str, dict[str, Any]] = {
     "low_entropy": _four(0.01, {}),
     "debug": {
         "nodes": [
-            {"name": "Z1", "state_dim": 4, "alpha": 0.1},
+            {"name": "Z1", "state_dim": 8, "alpha": 0.1},
             {"name": "Z2", "state_dim": 4, "alpha": 0.1, "parents": ["Z1"]},
-            {"name": "X", "state_dim": 8, "alpha": 0.1, "parents": ["Z1", "Z2"], "observed": True},
+            {"name": "X", "state_dim": 8, "alpha": 0.05, "parents": ["Z1", "Z2"], "observed": True},
         ]
     },
 }

@@ -14,7 +14,6 @@ import numpy as np
 from apps.gssm.graph import NodeConfig
 from apps.gssm.kernels import Kernels
 
-
 CONTEXT = "(context)"
 """Name of the axis of contexts."""
 
@@ -80,5 +79,7 @@ class Tables:
         names = [each.name for each in kernels.graph.inputs(node)]
         axes = sorted(range(len(names)), key=lambda index: self.names.index(names[index]))
         turned = table.transpose(0, *(1 + axis for axis in axes), len(names) + 1)
-        sizes = [size if name in names else 1 for name, size in zip(self.names[1:], self.shape[1:], strict=True)]
+        sizes = [
+            size if name in names else 1 for name, size in zip(self.names[1:], self.shape[1:], strict=True)
+        ]
         return turned.reshape(len(table), *sizes, node.state_dim)

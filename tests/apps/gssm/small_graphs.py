@@ -50,7 +50,9 @@ class BruteForce:
     def __init__(self, kernels: Kernels) -> None:
         self.kernels, self.graph = kernels, kernels.graph
         self.names = [node.name for node in self.graph.nodes if not node.observed]
-        self.states = list(itertools.product(*(range(self.graph.node(name).state_dim) for name in self.names)))
+        self.states = list(
+            itertools.product(*(range(self.graph.node(name).state_dim) for name in self.names))
+        )
         self.n_contexts = self.graph.n_contexts or 1
 
     def log_p(self, node: NodeConfig, context: int, new: int, old: int, states: dict[str, int]) -> float:

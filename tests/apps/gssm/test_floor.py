@@ -116,16 +116,22 @@ def test_logarithms_and_scaled_passes_agree(seed: int) -> None:
     scaled = floor.exact(symbols, next_symbols=True, posteriors=True)
     logs = floor.exact(np.flip(symbols), next_symbols=True, posteriors=True)  # to be written over
     part = type(logs)(
-        logs.log_likelihood[0], logs.next_symbols[0], {name: each[0] for name, each in logs.posteriors.items()}
+        logs.log_likelihood[0],
+        logs.next_symbols[0],
+        {name: each[0] for name, each in logs.posteriors.items()},
     )
     log_pass(floor._tables, symbols[0], part)
     assert np.allclose(logs.log_likelihood, scaled.log_likelihood, **CLOSE)
     assert np.allclose(logs.next_symbols, scaled.next_symbols, **CLOSE)
-    assert all(np.allclose(logs.posteriors[name], scaled.posteriors[name], **CLOSE) for name in logs.posteriors)
+    assert all(
+        np.allclose(logs.posteriors[name], scaled.posteriors[name], **CLOSE) for name in logs.posteriors
+    )
 
 
 def test_a_sequence_that_underflows_has_its_likelihood_and_leaves_its_neighbours_alone() -> None:
-    graph = make_graph({"name": "Z", "state_dim": 3, "alpha": 0.002}, {**X, "alpha": 0.002, "parents": ("Z",)})
+    graph = make_graph(
+        {"name": "Z", "state_dim": 3, "alpha": 0.002}, {**X, "alpha": 0.002, "parents": ("Z",)}
+    )
     kernels = draw_kernels(graph, 0)
     likely = Sampler(kernels, 1).sample(range(1), T).symbols
     every = np.stack(np.meshgrid(*[np.arange(4)] * T), axis=-1).reshape(-1, T)
@@ -160,7 +166,9 @@ def test_four_latents_of_16_states_are_never_a_dense_matrix() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 128 * 2**20
-    assert np.allclose(np.take_along_axis(exact.next_symbols, symbols[:, :, None], 2)[:, :, 0], np.exp(exact.log_likelihood))
+    assert np.allclose(
+        np.take_along_axis(exact.next_symbols, symbols[:, :, None], 2)[:, :, 0], np.exp(exact.log_likelihood)
+    )
 
 
 def test_the_entropy_of_independent_symbols_has_a_closed_form() -> None:
@@ -201,7 +209,7 @@ def test_standard_errors_shrink_as_they_should() -> None:
 
 def test_what_has_no_floor_is_refused() -> None:
     fresh = make_graph({**X, "mode": "context"})
-    with pytest.raises(UserError, match="afresh for every sequence.*give n_contexts"):
+    with pytest.raises(UserError, match=r"afresh for every sequence.*give n_contexts"):
         Floor(draw_kernels(fresh, 0))
     kernels = draw_kernels(GraphConfig.model_validate("debug"), 0)
     with pytest.raises(UserError, match="hold the symbol 8; the graph has symbols 0 to 7"):
