@@ -1,4 +1,4 @@
-"""How fast sequences of a graph are drawn and their likelihoods computed: ``python -m benchmarks.gssm_speed``.
+"""How fast sequences of a graph are drawn and scored: ``python -m benchmarks.gssm_speed``.
 
 Sampling, 1,000 sequences of 257 symbols, beside NumPy loops over time; aims: 5 times the loop that sums up
 the probabilities of every row it meets, twice the one that has them summed up. The floor at 64 latent states

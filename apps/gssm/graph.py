@@ -170,7 +170,7 @@ class GraphConfig(Config):
         if len(observed) != 1:
             found = f"{' and '.join(map(repr, observed))} are" if observed else "no node is"
             raise ValueError(f"{found} observed: exactly one node needs `observed: true`")
-        for node, parent in ((node, parent) for node in self.nodes for parent in node.parents):
+        for node, parent in ((each, name) for each in self.nodes for name in each.parents):
             if parent not in names:
                 raise ValueError(
                     f"node '{node.name}' has an unknown parent '{parent}'{suggest(parent, names)} "

@@ -111,6 +111,8 @@ def _log_gamma_variables(
 ) -> np.ndarray:
     """Logarithms of gamma variables of a shape parameter >= 1, by the method of Marsaglia and Tsang (2000).
 
+    They lack a constant, log d in the paper's terms, which normalising a row would take out again.
+
     numpy's own sampler draws again as soon as it rejects, so that a rejection, which depends on the
     parameter, would shift all later entries. Here a round draws for all entries at once.
     """
@@ -124,6 +126,6 @@ def _log_gamma_variables(
             log_cube = 3 * np.log(root)
             accepted = np.log(uniform) < normal**2 / 2 + d * (1 - root**3 + log_cube)
         new = waiting & accepted
-        found[new] = np.log(d) + log_cube[new]
+        found[new] = log_cube[new]
         waiting &= ~accepted
     return found

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 def log_pass(tables: Tables, symbols: np.ndarray, out: Exact) -> None:
     """Write what is known of one sequence (T,) to `out`, whose arrays lack the axis of sequences."""
-    belief = np.full((tables.n_contexts, tables.n_states // tables.n_contexts), -np.inf)
-    belief[:, 0] = -np.log(tables.n_contexts)
-    belief = belief.reshape(tables.shape)
+    belief: np.ndarray = np.full(tables.shape, -np.inf)
+    belief.reshape(tables.n_contexts, -1)[:, 0] = -np.log(tables.n_contexts)
     for t, symbol in enumerate(symbols):
         for move in tables.moves:
             belief = _moved(belief, move).reshape(tables.shape)

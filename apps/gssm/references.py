@@ -27,10 +27,10 @@ def ngram_cross_entropy(
 
     Each order backs off to the one below (MacKay and Peto, 1995, with a fixed strength),
 
-        p_k(x | c) = (count(c x) + strength * p_{k-1}(x | c without its oldest symbol)) / (count(c) + strength),
+        p_k(x | c) = (count(c x) + strength * p_{k-1}(x | c')) / (count(c) + strength),
 
-    down to p_0 = 1 / V; the first symbols of a sequence have shorter contexts. With strength V, order 1 is
-    Laplace's rule.
+    c' being c without its oldest symbol, down to p_0 = 1 / V; the first symbols of a sequence have shorter
+    contexts. With strength V, order 1 is Laplace's rule.
 
     Args:
         train: (n, T) symbols that are counted.

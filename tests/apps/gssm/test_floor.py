@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from small_graphs import BruteForce, make_graph, random_graph
@@ -128,7 +130,10 @@ def test_logarithms_and_scaled_passes_agree(seed: int) -> None:
     )
 
 
-def test_a_sequence_that_underflows_has_its_likelihood_and_leaves_its_neighbours_alone() -> None:
+def test_a_sequence_that_underflows_has_its_likelihood_and_leaves_its_neighbours_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("apps.gssm.floor.N_BELIEF", 3 * 10)  # ten sequences at a time
     graph = make_graph(
         {"name": "Z", "state_dim": 3, "alpha": 0.002}, {**X, "alpha": 0.002, "parents": ("Z",)}
     )
@@ -144,6 +149,18 @@ def test_a_sequence_that_underflows_has_its_likelihood_and_leaves_its_neighbours
     assert np.allclose(found.next_symbols.sum(axis=2), 1.0, **CLOSE)
 
 
+def test_products_at_the_edge_of_float64_keep_their_digits() -> None:
+    """A state of e^-370 alone explains, with e^-370.3, the symbol 1: no digits are left of the product."""
+    graph = make_graph({"name": "Z", "state_dim": 2, "alpha": 1.0}, {**X, "state_dim": 2, "parents": ("Z",)})
+    rare = {
+        "Z": (np.array([[[0.0, -370.0], [0.0, -370.0]]]),),
+        "X": (np.array([[[0.0, -2000], [0, -370.3]]]),),
+    }
+    kernels = Kernels(graph, rare)
+    expected = BruteForce(kernels).log_likelihood(np.array([0, 1]))
+    assert np.allclose(Floor(kernels).exact(np.array([[0, 1]])).total, expected, rtol=1e-12)
+
+
 def test_sequences_in_turns_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = draw_kernels(random_graph(9), 9)
     symbols = Sampler(kernels, 1).sample(range(7), 20).symbols
@@ -155,8 +172,6 @@ def test_sequences_in_turns_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatc
 
 
 def test_four_latents_of_16_states_are_never_a_dense_matrix() -> None:
-    import tracemalloc
-
     latents = [{"name": f"Z{i}", "state_dim": 16, "alpha": 0.3} for i in range(4)]
     graph = make_graph(*latents, {**X, "state_dim": 32, "parents": tuple(f"Z{i}" for i in range(4))})
     kernels = draw_kernels(graph, 0)

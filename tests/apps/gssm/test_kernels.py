@@ -114,6 +114,8 @@ def test_a_node_keeps_its_kernels_when_others_come() -> None:
     other = draw_kernels(make_graph(X, latent), 6)
     assert all(np.array_equal(few.log_matrices[name][0], more.log_matrices[name][0]) for name in "AX")
     assert not np.array_equal(few.log_matrices["A"][0], other.log_matrices["A"][0])
+    twins = draw_kernels(make_graph(X, latent, {**latent, "name": "B"}), 5)
+    assert not np.array_equal(twins.log_matrices["A"][0], twins.log_matrices["B"][0])
 
 
 def test_a_library_has_a_kernel_a_context_and_fresh_contexts_have_none_yet() -> None:

@@ -134,6 +134,21 @@ def test_fresh_contexts_differ_between_sequences_and_average_to_uniform(kernel_t
     assert between == pytest.approx(0.2, abs=4 * np.sqrt(0.16 / 4000))
 
 
+def test_fresh_contexts_move_from_where_they_are() -> None:
+    """Rows of one state each: a path follows a map of its own, which another sequence does not have."""
+    graph = make_graph(
+        {"name": "A", "state_dim": 6, "alpha": 1e-6, "mode": "context"}, {**X, "parents": ("A",)}
+    )
+    paths = Sampler(draw_kernels(graph, 0), 1).sample(range(30), 20).latents["A"]
+    maps = []
+    for path in paths:
+        moves = {(int(old), int(new)) for old, new in zip((0, *path[:-1]), path, strict=True)}
+        assert len({old for old, _ in moves}) == len(moves), "one way out of each state"
+        maps.append(frozenset(moves))
+    assert max(map(len, maps)) >= 3
+    assert len(set(maps)) >= 15
+
+
 def test_fresh_contexts_are_seen_by_children_as_any_latent_is() -> None:
     """A child that sees a context node shows which state that is in; one kernel of the child for all."""
     graph = make_graph(
