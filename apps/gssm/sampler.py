@@ -1,10 +1,12 @@
 """Sequences of a source, each a pure function of (kernels, seed, its number), whoever draws it.
 
-The random numbers of a node for steps 2t and 2t + 1 of sequence i are the halves of word i of a Philox stream
-(Salmon et al., 2011) whose key is the seed and the node's name and whose counter begins at t * 2^64: sequence
-i is the same in any batch, on any rank, and a shorter one is its beginning. A node's states are drawn for all
-times before those of its children, so that only its own old state is left for the loop over time; the
-observed node, which sees no old state, needs no loop. States are looked up in `apps.gssm.alias`.
+The random numbers of a node come from a Philox stream (Salmon et al., 2011) whose key is the seed and the
+node's name; words 64 t + l from the counter b * 2^64 on are, for sequence 64 b + l, its two numbers for steps
+2t and 2t + 1. So sequence i is the same in any batch, on any rank, and a shorter one is its beginning.
+
+A node's states are drawn for all times before those of its children, so that only its own old state is left
+for the loop over time; the observed node, which sees no old state, needs no loop. States are looked up in
+`apps.gssm.alias`.
 
 Shapes: n sequences, T steps; inside the steps come first.
 """
@@ -23,7 +25,8 @@ from apps.gssm.kernels import Kernels, draw_matrices, groups
 from nanollama.seeds import named_seed
 
 N_BLOCK = 1 << 15  # draws that are looked up at once, so that they stay in the cache of a core
-N_LANES = 4  # words that a value of the counter of Philox gives
+N_LANES = 64  # neighbouring sequences whose random numbers are drawn in one go
+N_WORDS = 4  # that a value of the counter of Philox gives
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,13 @@ class Sampler:
         n, n_contexts = len(numbers), self.graph.n_contexts
         contexts = None
         if n_contexts is not None:
-            drawn = _Numbers(named_seed(self.seed, "contexts"), numbers).rows(1)[0]
+            drawn = _Numbers(numbers, 1).draw(named_seed(self.seed, "contexts"))[0]
             contexts = (drawn * n_contexts) >> N_BITS
+        source = _Numbers(numbers, seq_len)
         paths: dict[str, np.ndarray] = {}
         for node in self.graph.order:
             path = np.empty((seq_len, n), dtype=np.int64)
-            draws = _Numbers(named_seed(self.seed, f"states/{node.name}"), numbers)
+            draws = source.draw(named_seed(self.seed, f"states/{node.name}"))
             if node.name in self._tables:
                 self._look_up(node, draws, paths, contexts, path)
             else:
@@ -80,7 +84,7 @@ class Sampler:
     def _look_up(
         self,
         node: NodeConfig,
-        draws: _Numbers,
+        draws: np.ndarray,
         paths: Mapping[str, np.ndarray],
         contexts: np.ndarray | None,
         path: np.ndarray,
@@ -91,7 +95,7 @@ class Sampler:
         n_parent_states = math.prod(parent.state_dim for parent in parents)
         n_rows = n_parent_states * (1 if node.observed else node.state_dim)
         old = np.zeros(path.shape[1], dtype=np.int64)
-        width = 2 * max(N_BLOCK // (2 * path.shape[1]), 1)
+        width = max(N_BLOCK // path.shape[1], 1)
         for start in range(0, len(path), width):
             block = slice(start, start + width)
             out = path[block]
@@ -103,15 +107,15 @@ class Sampler:
                 stride //= parent.state_dim
                 rows += paths[parent.name][block] * stride
             if node.observed:
-                table.draw(rows, draws.rows(len(out)), out)
+                table.draw(rows, draws[block], out)
             else:
-                table.walk(old, n_parent_states, rows, draws.rows(len(out)), out)
+                table.walk(old, n_parent_states, rows, draws[block], out)
             old = out[-1]
 
     def _draw_afresh(
         self,
         node: NodeConfig,
-        draws: _Numbers,
+        draws: np.ndarray,
         paths: Mapping[str, np.ndarray],
         numbers: range,
         path: np.ndarray,
@@ -125,7 +129,7 @@ class Sampler:
         matrices = [np.concatenate(each) for each in zip(*drawn, strict=True)]  # (n, R, D), one a group
         every = np.arange(len(numbers))
         old = np.zeros(len(numbers), dtype=np.int64)
-        shares = draws.rows(len(path)) * 2.0**-N_BITS
+        shares = draws * 2.0**-N_BITS
         for t, new in enumerate(path):
             states = {name: paths[name][t] for name in node.parents} | {node.name: old}
             logits = np.zeros((len(numbers), node.state_dim))
@@ -141,23 +145,23 @@ class Sampler:
 
 
 class _Numbers:
-    """Numbers of 32 bits for one purpose, step after step, for the sequences of `numbers`."""
+    """Numbers of 32 bits for the steps of some sequences, one purpose after another in the same memory."""
 
-    def __init__(self, key: int, numbers: range) -> None:
-        first, self._n_before = divmod(numbers[0], N_LANES)
-        self._step = numbers.step
-        self._n_words = self._n_before + numbers[-1] - numbers[0] + 1
-        self._stream = np.random.Philox(key=key, counter=first)
-        self._to_next_pair = (1 << 64) - -(-self._n_words // N_LANES)
+    def __init__(self, numbers: range, n_steps: int) -> None:
+        self._first, n_pairs = numbers[0] // N_LANES, (n_steps + 1) // 2
+        n_blocks = numbers[-1] // N_LANES - self._first + 1
+        self._words = np.empty((n_pairs, n_blocks, N_LANES), dtype=np.uint64)
+        in_order = self._words.reshape(n_pairs, n_blocks * N_LANES)
+        self._wanted = in_order[:, numbers[0] % N_LANES :: numbers.step][:, : len(numbers)]
+        self._halves = np.empty((2 * n_pairs, len(numbers)), dtype=np.uint64)
+        self._found = self._halves.view(np.int64)[:n_steps]
 
-    def rows(self, n_steps: int) -> np.ndarray:
-        """Those of the next steps, (n_steps, n) int64; only the last call may ask for an odd number."""
-        words = np.empty(((n_steps + 1) // 2, self._n_words), dtype=np.uint64)
-        for row in words:
-            row[:] = self._stream.random_raw(self._n_words)
-            self._stream.advance(self._to_next_pair)
-        words = words[:, self._n_before :: self._step]
-        found = np.empty((2 * len(words), words.shape[1]), dtype=np.int64)
-        found[0::2] = words >> np.uint64(N_BITS)
-        found[1::2] = words & np.uint64((1 << N_BITS) - 1)
-        return found[:n_steps]
+    def draw(self, key: int) -> np.ndarray:
+        """Those of a purpose, (n_steps, n) int64, until the next call."""
+        stream = np.random.Philox(key=key, counter=self._first << 64)
+        for block in self._words.swapaxes(0, 1):
+            block[:] = stream.random_raw(block.size).reshape(block.shape)
+            stream.advance((1 << 64) - block.size // N_WORDS)
+        np.right_shift(self._wanted, np.uint64(N_BITS), out=self._halves[0::2])
+        np.bitwise_and(self._wanted, np.uint64((1 << N_BITS) - 1), out=self._halves[1::2])
+        return self._found
