@@ -97,7 +97,7 @@ def large_floor_mib() -> float:
 
 def rows(quick: bool = False) -> list[Row]:
     """For `make bench`."""
-    n_turns = 1 if quick else 7
+    n_turns = 1 if quick else 15
     n_sampled, n_scored = (20, 4) if quick else (N_SAMPLED, N_SCORED)
     found = []
     for name, sizes in SAMPLED.items():

@@ -22,14 +22,15 @@ class AliasTable:
         self.n_states = probabilities.shape[1]
         keep, alias = build(probabilities)
         own = np.broadcast_to(np.arange(self.n_states), alias.shape)
-        self._sides = np.stack([own, alias], axis=-1).ravel()
+        # States have 32 bits: on pages touched for the first time, memory is most of the cost.
+        self._sides = np.stack([own, alias], axis=-1).ravel().astype(np.int32)
         # Twice the number of the column and, below it, what a number may add before it is carried over to
         # the other side: one addition and one shift choose the side, faster than a comparison and a mask.
         room = (1 << N_BITS) - np.rint(keep.ravel() * 2.0**N_BITS).astype(np.int64)
         self._columns = (np.arange(0, 2 * room.size, 2) << N_BITS) + room
 
     def draw(self, rows: np.ndarray, numbers: np.ndarray, out: np.ndarray) -> None:
-        """Write a state for each row and each number of 32 bits, all int64 of one shape, to `out`."""
+        """Write a state (int32) for each row and number of 32 bits (int64), all of one shape, to `out`."""
         index, inside = self._locate(rows, numbers)
         inside += self._columns.take(index)
         inside >>= N_BITS
@@ -41,16 +42,16 @@ class AliasTable:
         """Chains whose row also depends on where they are: row ``rows[t] + stride * old state``.
 
         Args:
-            start: (n,) int64, states before the first step.
+            start: (n,) int32, states before the first step.
             stride: of the old state in the number of the row.
             rows: (T, n) int64, the part of the number of the row that does not depend on the old state.
             numbers: (T, n) int64, of 32 bits.
-            out: (T, n) int64, the states.
+            out: (T, n) int32, the states.
         """
         fixed, inside = self._locate(rows, numbers)
         scale = np.array(stride * self.n_states)
         shift = np.array(N_BITS)
-        index, side = np.empty_like(start), np.empty_like(start)
+        index, side = np.empty(len(start), np.int64), np.empty(len(start), np.int64)
         old = start
         for known, number, new in zip(fixed, inside, out, strict=True):
             np.multiply(old, scale, out=index)

@@ -35,7 +35,7 @@ class Sample:
 
     Args:
         symbols: (n, T) int64, states of the observed node.
-        latents: (n, T) int64 by name of the node, views that are not contiguous.
+        latents: (n, T) int32 by name of the node, views that are not contiguous.
         contexts: (n,) int64, the entry of the library each sequence has its kernels from; None where there
             is no library.
     """
@@ -71,14 +71,14 @@ class Sampler:
         source = _Numbers(numbers, seq_len)
         paths: dict[str, np.ndarray] = {}
         for node in self.graph.order:
-            path = np.empty((seq_len, n), dtype=np.int64)
+            path = np.empty((seq_len, n), dtype=np.int32)
             draws = source.draw(named_seed(self.seed, f"states/{node.name}"))
             if node.name in self._tables:
                 self._look_up(node, draws, paths, contexts, path)
             else:
                 self._draw_afresh(node, draws, paths, numbers, path)
             paths[node.name] = path
-        symbols = np.ascontiguousarray(paths.pop(self.graph.observed.name).T)
+        symbols = np.ascontiguousarray(paths.pop(self.graph.observed.name).T, dtype=np.int64)
         return Sample(symbols, {name: path.T for name, path in paths.items()}, contexts)
 
     def _look_up(
@@ -94,7 +94,7 @@ class Sampler:
         parents = [self.graph.node(name) for name in node.parents]
         n_parent_states = math.prod(parent.state_dim for parent in parents)
         n_rows = n_parent_states * (1 if node.observed else node.state_dim)
-        old = np.zeros(path.shape[1], dtype=np.int64)
+        old = np.zeros(path.shape[1], dtype=np.int32)
         width = max(N_BLOCK // path.shape[1], 1)
         for start in range(0, len(path), width):
             block = slice(start, start + width)
