@@ -82,12 +82,13 @@ def test_contexts_are_taken_evenly_from_the_library() -> None:
 def test_a_sequence_is_the_same_in_any_batch(fresh: bool) -> None:
     graph = CHAIN.model_copy(update={"n_contexts": None}) if fresh else CHAIN
     kernels = draw_kernels(graph, 0)
-    whole = Sampler(kernels, 1).sample(range(40), 30)
-    for numbers in (range(7, 8), range(3, 40, 5), range(8, 31), range(0, 40, 4)):
+    whole = Sampler(kernels, 1).sample(range(200), 30)
+    for numbers in (range(7, 8), range(3, 200, 5), range(70, 150), range(128, 199, 4)):
         part = Sampler(kernels, 1).sample(numbers, 30)
         assert np.array_equal(part.symbols, whole.symbols[list(numbers)])
         assert all(np.array_equal(part.latents[name], whole.latents[name][list(numbers)]) for name in "ABC")
-    assert np.array_equal(Sampler(kernels, 1).sample(range(40), 13).symbols, whole.symbols[:, :13])
+    assert np.array_equal(Sampler(kernels, 1).sample(range(200), 13).symbols, whole.symbols[:, :13])
+    assert len(np.unique(whole.symbols, axis=0)) == 200, "no two sequences are alike"
 
 
 def test_a_sequence_is_the_same_however_many_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
