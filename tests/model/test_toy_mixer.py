@@ -212,6 +212,10 @@ def test_its_keys_are_keys_of_the_model(tmp_path: Path) -> None:
         ("model.implementation=transformer", "unknown key; it belongs to implementation 'ema' (known: "),
         ("model.implementation=emma", "got 'emma'; did you mean 'ema'?"),
         ("model.implementation=[ema, emma]", "got 'emma'; did you mean 'ema'?"),
+        (
+            "model.implementation=3",
+            "expected a text with at least 1 character or a list with at least 1 entry",
+        ),
         ("model.causal=false", "model: causal = false is not for ema, which reads from first to last."),
     ],
 )

@@ -227,12 +227,8 @@ class HuggingFaceConfig(Config):
 
 
 def _tag(section: Any) -> str:
-    found = (
-        section.get("implementation")
-        if isinstance(section, dict)
-        else getattr(section, "implementation", None)
-    )
-    return HUGGING_FACE if found == HUGGING_FACE else ATTENTION
+    stated = section.get("implementation") if isinstance(section, dict) else None
+    return HUGGING_FACE if isinstance(section, HuggingFaceConfig) or stated == HUGGING_FACE else ATTENTION
 
 
 ModelSection = Annotated[
@@ -250,11 +246,9 @@ def _names(implementation: Any) -> tuple[str, ...]:
 def _options(values: dict[str, Any]) -> tuple[type[Config], ...]:
     """Classes of the further keys of the mixers that a section names, as far as it can be read."""
     stated = values.get("implementation", ATTENTION)
-    names = [
-        name for name in ([stated] if isinstance(stated, str) else stated or ()) if isinstance(name, str)
-    ]
-    classes = (MIXERS[name].options for name in names if name in MIXERS)
-    return tuple(dict.fromkeys(options for options in classes if options is not None))
+    names = stated if isinstance(stated, list | tuple) else (stated,)
+    entries = (MIXERS[name] for name in names if isinstance(name, str) and name in MIXERS)
+    return tuple(dict.fromkeys(entry.options for entry in entries if entry.options is not None))
 
 
 def _with_tuples(value: Any) -> Any:
@@ -267,8 +261,5 @@ def _with_tuples(value: Any) -> Any:
 def _joined(section: type[ModelConfig], options: tuple[type[Config], ...]) -> type[ModelConfig]:
     """The section with more keys, if it lacks them."""
     lacking = tuple(one for one in options if not issubclass(section, one))
-    return (
-        type(section.__name__, (section, *lacking), {"__module__": section.__module__})
-        if lacking
-        else section
-    )
+    names = {"__module__": section.__module__}
+    return type(section.__name__, (section, *lacking), names) if lacking else section
