@@ -162,7 +162,7 @@ def make_stream(batching: Literal["trimmed", "bucketed"]) -> Stream:
 
 
 def pairs(folder: Path, quick: bool) -> list[Pair]:
-    """For the runner; a quick run takes two steps of loops that need no compiling."""
+    """For the runner; a quick run takes two steps of those that need no compiling."""
     n_steps = 2 if quick else N_STEPS
     plain = Contestant("plain PyTorch loop", partial(plain_steps, n_steps))
     return [
@@ -174,5 +174,5 @@ def pairs(folder: Path, quick: bool) -> list[Pair]:
             None if way.float32 else AIM,
         )
         for name, way in WAYS.items()
-        if not (quick and way.compiled)
+        if not (quick and (way.compiled or way.float32))
     ]

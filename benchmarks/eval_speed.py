@@ -5,8 +5,8 @@ tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
 
     endless  untrained, and unable to end or to ask: every dialog is decoded to its 257 tokens
     fresh    untrained
-    half     in the middle of learning eight people
-    trained  has learned eight people and is asked about them; each question comes many times
+    half     in the middle of learning a few people
+    trained  has learned a few people and is asked about them; each question comes 32 times
     departs  trained, asked one in 32 of the questions about people it does not know
 
 The other decodes some of the questions plainly: no cache, no batch, a whole forward pass a token. A dialog
@@ -39,7 +39,6 @@ from nanollama.model.transformer import Transformer
 from nanollama.tokenizer import ByteTokenizer
 
 N_TOKENS = 257
-N_LEARNED = 8
 DEPARTING = 32  # one question in so many
 HALF_LOSS_NATS = 0.3  # a token: requests are written, names are not copied
 MAX_STEPS = 1500
@@ -49,22 +48,37 @@ TOKENIZER = ByteTokenizer()
 
 
 class Size(NamedTuple):
-    """A model, how it learns, how many questions it is asked, also plainly, and the aims of its states."""
+    """A model, how and how many people it learns, the questions it is asked, also plainly, aims by state."""
 
     d_model: int
     n_layers: int
     n_heads: int
     learning_rate: float
+    n_learned: int
     n_prompts: int
     n_plain: int
     aims: dict[str, float]
 
 
 SMALL = Size(
-    36, 2, 2, 6e-3, 1024, 16, {"endless": 34.0, "fresh": 13.0, "half": 25.0, "trained": 70.0, "departs": 70.0}
+    36,
+    2,
+    2,
+    6e-3,
+    8,
+    1024,
+    16,
+    {"endless": 34.0, "fresh": 13.0, "half": 25.0, "trained": 70.0, "departs": 70.0},
 )
 LARGE = Size(
-    128, 6, 8, 2e-3, 256, 4, {"endless": 18.0, "fresh": 2.0, "half": 12.0, "trained": 30.0, "departs": 30.0}
+    128,
+    6,
+    8,
+    2e-3,
+    2,
+    256,
+    4,
+    {"endless": 18.0, "fresh": 2.0, "half": 12.0, "trained": 30.0, "departs": 30.0},
 )
 
 
@@ -138,11 +152,11 @@ def verdicts(dialogs: Sequence[Dialog], completions: Sequence[Completion]) -> li
     ]
 
 
-def load(size: Size, state: str, folder: Path, n_learned: int) -> tuple[Transformer, list[Dialog], Tool]:
+def load(size: Size, state: str, folder: Path) -> tuple[Transformer, list[Dialog], Tool]:
     """A model in a state, what it is asked, and the database."""
     model = endless_model(size) if state == "endless" else new_model(size)
-    learned = questions_of(0, n_learned)
-    questions = questions_of(n_learned, n_learned + size.n_prompts // len(ATTRIBUTES))
+    learned = questions_of(0, size.n_learned)
+    questions = questions_of(size.n_learned, size.n_learned + size.n_prompts // len(ATTRIBUTES))
     if state in ("half", "trained", "departs"):
         weights = "half" if state == "half" else "trained"
         model.load_state_dict(torch.load(folder / f"{size.d_model}-{weights}.pt"))
@@ -153,9 +167,9 @@ def load(size: Size, state: str, folder: Path, n_learned: int) -> tuple[Transfor
     return model, questions, tool
 
 
-def ours(size: Size, state: str, folder: Path, n_learned: int) -> Step:
+def ours(size: Size, state: str, folder: Path) -> Step:
     """All questions, as an evaluation asks them; what is written goes into the folder."""
-    model, dialogs, tool = load(size, state, folder, n_learned)
+    model, dialogs, tool = load(size, state, folder)
     (folder / COMPLETIONS).write_bytes(pickle.dumps(decode(model, dialogs, tool)))
 
     def step(number: int) -> float:
@@ -164,9 +178,9 @@ def ours(size: Size, state: str, folder: Path, n_learned: int) -> Step:
     return step
 
 
-def plain(size: Size, state: str, folder: Path, n_learned: int) -> Step:
+def plain(size: Size, state: str, folder: Path) -> Step:
     """Some of the questions, from the first to the last, one at a time."""
-    model, dialogs, tool = load(size, state, folder, n_learned)
+    model, dialogs, tool = load(size, state, folder)
     checked = range(0, len(dialogs), max(1, len(dialogs) // size.n_plain))
     expected = pickle.loads((folder / COMPLETIONS).read_bytes())
 
@@ -182,14 +196,13 @@ def plain(size: Size, state: str, folder: Path, n_learned: int) -> Step:
 
 def pairs(folder: Path, quick: bool) -> list[Pair]:
     """For the runner; a quick run asks a small model that has learned one person."""
-    sizes = (SMALL._replace(n_prompts=32, n_plain=2),) if quick else (SMALL, LARGE)
-    n_learned = 1 if quick else N_LEARNED
-    create_database(folder, N_LEARNED + SMALL.n_prompts // len(ATTRIBUTES))
+    sizes = (SMALL._replace(n_learned=1, n_prompts=32, n_plain=2),) if quick else (SMALL, LARGE)
+    create_database(folder, SMALL.n_learned + SMALL.n_prompts // len(ATTRIBUTES))
     tool = build_tool(DatabaseSettings().tool_config(folder, "find"))
     try:
         for size in sizes:
             for name, model in zip(
-                ("half", "trained"), learn(size, questions_of(0, n_learned), tool), strict=True
+                ("half", "trained"), learn(size, questions_of(0, size.n_learned), tool), strict=True
             ):
                 torch.save(model.state_dict(), folder / f"{size.d_model}-{name}.pt")
     finally:
@@ -198,11 +211,11 @@ def pairs(folder: Path, quick: bool) -> list[Pair]:
         Pair(
             f"d_model {size.d_model} x {size.n_layers} layers, {state}",
             "prompts/s",
-            Contestant("ours", partial(ours, size, state, folder, n_learned), n_warm=0),
-            Contestant("one at a time, equal", partial(plain, size, state, folder, n_learned), n_warm=0),
+            Contestant("ours", partial(ours, size, state, folder), n_warm=0),
+            Contestant("one at a time, equal", partial(plain, size, state, folder), n_warm=0),
             aim,
         )
         for size in sizes
         for state, aim in size.aims.items()
-        if not quick or state in ("endless", "departs")
+        if not quick or state == "departs"
     ]
