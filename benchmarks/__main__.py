@@ -19,6 +19,7 @@ import math
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,7 +30,7 @@ from rich.console import Console
 
 from benchmarks.machine_speed import gigaflops
 from benchmarks.row import Row
-from benchmarks.turns import FULL, QUICK, Pair, Ring
+from benchmarks.turns import FULL, QUICK, Contestant, Pair, Ring
 from nanollama.monitor.environment import describe_code
 from nanollama.monitor.files import write_atomically
 from nanollama.report.tables import Table, show_number
@@ -37,6 +38,7 @@ from nanollama.report.tables import Table, show_number
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 SUFFIX = "_speed"
+NOBODY = Contestant("-", lambda: lambda number: 0.0)
 
 
 def names() -> list[str]:
@@ -75,7 +77,12 @@ def compare_all(name: str, quick: bool) -> Iterator[Row]:
     end = time.monotonic() + (math.inf if quick else module.BUDGET_SECONDS)
     ring = Ring()
     with tempfile.TemporaryDirectory() as folder:
-        pairs: list[Pair] = module.pairs(Path(folder), quick)
+        try:
+            pairs: list[Pair] = module.pairs(Path(folder), quick)
+        except Exception as error:  # what comes after has nothing to do with it
+            traceback.print_exc()
+            yield Row(Pair("all", "", NOBODY, NOBODY), f"The preparation failed: {error}")
+            return
         try:
             for index, pair in enumerate(pairs):
                 print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import time
 import types
 from collections.abc import Iterator
@@ -172,13 +173,17 @@ def test_who_never_answers_is_ended_with_its_commands(
 
 
 def run_fake(
-    monkeypatch: pytest.MonkeyPatch, results: Path, pairs: list[Pair], budget_seconds: float = 60.0
+    monkeypatch: pytest.MonkeyPatch,
+    results: Path,
+    pairs: list[Pair],
+    budget_seconds: float = 60.0,
+    also: tuple[str, ...] = (),
 ) -> tuple[int, list[dict[str, object]]]:
-    """Run these pairs as the only benchmark; the exit code and the rows that are written."""
+    """Run these pairs as a benchmark, after others; the exit code and the rows that are written."""
     module = types.ModuleType("benchmarks.fake_speed")
     vars(module).update(BUDGET_SECONDS=budget_seconds, pairs=lambda folder, quick: pairs)
-    monkeypatch.setitem(runner.sys.modules, "benchmarks.fake_speed", module)
-    monkeypatch.setattr(runner, "names", lambda: ["fake"])
+    monkeypatch.setitem(sys.modules, "benchmarks.fake_speed", module)
+    monkeypatch.setattr(runner, "names", lambda: [*also, "fake"])
     monkeypatch.setattr(runner, "RESULTS", results)
     monkeypatch.setattr(runner, "FULL", ONCE)
     monkeypatch.setattr(runner, "gigaflops", lambda dtype: 1.0)
@@ -217,6 +222,20 @@ def test_what_there_is_no_time_left_for_is_written_as_not_measured(
     code, rows = run_fake(monkeypatch, tmp_path / "results.json", pairs, budget_seconds=-1.0)
     assert code == 1
     assert rows[0]["not_measured"] == "The -1 s of this benchmark are over."
+
+
+def test_what_could_not_be_prepared_is_written_and_so_are_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = types.ModuleType("benchmarks.broken_speed")
+    vars(module).update(BUDGET_SECONDS=60.0, pairs=lambda folder, quick: {}["no such key"])
+    monkeypatch.setitem(sys.modules, "benchmarks.broken_speed", module)
+    pairs = [Pair("x", "steps/s", *pair_of(tmp_path, "a", "b"))]
+    code, rows = run_fake(monkeypatch, tmp_path / "results.json", pairs, also=("broken",))
+    assert code == 1
+    assert rows[0]["not_measured"] == "The preparation failed: 'no such key'"
+    assert "ratio" in rows[1]
+    assert "KeyError" in capsys.readouterr().err
 
 
 def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
