@@ -125,7 +125,8 @@ def to_table(rows: Sequence[dict[str, Any]]) -> Table:
     lines = []
     for row in rows:
         if reason := row.get("not_measured"):
-            speeds, ratio = ("-", "-"), f"not measured: {reason}"
+            speeds: tuple[str, ...] = ("-", "-")
+            ratio = f"not measured: {reason}"
         else:
             speeds = tuple(f"{show_number(row[side])} {row['unit']}" for side in ("ours", "other"))
             ratio = f"{row['ratio']:.2f} ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})"

@@ -17,7 +17,7 @@ from benchmarks.turns import Contestant, Pair, Step
 from nanollama.launcher.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
-BUDGET_SECONDS = 80.0
+BUDGET_SECONDS = 60.0
 AIM_EXPAND, AIM_STATUS = 0.2, 0.1
 N_RUNS_A_SEED = 200
 GRID = """\

@@ -18,6 +18,8 @@ Step = Callable[[int], float]
 
 LIMIT_SECONDS = 200.0
 """For one answer: a start with its compiling, or a turn."""
+WARM_SECONDS = 60.0
+"""After which a slow machine has warmed up, however few steps that were."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +173,11 @@ def _serve(make: Callable[[], Step], n_warm: int, connection: Connection) -> Non
     """Warm up, then take a turn of the seconds asked for, at least a step, again and again."""
     os.setsid()  # so that commands it runs end with it
     try:
-        step = make()
-        for number in range(n_warm):
+        step, number, began = make(), 0, time.perf_counter()
+        while number < n_warm and time.perf_counter() - began < WARM_SECONDS:
             step(number)
+            number += 1
         connection.send((0.0, _peak_mib()))
-        number = n_warm
         while True:
             turn_seconds = connection.recv()
             work, seconds, began = 0.0, 0.0, time.perf_counter()

@@ -72,7 +72,7 @@ def test_every_benchmark_has_pairs_and_a_budget(name: str) -> None:
 
 def test_all_benchmarks_together_leave_time_for_one_that_is_late() -> None:
     modules = [importlib.import_module(f"benchmarks.{name}_speed") for name in runner.names()]
-    assert sum(module.BUDGET_SECONDS for module in modules) <= 23 * 60, "of 25 minutes"
+    assert sum(module.BUDGET_SECONDS for module in modules) <= 24 * 60, "of 25 minutes"
 
 
 def test_a_machine_that_multiplies_slowly_gets_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
