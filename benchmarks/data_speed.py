@@ -20,7 +20,7 @@ from apps.memory.dataset.sql_db import write_rows
 from benchmarks.turns import Contestant, Pair, Step
 
 SCRIPT = Path(__file__).parents[1] / "apps/memory/scripts/generate_data.sh"
-N_PEOPLE = 169_556
+N_PEOPLE = 40_000
 AIM = 1.0
 BUDGET_SECONDS = 80.0
 

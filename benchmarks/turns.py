@@ -86,13 +86,17 @@ class Ring:
 
     Loops that share a process leave each other a cut-up heap and too many compiled graphs. Nobody is alive
     who is not of the pair at hand; who is also of the next stays.
+
+    Args:
+        end: when nobody is waited for any more (``time.monotonic``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end: float) -> None:
+        self._end = end
         self._seats: dict[Contestant, _Seat] = {}
 
     def compare(self, pair: Pair, effort: Effort, deadline: float) -> Timing | str:
-        """Turns of both, A B A B, as many as the effort allows before the `deadline` (``time.monotonic``).
+        """Turns of both, A B A B, as many as the effort allows before the `deadline`.
 
         Why there are none, if one of them has failed.
         """
@@ -128,8 +132,9 @@ class Ring:
         return Timing(speeds[pair.ours], speeds[pair.other], peaks[pair.ours], peaks[pair.other])
 
     def _ask(self, contestant: Contestant) -> tuple[float, float]:
+        left_seconds = max(0.0, self._end - time.monotonic())
         try:
-            return self._seats[contestant].answer()
+            return self._seats[contestant].answer(min(LIMIT_SECONDS, left_seconds))
         except Failure as failure:
             self._seats.pop(contestant).end()
             raise Failure(f"'{contestant.name}' {failure}") from None
@@ -146,9 +151,9 @@ class _Seat:
         self._process.start()
         other.close()
 
-    def answer(self) -> tuple[float, float]:
-        if not self.connection.poll(LIMIT_SECONDS):
-            raise Failure(f"gave no answer in {LIMIT_SECONDS:g} s.")
+    def answer(self, limit_seconds: float) -> tuple[float, float]:
+        if not self.connection.poll(limit_seconds):
+            raise Failure(f"gave no answer in {limit_seconds:.0f} s.")
         try:
             answer = self.connection.recv()
         except EOFError:

@@ -30,7 +30,7 @@ OVER, FAR = 0.0, float("inf")
 
 @pytest.fixture
 def ring() -> Iterator[Ring]:
-    ring = Ring()
+    ring = Ring(end=FAR)
     yield ring
     ring.close()
 
@@ -151,15 +151,15 @@ def test_who_never_answers_is_ended_with_its_commands(
     tmp_path: Path, ring: Ring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = Contestant("endless", partial(waiting, tmp_path), n_warm=0)
-    seat_limits = iter([60.0, 0.0])  # it starts in peace
-    answer = turns._Seat.answer
+    answer, started = turns._Seat.answer, list[turns._Seat]()
 
-    def impatient(seat: turns._Seat) -> tuple[float, float]:
-        if (limit := next(seat_limits)) == 0.0:
-            while not (tmp_path / "pid").exists():
-                time.sleep(0.01)
-        monkeypatch.setattr(turns, "LIMIT_SECONDS", limit)
-        return answer(seat)
+    def impatient(seat: turns._Seat, limit_seconds: float) -> tuple[float, float]:
+        if seat not in started:
+            started.append(seat)
+            return answer(seat, limit_seconds)  # in peace
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        return answer(seat, 0.0)
 
     monkeypatch.setattr(turns._Seat, "answer", impatient)
     reason = ring.compare(Pair("x", "steps/s", ours, ours), ONCE, OVER)
@@ -170,6 +170,15 @@ def test_who_never_answers_is_ended_with_its_commands(
             break
         time.sleep(0.01)
     assert not is_running(pid)
+
+
+def test_nobody_is_waited_for_after_the_end(tmp_path: Path) -> None:
+    ring = Ring(end=OVER)
+    try:
+        reason = ring.compare(Pair("x", "steps/s", *pair_of(tmp_path, "a", "b")), ONCE, OVER)
+    finally:
+        ring.close()
+    assert reason == "'a' gave no answer in 0 s."
 
 
 def run_fake(
