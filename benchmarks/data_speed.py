@@ -22,7 +22,7 @@ from benchmarks.turns import Contestant, Pair, Step
 SCRIPT = Path(__file__).parents[1] / "apps/memory/scripts/generate_data.sh"
 N_PEOPLE = 40_000
 AIM = 1.0
-BUDGET_SECONDS = 80.0
+BUDGET_SECONDS = 60.0
 
 
 def ours(folder: Path, n_people: int) -> Step:

@@ -96,7 +96,7 @@ class Ring:
         self._seats: dict[Contestant, _Seat] = {}
 
     def compare(self, pair: Pair, effort: Effort, deadline: float) -> Timing | str:
-        """Turns of both, A B A B, as many as the effort allows before the `deadline`.
+        """Turns of both, A B A B, as many as the effort allows before the `deadline`; its fewest also after it.
 
         Why there are none, if one of them has failed.
         """
@@ -127,7 +127,8 @@ class Ring:
                 speed, peaks[contestant] = self._ask(contestant)
                 speeds[contestant].append(speed)
             now = time.monotonic()
-            if n_turns >= effort.min_turns and now + (now - began) > deadline:
+            next_end = now + (now - began)
+            if next_end > self._end or (n_turns >= effort.min_turns and next_end > deadline):
                 break
         return Timing(speeds[pair.ours], speeds[pair.other], peaks[pair.ours], peaks[pair.other])
 

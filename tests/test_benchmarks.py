@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import sys
 import time
@@ -179,6 +180,20 @@ def test_nobody_is_waited_for_after_the_end(tmp_path: Path) -> None:
     finally:
         ring.close()
     assert reason == "'a' gave no answer in 0 s."
+
+
+def test_a_second_turn_that_would_come_too_late_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = Ring(end=80.0)
+    clock = itertools.count(10.0, 10.0)  # read twice before the first turn and four times in it: 30 to 60
+    monkeypatch.setattr(turns, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    try:
+        timing = ring.compare(Pair("x", "steps/s", *pair_of(tmp_path, "a", "b")), THRICE, OVER)
+    finally:
+        ring.close()
+    assert isinstance(timing, Timing)
+    assert len(timing.ours) == 1 < THRICE.min_turns
 
 
 def run_fake(
