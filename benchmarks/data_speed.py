@@ -1,59 +1,69 @@
-"""How long it takes to write all data of the memory study: people, biographies, both kinds of dialogs, SQL.
+"""People per second of writing all data of the memory study: people, biographies, both kinds of dialogs, SQL.
 
-Runs the command users run, in a temporary folder that is removed: ``python -m benchmarks.data_speed [N]``.
-Aim: at most 15 s and 1 GiB for all 169,556 people on two cores.
+``python -m benchmarks data``. Ours is the command users run, the starts of Python included; the other is the
+loop one writes first, which makes each line with `json.dumps` and inserts people as they come.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.row import Row
+from apps.memory.dataset.dialogs import DIALOG_KINDS, make_dialog
+from apps.memory.dataset.lines import biography_line, dialog_line, person_line
+from apps.memory.dataset.people import ATTRIBUTES, POPULATIONS, people
+from apps.memory.dataset.sql_db import write_rows
+from benchmarks.turns import Contestant, Pair, Step
 
 SCRIPT = Path(__file__).parents[1] / "apps/memory/scripts/generate_data.sh"
-N_PEOPLE = 169_556
+N_PEOPLE = 40_000
+AIM = 1.0
+BUDGET_SECONDS = 60.0
 
 
-def measure(n_people: int = N_PEOPLE) -> dict[str, float]:
-    """Seconds, peak resident memory of the largest process in MiB and bytes on disk, for `n_people`."""
-    with tempfile.TemporaryDirectory() as root:
-        start = time.perf_counter()
-        process = subprocess.Popen(["bash", SCRIPT, str(n_people), "--yes", "--root", root])
-        _, status, usage = os.wait4(process.pid, 0)  # of this command alone, not of all children so far
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise RuntimeError(f"generate_data.sh has failed with exit code {process.returncode}.")
-        n_bytes = sum(path.stat().st_size for path in Path(root).rglob("*") if path.is_file())
-    peak_mib = usage.ru_maxrss / 1024  # Linux counts in KiB
-    return {"n_people": n_people, "seconds": seconds, "peak_rss_mib": peak_mib, "disk_bytes": n_bytes}
+def ours(folder: Path, n_people: int) -> Step:
+    """The command."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def step(number: int) -> float:
+        command = ["bash", str(SCRIPT), str(n_people), "--yes", "--root", str(folder / "ours")]
+        subprocess.run(command, check=True, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL)
+        shutil.rmtree(folder / "ours")
+        return n_people
+
+    return step
 
 
-def rows(quick: bool = False) -> list[Row]:
-    """For `make bench`."""
+def plain(folder: Path, n_people: int) -> Step:
+    """The loop."""
+
+    def step(number: int) -> float:
+        target = folder / "plain"
+        target.mkdir()
+        with open(target / "people.jsonl", "w") as facts, open(target / "biographies.jsonl", "w") as texts:
+            for person in people(0, n_people):
+                facts.write(person_line(person))
+                texts.write(biography_line(person))
+        for kind in DIALOG_KINDS:
+            with open(target / f"{kind}.jsonl", "w") as dialogs:
+                for person in people(0, n_people):
+                    for attribute in ATTRIBUTES:
+                        dialogs.write(dialog_line(make_dialog(person, attribute, kind)))
+        everybody = (person[1:] for population in POPULATIONS for person in people(0, n_people, population))
+        write_rows(target / "people.sqlite", everybody)
+        shutil.rmtree(target)
+        return n_people
+
+    return step
+
+
+def pairs(folder: Path, quick: bool) -> list[Pair]:
+    """For the runner."""
     n_people = 1000 if quick else N_PEOPLE
-    row = measure(n_people)
-    work = f"all data of {n_people:,} people"
-    aims = (None, None) if quick else (15.0, 1024.0)
-    return [
-        Row(f"{work}, time", row["seconds"], "s", aims[0], "aim"),
-        Row(f"{work}, peak memory", row["peak_rss_mib"], "MiB", aims[1], "aim"),
-    ]
-
-
-def main() -> None:
-    """Measure and print."""
-    row = measure(*map(int, sys.argv[1:2]))
-    print(
-        f"{row['n_people']:,} people: {row['seconds']:.1f} s, peak {row['peak_rss_mib']:.0f} MiB, "
-        f"{row['disk_bytes'] / 1e6:.0f} MB on disk"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    command = Contestant("generate_data.sh", partial(ours, folder, n_people), n_warm=0)
+    loop = Contestant("plain loop", partial(plain, folder, n_people), n_warm=0)
+    return [Pair(f"all data of {n_people:,} people", "people/s", command, loop, AIM)]

@@ -1,25 +1,23 @@
 """Prompts per second of a recall evaluation with the live database: ours, and decoding one dialog at a time.
 
-``python -m benchmarks.eval_speed [--quick]``. 1,024 questions of the memory study's in-tool arm, greedy,
-float32, at most 257 tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
+``python -m benchmarks eval``. Questions of the memory study's in-tool arm, greedy, float32, at most 257
+tokens a dialog; models of d_model 36 x 2 layers and 128 x 6, in these states:
 
     endless  untrained, and unable to end or to ask: every dialog is decoded to its 257 tokens
     fresh    untrained
-    half     in the middle of learning eight people
-    trained  has learned eight people and is asked about them; each question comes 32 times
-    departs  trained, asked 32 of the 1,024 questions about people it does not know
+    half     in the middle of learning a few people
+    trained  has learned a few people and is asked about them; each question comes 32 times
+    departs  trained, asked one in 32 of the questions about people it does not know
 
-In every state some of the questions are also decoded plainly (no cache, no batch, a whole forward pass a
-token); a dialog that differs in one token stops the benchmark. The earlier system did 63 and 3.6 prompts/s on
-a quiet machine with two such cores. Goals: 20 times that when trained, 6 times when untrained.
+The other decodes some of the questions plainly: no cache, no batch, a whole forward pass a token. A dialog
+that differs from ours in one token makes it fail.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +28,7 @@ from apps.memory.dataset.people import ATTRIBUTES, people
 from apps.memory.dataset.sql_db import create_database
 from apps.memory.recall import is_answered
 from apps.memory.settings import DatabaseSettings
-from benchmarks.row import Row
+from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.batch import collate
 from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.dialogs.generate import Completion, generate_one
@@ -40,28 +38,48 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer
 from nanollama.training.loss import next_token_loss
 
-N_PROMPTS = 1024
 N_TOKENS = 257
-N_LEARNED = 8
-N_DEPARTING = 32
+DEPARTING = 32  # one question in so many
 HALF_LOSS_NATS = 0.3  # a token: requests are written, names are not copied
 MAX_STEPS = 1500
+BUDGET_SECONDS = 270.0
+COMPLETIONS = "completions.pickle"
 TOKENIZER = ByteTokenizer()
 
 
 class Size(NamedTuple):
-    """A model, how it learns, how often it is timed, and what the earlier system did."""
+    """A model, how and how many people it learns, the questions it is asked, also plainly, aims by state."""
 
     d_model: int
     n_layers: int
     n_heads: int
     learning_rate: float
-    n_repeats: int
+    n_learned: int
+    n_prompts: int
     n_plain: int
-    earlier_prompts_per_second: float
+    aims: dict[str, float]
 
 
-SIZES = (Size(36, 2, 2, 6e-3, 5, 32, 63.0), Size(128, 6, 8, 2e-3, 2, 8, 3.6))
+SMALL = Size(
+    36,
+    2,
+    2,
+    6e-3,
+    8,
+    1024,
+    16,
+    {"endless": 34.0, "fresh": 13.0, "half": 25.0, "trained": 70.0, "departs": 70.0},
+)
+LARGE = Size(
+    128,
+    6,
+    8,
+    2e-3,
+    2,
+    256,
+    4,
+    {"endless": 18.0, "fresh": 2.0, "half": 12.0, "trained": 30.0, "departs": 30.0},
+)
 
 
 def questions_of(start: int, stop: int) -> list[Dialog]:
@@ -136,73 +154,70 @@ def verdicts(dialogs: Sequence[Dialog], completions: Sequence[Completion]) -> li
     ]
 
 
-def compare(name: str, size: Size, model: LanguageModel, dialogs: Sequence[Dialog], tool: Tool) -> list[Row]:
-    """Time an evaluation, and plain decoding of questions from its beginning to its end."""
-    completions, seconds = decode(model, dialogs, tool), []
-    for _ in range(size.n_repeats):
-        began = time.perf_counter()
-        decode(model, dialogs, tool)
-        seconds.append(time.perf_counter() - began)
+def load(size: Size, state: str, folder: Path) -> tuple[LanguageModel, list[Dialog], Tool]:
+    """A model in a state, what it is asked, and the database."""
+    model = endless_model(size) if state == "endless" else new_model(size)
+    learned = questions_of(0, size.n_learned)
+    questions = questions_of(size.n_learned, size.n_learned + size.n_prompts // len(ATTRIBUTES))
+    if state in ("half", "trained", "departs"):
+        weights = "half" if state == "half" else "trained"
+        model.load_state_dict(torch.load(folder / f"{size.d_model}-{weights}.pt"))
+        known = learned * (size.n_prompts // len(learned))
+        n_departing = size.n_prompts // DEPARTING if state == "departs" else 0
+        questions = [*known[n_departing:], *questions[:n_departing]]
+    tool = build_tool(DatabaseSettings().tool_config(folder, "find"))
+    return model, questions, tool
+
+
+def ours(size: Size, state: str, folder: Path) -> Step:
+    """All questions, as an evaluation asks them; what is written goes into the folder."""
+    model, dialogs, tool = load(size, state, folder)
+    (folder / COMPLETIONS).write_bytes(pickle.dumps(decode(model, dialogs, tool)))
+
+    def step(number: int) -> float:
+        return len(decode(model, dialogs, tool))
+
+    return step
+
+
+def plain(size: Size, state: str, folder: Path) -> Step:
+    """Some of the questions, from the first to the last, one at a time."""
+    model, dialogs, tool = load(size, state, folder)
     checked = range(0, len(dialogs), max(1, len(dialogs) // size.n_plain))
-    few = [dialogs[number] for number in checked]
-    began = time.perf_counter()
-    plain = decode_plainly(model, few, tool, new_tokens(dialogs))
-    plain_speed = len(few) / (time.perf_counter() - began)
-    if plain != [completions[number] for number in checked]:
-        raise RuntimeError(f"{name}: decoding side by side and one at a time differ.")
-    share = sum(verdicts(dialogs, completions)) / len(dialogs)
-    n_tokens = sum(len(completion.ids) for completion in completions) / len(dialogs)
-    work = f"d_model {size.d_model} x {size.n_layers}, {name} (recall {share:.2f}, {n_tokens:.0f} tokens)"
-    ours = len(dialogs) / min(seconds)
+    expected = pickle.loads((folder / COMPLETIONS).read_bytes())
+
+    def step(number: int) -> float:
+        few = [dialogs[index] for index in checked]
+        written = decode_plainly(model, few, tool, new_tokens(dialogs))
+        if written != [expected[index] for index in checked]:
+            raise RuntimeError("Decoding side by side and one at a time differ.")
+        return len(few)
+
+    return step
+
+
+def pairs(folder: Path, quick: bool) -> list[Pair]:
+    """For the runner; a quick run asks a small model that has learned one person."""
+    sizes = (SMALL._replace(n_learned=1, n_prompts=32, n_plain=2),) if quick else (SMALL, LARGE)
+    create_database(folder, SMALL.n_learned + SMALL.n_prompts // len(ATTRIBUTES))
+    tool = build_tool(DatabaseSettings().tool_config(folder, "find"))
+    try:
+        for size in sizes:
+            for name, model in zip(
+                ("half", "trained"), learn(size, questions_of(0, size.n_learned), tool), strict=True
+            ):
+                torch.save(model.state_dict(), folder / f"{size.d_model}-{name}.pt")
+    finally:
+        tool.close()
     return [
-        Row(work, ours, "prompts/s", size.earlier_prompts_per_second, "the earlier system, on its machine"),
-        Row(
-            work,
-            ours,
+        Pair(
+            f"d_model {size.d_model} x {size.n_layers} layers, {state}",
             "prompts/s",
-            plain_speed,
-            f"one at a time, {len(few)} dialogs, equal",
-        ),
+            Contestant("ours", partial(ours, size, state, folder), n_warm=0),
+            Contestant("one at a time, equal", partial(plain, size, state, folder), n_warm=0),
+            aim,
+        )
+        for size in sizes
+        for state, aim in size.aims.items()
+        if not quick or state == "departs"
     ]
-
-
-def rows_of(size: Size, n_prompts: int, tool: Tool) -> list[Row]:
-    """All states of one model."""
-    learned = questions_of(0, N_LEARNED)
-    half, trained = learn(size, learned, tool)
-    strangers = questions_of(N_LEARNED, N_LEARNED + n_prompts // len(ATTRIBUTES))
-    known = learned * (n_prompts // len(learned))
-    states: Mapping[str, tuple[LanguageModel, list[Dialog]]] = {
-        "endless": (endless_model(size), strangers),
-        "fresh": (new_model(size), strangers),
-        "half": (half, known),
-        "trained": (trained, known),
-        "departs": (trained, [*known[:-N_DEPARTING], *strangers[:N_DEPARTING]]),
-    }
-    return [
-        row for name, (model, dialogs) in states.items() for row in compare(name, size, model, dialogs, tool)
-    ]
-
-
-def rows(quick: bool = False) -> list[Row]:
-    """For `make bench`."""
-    sizes = (SIZES[0]._replace(n_repeats=1, n_plain=2),) if quick else SIZES
-    with tempfile.TemporaryDirectory() as folder:
-        create_database(Path(folder), N_LEARNED + N_PROMPTS // len(ATTRIBUTES))
-        tool = build_tool(DatabaseSettings().tool_config(Path(folder), "find"))
-        try:
-            return [row for size in sizes for row in rows_of(size, 32 if quick else N_PROMPTS, tool)]
-        finally:
-            tool.close()
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="little work, to see that everything runs")
-    for row in rows(parser.parse_args().quick):
-        print(f"{row.work}: {row.ours:,.1f} {row.unit}, {row.ratio:.1f} times {row.compared_with}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""Runs per hour of a grid: two at a time against one after another, with 1 and with 2 threads.
+"""Runs per hour of a grid: two at a time, of one thread each, against one after another with two threads.
 
-``python -m benchmarks.grid_speed`` trains the same small models (2 layers, d_model 16-36, learned by heart)
-in three ways, one after the other in one go, and prints runs per hour and the ratios. One after another is
-what a shell loop over ``python -m apps.memory.train`` does.
+``python -m benchmarks grid`` trains small models (2 layers, d_model 16-36, learned by heart). One after
+another is what a shell loop over ``python -m apps.memory.train`` does; starts of Python are included. Such a
+loop is slower still with one thread.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.row import Row
+from benchmarks.turns import Contestant, Pair, Step
+from nanollama.config import dump_config
+from nanollama.launcher.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+BUDGET_SECONDS = 140.0
+AIM = 1.2
 GRID = """\
 base: {base}
 name: {name}
@@ -45,60 +48,46 @@ def run(arguments: list[str], n_threads: int) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=silent, stderr=silent)
 
 
-def one_after_another(config: Path, runs: Path, n_threads: int) -> float:
-    """Seconds of a loop over the runs of a grid."""
-    from nanollama.config import dump_config
-    from nanollama.launcher.plan import read_plan
-
-    files = []
-    for item in read_plan([str(config)]).runs:
-        path = runs / f"{config.stem}-{item.name}.yaml"
-        path.write_text(dump_config(item.config), encoding="utf-8")
-        files.append(path)
-    began = time.perf_counter()
-    for path in files:
-        run(["apps.memory.train", str(path)], n_threads)
-    return time.perf_counter() - began
+def write_grid(folder: Path, name: str, n_seeds: int, n_steps: int) -> Path:
+    """The config of a grid of three runs a seed."""
+    path = folder / f"{name}.yaml"
+    places = {"base": ROOT / "apps/memory/config/debug.yaml", "data": folder / "data", "runs": folder}
+    text = GRID.format(**places, name=name, n_seeds=n_seeds, n_steps=n_steps)
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
-def side_by_side(config: Path, n_jobs: int) -> float:
-    """Seconds of the local pool."""
-    began = time.perf_counter()
-    run(["apps.memory.local_grid", str(config), f"local.n_jobs={n_jobs}", "local.n_threads=1"], 1)
-    return time.perf_counter() - began
+def one_after_another(folder: Path, n_steps: int) -> Step:
+    """A loop over three runs."""
+
+    def step(number: int) -> float:
+        config = write_grid(folder, f"loop-{number}", 1, n_steps)
+        runs = read_plan([str(config)]).runs
+        for item in runs:
+            path = folder / f"{config.stem}-{item.name}.yaml"
+            path.write_text(dump_config(item.config), encoding="utf-8")
+            run(["apps.memory.train", str(path)], 2)
+        return 3600.0 * len(runs)
+
+    return step
 
 
-def measure(n_runs: int, n_steps: int) -> dict[str, float]:
-    """Runs per hour of each way, all in one go; a multiple of three runs, of so many steps."""
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder)
+def side_by_side(folder: Path, n_seeds: int, n_steps: int) -> Step:
+    """A grid in the local pool."""
 
-        def grid(name: str, n_runs: int = n_runs, n_steps: int = n_steps) -> Path:
-            path = runs / f"{name}.yaml"
-            base = ROOT / "apps/memory/config/debug.yaml"
-            places = {"base": base, "name": name, "data": runs / "data", "runs": runs}
-            text = GRID.format(**places, n_seeds=n_runs // 3, n_steps=n_steps)
-            path.write_text(text, encoding="utf-8")
-            return path
+    def step(number: int) -> float:
+        config = write_grid(folder, f"grid-{number}", n_seeds, n_steps)
+        run(["apps.memory.local_grid", str(config), "local.n_jobs=2", "local.n_threads=1"], 1)
+        return 3600.0 * 3 * n_seeds
 
-        side_by_side(grid("warm_up", n_runs=3, n_steps=20), 2)  # writes the data, fills the disk's cache
-        seconds = {
-            "one after another, 1 thread": one_after_another(grid("one"), runs, 1),
-            "one after another, 2 threads": one_after_another(grid("two"), runs, 2),
-            "2 jobs of 1 thread": side_by_side(grid("grid"), 2),
-        }
-    return {name: 3600 * n_runs / value for name, value in seconds.items()}
+    return step
 
 
-def rows(quick: bool = False) -> list[Row]:
-    """For `make bench`."""
-    n_runs = 3 if quick else 24
-    found = measure(n_runs, n_steps=20 if quick else 100)
-    ours = found.pop("2 jobs of 1 thread")
-    work = f"local grid of {n_runs} small runs, 2 jobs of 1 thread"
-    return [Row(work, ours, "runs/h", other, name) for name, other in found.items()]
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.work}: {row.ours:.0f} runs/h, {row.ratio:.2f} times {row.compared_with}")
+def pairs(folder: Path, quick: bool) -> list[Pair]:
+    """For the runner."""
+    n_seeds, n_steps = (1, 10) if quick else (2, 100)
+    if not quick:
+        side_by_side(folder, 1, 10)(-1)  # writes the data, fills the disk's cache
+    pool = Contestant("2 jobs of 1 thread", partial(side_by_side, folder, n_seeds, n_steps), n_warm=0)
+    loop = Contestant("one after another, 2 threads", partial(one_after_another, folder, n_steps), n_warm=0)
+    return [Pair(f"local grid of {3 * n_seeds} small runs", "runs/h", pool, loop, AIM)]

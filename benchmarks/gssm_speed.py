@@ -1,18 +1,15 @@
-"""How fast sequences of a graph are drawn and scored: ``python -m benchmarks.gssm_speed``.
+"""How fast sequences of a graph are drawn and scored: ``python -m benchmarks gssm``.
 
-Sampling, 1,000 sequences of 257 symbols, beside NumPy loops over time; aims: 5 times the loop that sums up
-the probabilities of every row it meets, twice the one that has them summed up. The floor at 64 latent states
-and 32 symbols, 256 sequences of 257, beside hmmlearn's scaled forward pass, which is written in C; aim: 5
-times. Four latents of 16 states (65,536 together), 8 sequences: at most 512 MiB.
+Sampling, 1,000 sequences of 257 symbols, beside NumPy loops over time: one sums up the probabilities of every
+row it meets, one has them summed up before. The floor at 64 latent states and 32 symbols, 256 sequences of
+257, beside hmmlearn's scaled forward pass, which is written in C. Four latents of 16 states, 8 sequences.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -20,14 +17,14 @@ from apps.gssm.floor import Floor
 from apps.gssm.graph import GraphConfig
 from apps.gssm.kernels import Kernels, draw_kernels
 from apps.gssm.sampler import Sampler
-from benchmarks.row import Row
-from benchmarks.turns import Step, seconds_a_step
+from benchmarks.turns import Contestant, Pair, Step
 
 SEQ_LEN = 257
 VOCAB_SIZE = 32
 N_SAMPLED, N_SCORED, N_LARGE = 1000, 256, 8
 SAMPLED = {"one latent of 64 states": (1, 64), "four latents of 8 states": (4, 8)}
 LARGE = (4, 16)
+BUDGET_SECONDS = 90.0
 
 
 def kernels_of(n_latents: int, state_dim: int) -> Kernels:
@@ -41,7 +38,12 @@ def kernels_of(n_latents: int, state_dim: int) -> Kernels:
 def our_sampler(n_latents: int, state_dim: int, n: int) -> Step:
     """Alias tables."""
     sampler = Sampler(kernels_of(n_latents, state_dim), seed=1)
-    return lambda number: sampler.sample(range(number * n, (number + 1) * n), SEQ_LEN)
+
+    def step(number: int) -> float:
+        sampler.sample(range(number * n, (number + 1) * n), SEQ_LEN)
+        return n * SEQ_LEN
+
+    return step
 
 
 def plain_sampler(n_latents: int, state_dim: int, n: int, precomputed: bool) -> Step:
@@ -52,7 +54,7 @@ def plain_sampler(n_latents: int, state_dim: int, n: int, precomputed: bool) -> 
     if precomputed:
         tables = {name: table.cumsum(axis=-1) for name, table in tables.items()}
 
-    def step(number: int) -> object:
+    def step(number: int) -> float:
         rng = np.random.default_rng(number)
         states = {node.name: np.zeros(n, dtype=np.int64) for node in graph.order}
         symbols = np.empty((n, SEQ_LEN), dtype=np.int64)
@@ -62,7 +64,17 @@ def plain_sampler(n_latents: int, state_dim: int, n: int, precomputed: bool) -> 
                 cumulative = rows if precomputed else rows.cumsum(axis=1)
                 states[node.name] = (cumulative > rng.random(n)[:, None]).argmax(axis=1)
             symbols[:, t] = states["X"]
-        return symbols
+        return symbols.size
+
+    return step
+
+
+def scored(score: Callable[[], object], n: int) -> Step:
+    """Steps that score so many sequences."""
+
+    def step(number: int) -> float:
+        score()
+        return n * SEQ_LEN
 
     return step
 
@@ -72,7 +84,7 @@ def our_floor(n: int) -> Step:
     kernels = kernels_of(1, 64)
     symbols = Sampler(kernels, seed=1).sample(range(n), SEQ_LEN).symbols
     floor = Floor(kernels)
-    return lambda number: floor.log_likelihood(symbols)
+    return scored(lambda: floor.log_likelihood(symbols), n)
 
 
 def hmmlearn_floor(n: int) -> Step:
@@ -86,61 +98,30 @@ def hmmlearn_floor(n: int) -> Step:
     model.n_features = VOCAB_SIZE
     model.startprob_, model.transmat_, model.emissionprob_ = latent[0], latent, observed
     flat, lengths = symbols.reshape(-1, 1), [SEQ_LEN] * n
-    return lambda number: model.score(flat, lengths)
+    return scored(lambda: model.score(flat, lengths), n)
 
 
-def large_floor_mib() -> float:
-    """Peak resident memory of a process that computes the floor of four latents of 16 states, in MiB."""
-    command = [sys.executable, "-m", "benchmarks.gssm_speed", "large"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def large_floor(n: int) -> Step:
+    """Four latents of 16 states: 65,536 together, never multiplied out. For its time and its memory."""
+    kernels = kernels_of(*LARGE)
+    symbols = Sampler(kernels, seed=1).sample(range(n), SEQ_LEN).symbols
+    floor = Floor(kernels)
+    return scored(lambda: floor.log_likelihood(symbols), n)
 
 
-def rows(quick: bool = False) -> list[Row]:
-    """For `make bench`."""
-    n_turns = 1 if quick else 15
+def pairs(folder: Path, quick: bool) -> list[Pair]:
+    """For the runner."""
     n_sampled, n_scored = (20, 4) if quick else (N_SAMPLED, N_SCORED)
     found = []
     for name, sizes in SAMPLED.items():
-        contestants: dict[str, Callable[[], Step]] = {
-            "ours": partial(our_sampler, *sizes, n_sampled),
-            "loop, sums inside": partial(plain_sampler, *sizes, n_sampled, precomputed=False),
-            "loop, sums before": partial(plain_sampler, *sizes, n_sampled, precomputed=True),
-        }
-        seconds = seconds_a_step(contestants, n_turns=n_turns, n_steps=1, n_warm=1)
-        tokens = {key: n_sampled * SEQ_LEN / value for key, value in seconds.items()}
-        found += [
-            Row(f"sample {name}", tokens["ours"], "tokens/s", tokens[other], other)
-            for other in contestants
-            if other != "ours"
-        ]
-    seconds = seconds_a_step(
-        {"ours": partial(our_floor, n_scored), "hmmlearn": partial(hmmlearn_floor, n_scored)},
-        n_turns=n_turns,
-        n_steps=1,
-        n_warm=1,
-    )
-    tokens = {key: n_scored * SEQ_LEN / value for key, value in seconds.items()}
-    found.append(
-        Row("floor of 64 states", tokens["ours"], "tokens/s", tokens["hmmlearn"], "hmmlearn, scaled")
-    )
+        alias = Contestant("alias tables", partial(our_sampler, *sizes, n_sampled))
+        for other, precomputed, aim in (("loop, sums inside", False, 5.0), ("loop, sums before", True, 2.0)):
+            loop = Contestant(other, partial(plain_sampler, *sizes, n_sampled, precomputed=precomputed))
+            found.append(Pair(f"sample {name}", "tokens/s", alias, loop, aim))
+    own = Contestant("axis by axis", partial(our_floor, n_scored))
+    hmmlearn = Contestant("hmmlearn, scaled", partial(hmmlearn_floor, n_scored))
+    found.append(Pair("floor of 64 states", "tokens/s", own, hmmlearn, 5.0))
     if not quick:
-        found.append(Row("floor of 4 latents of 16 states", large_floor_mib(), "MiB", 512.0, "aim"))
+        large = Contestant("four latents of 16 states", partial(large_floor, N_LARGE), n_warm=0)
+        found.append(Pair("floor of 65,536 states, beside that of 64", "tokens/s", large, own))
     return found
-
-
-def main() -> None:
-    """Measure and print."""
-    if sys.argv[1:] == ["large"]:
-        kernels = kernels_of(*LARGE)
-        Floor(kernels).log_likelihood(Sampler(kernels, seed=1).sample(range(N_LARGE), SEQ_LEN).symbols)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # Linux counts in KiB
-        return
-    for row in rows():
-        print(
-            f"{row.work}: {row.ours:,.0f} {row.unit}, {row.compared_with}: {row.other:,.0f}, "
-            f"{row.ratio:.1f} times"
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,8 @@
-"""A grid of 10,000 runs: seconds to describe and validate it, and to say what became of it.
+"""A grid of 10,000 runs: how many runs a second are validated, and how many told the state of.
 
-``python -m benchmarks.large_grid_speed``; both are times of a whole command, the start of Python included.
+``python -m benchmarks large_grid``. All are whole commands, the start of Python included. The others do the
+least that is needed: they validate each combination as one config, and read each result; so the aims are
+below 1.
 """
 
 from __future__ import annotations
@@ -8,13 +10,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from benchmarks.row import Row
+from benchmarks.turns import Contestant, Pair, Step
+from nanollama.launcher.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
+BUDGET_SECONDS = 60.0
+AIM_EXPAND, AIM_STATUS = 0.2, 0.1
+N_RUNS_A_SEED = 200
 GRID = """\
 base: {base}
 name: large
@@ -26,53 +31,73 @@ grid:
     model.d_model: [{sizes}]
   seeds: {n_seeds}
 """
-AIMS_SECONDS = {"expand and validate": 10.0, "status, all finished": 5.0}
+EXPAND = "import sys; from nanollama.launcher.plan import read_plan; read_plan(sys.argv[1:])"
+VALIDATE = """\
+import itertools, json, sys
+from apps.memory.settings import MemoryConfig
+from nanollama.config.source import read_source
+tree = read_source(sys.argv[1:2]).plain()
+axes = range(int(sys.argv[2])), [2**n for n in range(1, 9)], range(4, 104, 4)
+for seed, n_people, d_model in itertools.product(*axes):
+    tree["training"]["seed"], tree["data"]["n_people"], tree["model"]["d_model"] = seed, n_people, d_model
+    MemoryConfig.model_validate_json(json.dumps(tree))
+"""
+STATUS = (
+    "import sys; from nanollama.cli.command import main; sys.exit(main(['grid', 'status', *sys.argv[1:]]))"
+)
+READ = """\
+import collections, json, pathlib, sys
+paths = pathlib.Path(sys.argv[1]).glob("*/result.json")
+print(collections.Counter(json.loads(path.read_text())["status"] for path in paths))
+"""
 
 
-def seconds_of(code: str, *arguments: str) -> float:
-    """Seconds of ``python -c code arguments``."""
-    began = time.perf_counter()
-    command = [sys.executable, "-c", code, *arguments]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+def command(n_runs: int, code: str, *arguments: str) -> Step:
+    """``python -c code arguments``, which deals with so many runs."""
+
+    def step(number: int) -> float:
+        argv = [sys.executable, "-c", code, *arguments]
+        subprocess.run(argv, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        return n_runs
+
+    return step
 
 
-def finish_all(config: Path) -> int:
-    """Write the results of all runs of a grid; returns how many there are."""
-    from nanollama.launcher.plan import read_plan
-
-    runs = read_plan([str(config)]).runs
-    for run in runs:
+def finish_all(config: Path) -> None:
+    """Write the results of all runs of a grid."""
+    for run in read_plan([str(config)]).runs:
         run.folder.mkdir(parents=True)
         result = {"status": "finished", "step": 300, "seconds": 1.0, "n_params": 1, "metrics": {"loss": 0.1}}
         (run.folder / "result.json").write_text(json.dumps({**result, "config_hash": run.id}))
-    return len(runs)
 
 
-def measure(n_seeds: int) -> tuple[int, dict[str, float]]:
-    """The number of runs, and the seconds of each piece of work; 200 runs a seed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "large.yaml"
-        sizes = ", ".join(map(str, range(4, 104, 4)))
-        base = ROOT / "apps/memory/config/debug.yaml"
-        path.write_text(GRID.format(base=base, runs=f"{folder}/runs", sizes=sizes, n_seeds=n_seeds))
-        plan = "import sys; from nanollama.launcher.plan import read_plan; read_plan(sys.argv[1:])"
-        seconds = {"expand and validate": seconds_of(plan, str(path))}
-        n_runs = finish_all(path)
-        status = "import sys; from nanollama.cli.command import main; sys.exit(main(sys.argv[1:]))"
-        seconds["status, all finished"] = seconds_of(status, "grid", "status", str(path))
-    return n_runs, seconds
+def pairs(folder: Path, quick: bool) -> list[Pair]:
+    """For the runner."""
+    n_seeds = 1 if quick else 50
+    n_runs, runs = n_seeds * N_RUNS_A_SEED, folder / "runs"
+    base = ROOT / "apps/memory/config/debug.yaml"
+    sizes = ", ".join(map(str, range(4, 104, 4)))
+    config = folder / "large.yaml"
+    config.write_text(GRID.format(base=base, runs=runs, sizes=sizes, n_seeds=n_seeds))
+    finish_all(config)
 
+    def contestant(name: str, code: str, *arguments: object) -> Contestant:
+        return Contestant(name, partial(command, n_runs, code, *map(str, arguments)), n_warm=0)
 
-def rows(quick: bool = False) -> list[Row]:
-    """For `make bench`."""
-    n_runs, seconds = measure(1 if quick else 50)
+    setting = f"grid of {n_runs:,} runs"
     return [
-        Row(f"grid of {n_runs:,} runs: {work}", seconds[work], "s", AIMS_SECONDS[work], "aim")
-        for work in seconds
+        Pair(
+            f"{setting}, expand and validate",
+            "runs/s",
+            contestant("read_plan", EXPAND, config),
+            contestant("a loop that validates", VALIDATE, base, n_seeds),
+            AIM_EXPAND,
+        ),
+        Pair(
+            f"{setting}, status, all finished",
+            "runs/s",
+            contestant("nanollama grid status", STATUS, config),
+            contestant("a loop that reads results", READ, runs),
+            AIM_STATUS,
+        ),
     ]
-
-
-if __name__ == "__main__":
-    for row in rows():
-        print(f"{row.work}: {row.ours:.2f} s (aim: {row.other:g} s)")

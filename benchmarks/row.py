@@ -1,9 +1,12 @@
-"""What a benchmark finds: one figure of ours, beside that of something a user might pick instead."""
+"""What a benchmark finds: how often as fast we are as something that a user might pick instead."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import statistics
+from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.turns import Pair, Timing
 
 
 @dataclass(frozen=True)
@@ -11,26 +14,40 @@ class Row:
     """One comparison.
 
     Args:
-        work: what was done.
-        ours: how fast we do it, in `unit`.
-        unit: such as ``dialogs/s``; a unit without ``/`` is a cost, of which less is better.
-        other: how fast the other does it, in the same unit; None without a comparison.
-        compared_with: the other, or the aim, in words.
+        pair: what was compared.
+        timing: the turns of both, or why there are none.
     """
 
-    work: str
-    ours: float
-    unit: str
-    other: float | None = None
-    compared_with: str = ""
+    pair: Pair
+    timing: Timing | str
 
     @property
-    def ratio(self) -> float | None:
-        """How many times better ours is."""
-        if self.other is None:
-            return None
-        return self.ours / self.other if "/" in self.unit else self.other / self.ours
+    def ratios(self) -> list[float]:
+        """How many times as fast ours was, turn by turn; empty if it could not be measured."""
+        if isinstance(self.timing, str):
+            return []
+        return [ours / other for ours, other in zip(self.timing.ours, self.timing.other, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
-        """For ``results.json``."""
-        return {**asdict(self), "ratio": self.ratio}
+        """For ``results.json``: medians over the turns, of the ratios also the least and the greatest."""
+        pair, timing, ratios = self.pair, self.timing, self.ratios
+        row: dict[str, Any] = {
+            "setting": pair.setting,
+            "ours_is": pair.ours.name,
+            "other_is": pair.other.name,
+            "unit": pair.unit,
+            "aim": pair.aim,
+        }
+        if isinstance(timing, str):
+            return {**row, "not_measured": timing}
+        return {
+            **row,
+            "ours": statistics.median(timing.ours),
+            "other": statistics.median(timing.other),
+            "ratio": statistics.median(ratios),
+            "ratio_min": min(ratios),
+            "ratio_max": max(ratios),
+            "n_turns": len(ratios),
+            "ours_peak_mib": timing.ours_peak_mib,
+            "other_peak_mib": timing.other_peak_mib,
+        }
