@@ -16,11 +16,12 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import mean_interval
+from nanollama.report.aggregate import over_seeds
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Block, Picture, Section
 from nanollama.report.tables import Table, show_interval, spell
+from nanollama.statistics import mean_interval
 from nanollama.wording import count
 
 BY_LENGTH = re.compile(r"test/accuracy/length_(\d+)")
@@ -131,12 +132,10 @@ def measures_table(settings: Sequence[Setting]) -> Table:
     for setting, last in zip(settings, finals, strict=True):
         cells = [setting.label, str(len(last))]
         for name in names:
-            values = [row[name] for row in last if row.get(name) is not None]
-            cells.append(show_interval(*mean_interval(values, name in SHARES)) if values else "-")
+            there = [row for row in last if row.get(name) is not None]
+            cells.append(show_interval(*over_seeds(there, name, name in SHARES)[:3]) if there else "-")
         rows.append(tuple(cells))
-    caption = (
-        "At the last step: means over seeds [95 % intervals, Student]; `long` is the upper half of lengths."
-    )
+    caption = "At the last step: means over seeds [95 % intervals]; `long` is the upper half of lengths."
     return Table(caption, ("setting", "seeds", *map(spell, names)), tuple(rows))
 
 
@@ -218,9 +217,7 @@ def _bands(points: Iterable[tuple[str, float, list[float]]], x: str, measure: st
     """Means and intervals as rows for a figure; a share's interval ends at 0 and 1."""
     rows = []
     for label, at, values in points:
-        mean, low, high = mean_interval(values, measure in SHARES)
-        if len(values) == 1:
-            low = high = mean
+        mean, low, high, _ = mean_interval(values, measure in SHARES)
         rows.append({"run": label, x: at, "mean": mean, "low": low, "high": high})
     return rows
 

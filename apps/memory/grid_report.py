@@ -6,7 +6,6 @@ folders.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -29,15 +28,15 @@ from apps.memory.grid_tables import (
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.results import Interval, interval
 from nanollama.launcher.verdict import Verdict, verdict_table
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import within_share
+from nanollama.report.aggregate import HIGH, LOW, over_seeds
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+from nanollama.statistics import Interval
 
 PAGE, FIGURES = "report.html", "figures"
 NUMERIC_AXES = ("people", "alpha", "width")
@@ -71,7 +70,7 @@ def recall_blocks(measured: Mapping[Setting, Measures], axis: str | None) -> tup
         return (*blocks, recall_bars(measured, sets))
     for name in sets:
         rows = series_rows(measured, axis, f"recall_{name}")
-        caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals (Student)."
+        caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals."
         figure = plot_recall(rows, axis, f"recall, {SET_NAMES[name]}")
         blocks.append(Picture(f"recall_{name}", figure, caption, _describe(rows, axis)))
     return tuple(blocks)
@@ -85,7 +84,7 @@ def recall_bars(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> Pi
         for row in series_rows(measured, None, f"recall_{name}")
     ]
     figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
-    caption = "Recall by set of questions: means over seeds, with 95 % intervals (Student)."
+    caption = "Recall by set of questions: means over seeds, with 95 % intervals."
     described = "; ".join(f"{row['series']}, {row['set']}: {row['mean']:.3f}" for row in rows)
     return Picture("recall", figure, caption, described)
 
@@ -108,13 +107,13 @@ def recall_table(measured: Mapping[Setting, Measures], sets: Sequence[str]) -> T
             show_number(setting.parameters),
             show_number(float(f"{setting.exposures:.3g}")),
             str(max((value.n for value in found.values()), default=0)),
-            *(_show(found.get(key), is_share=key != "bits_per_parameter") for key in shown),
+            *(_show(found.get(key)) for key in shown),
         )
         for setting, found in measured.items()
     ]
     columns = ("arm", *varied, *(["bits a person"] if "alpha" in varied else []))
     columns = (*columns, "parameters", "exposures", "seeds", *(measures[key] for key in shown))
-    caption = "Recall after the last step, in brackets 95 % intervals of the mean over seeds (Student)."
+    caption = "Recall after the last step, means over seeds, in brackets 95 % intervals."
     return Table(caption, columns, tuple(lines))
 
 
@@ -177,18 +176,24 @@ def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
         name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
         evaluations = RowFile(run.folder / EVALS).read()
         if name is not None and evaluations:
-            curve = [{"step": row["step"], "recall": row[f"recall_{name}"]} for row in evaluations]
+            ends = [f"recall{end}" for end in ("", LOW, HIGH)]
+            curve = [
+                {
+                    "step": row["step"],
+                    **{end: row.get(end.replace("recall", f"recall_{name}")) for end in ends},
+                }
+                for row in evaluations
+            ]
             curves.setdefault(setting_of(config, 0), []).append(curve)
     if not curves:
         return ()
     rows, crossings = [], []
     for setting, series in name_settings(list(curves)).items():
-        by_step: dict[int, list[float]] = {}
+        by_step: dict[int, list[dict[str, Any]]] = {}
         for row in chain.from_iterable(curves[setting]):
-            by_step.setdefault(row["step"], []).append(row["recall"])
-        for step, values in sorted(by_step.items()):
-            low, high = _ends(interval(values), is_share=True)
-            mean = sum(values) / len(values)
+            by_step.setdefault(row["step"], []).append(row)
+        for step, of_seeds in sorted(by_step.items()):
+            mean, low, high, _ = over_seeds(of_seeds, "recall", is_share=True)
             rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
         steps = [crossing_step(curve, "recall") for curve in curves[setting]]
         crossings.append((series, ", ".join("never" if step is None else f"{step:,}" for step in steps)))
@@ -208,24 +213,14 @@ def series_rows(measured: Mapping[Setting, Measures], axis: str | None, measure:
         if measure not in found:
             continue
         series = names[setting]
-        low, high = _ends(found[measure], is_share=measure.startswith("recall_"))
-        mean = found[measure].mean
+        mean, low, high, _ = found[measure]
         place = {} if axis is None else {axis: setting.at(axis)}
         rows.append({"series": series, **place, "mean": mean, "low": low, "high": high})
     return rows
 
 
-def _ends(found: Interval, is_share: bool) -> tuple[float, float]:
-    """Ends of an interval; those of one run are its value, and a share is from 0 to 1."""
-    reach = 0.0 if math.isnan(found.half_width) else found.half_width
-    low, high = found.mean - reach, found.mean + reach
-    return within_share(low, high) if is_share else (low, high)
-
-
-def _show(found: Interval | None, is_share: bool) -> str:
-    if found is None:
-        return ABSENT
-    return show_interval(found.mean, *(_ends(found, is_share) if found.n > 1 else (math.nan, math.nan)))
+def _show(found: Interval | None) -> str:
+    return ABSENT if found is None else show_interval(*found[:3])
 
 
 def _describe(rows: Sequence[Mapping[str, Any]], axis: str) -> str:

@@ -14,12 +14,15 @@ from apps.memory.dataset.dependent import database_bits
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid import GridRun
-from nanollama.launcher.results import Interval, interval
+from nanollama.report.aggregate import over_seeds
+from nanollama.statistics import Interval
 
 Row = Mapping[str, Any]
 
 ENOUGH = 0.95
 """Mean recall that counts as learned, as published."""
+SHARES = ("recall_", "tool_use_", "valid_calls_")
+"""How the names of measures between 0 and 1 begin."""
 PUBLISHED = Path(__file__).parent / "published"
 VARIED = {
     "people": "data.n_people",
@@ -152,8 +155,8 @@ def params_needed(
             "arm": arm,
             axis: place,
             "parameters": smallest(sized, lambda found: found.mean),
-            "low": smallest(sized, lambda found: found.mean + _half_width(found)),
-            "high": smallest(sized, lambda found: found.mean - _half_width(found)),
+            "low": smallest(sized, lambda found: found.mean if math.isnan(found.high) else found.high),
+            "high": smallest(sized, lambda found: found.mean if math.isnan(found.low) else found.low),
         }
         for (arm, place), sized in groups.items()
     ]
@@ -194,16 +197,15 @@ def read_published(name: str) -> list[dict[str, float | None]]:
 
 def _intervals(rows: Sequence[Row]) -> Measures:
     names = dict.fromkeys(name for row in rows for name in row)
-    columns = {name: [row[name] for row in rows if _is_number(row.get(name))] for name in names}
-    return {name: interval(values) for name, values in columns.items() if len(values) == len(rows)}
+    return {
+        name: over_seeds(rows, name, is_share=name.startswith(SHARES))
+        for name in names
+        if all(_is_number(row.get(name)) for row in rows)
+    }
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _half_width(found: Interval) -> float:
-    return 0.0 if math.isnan(found.half_width) else found.half_width
 
 
 def _order(item: tuple[Setting, list[Row]]) -> tuple[Any, ...]:

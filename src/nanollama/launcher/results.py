@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,14 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
-from nanollama.report.aggregate import headline_names, mean_interval
+from nanollama.report import aggregate
+from nanollama.statistics import Interval
 from nanollama.wording import count
 
 Row = dict[str, Any]
 
 FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
 """What a row tells of the result, beside its measures."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over runs and its 95 % confidence interval, mean -+ half_width (Student's t).
-
-    The half width of a single run is not known: NaN.
-    """
-
-    mean: float
-    half_width: float
-    n: int
-
-    def __str__(self) -> str:
-        mean = f"{self.mean:,.0f}" if self.mean.is_integer() else f"{self.mean:.4g}"
-        return mean if math.isnan(self.half_width) else f"{mean} +- {self.half_width:.2g}"
 
 
 def collect(plan: Plan) -> list[Row]:
@@ -78,30 +62,30 @@ def _commit(run: GridRun) -> str | None:
     return f"{commit}+" if commit and environment.get("diff") else commit
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % confidence interval of independent measurements."""
-    mean, _, high = mean_interval(values)
-    return Interval(mean, high - mean, len(values))
-
-
 def over_seeds(rows: Sequence[Row], settings: Sequence[str]) -> dict[tuple[Any, ...], dict[str, Interval]]:
-    """The intervals of every measure, by setting: the values of the keys ``settings``."""
+    """The means of every measure and their intervals, by setting: the values of the keys ``settings``."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in settings), []).append(row)
-    return {
-        setting: {name: interval(values) for name, values in _measures(members, settings).items()}
-        for setting, members in groups.items()
-    }
+    return {setting: _measures(members, settings) for setting, members in groups.items()}
 
 
-def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, list[float]]:
-    measures: dict[str, list[float]] = {}
+def _measures(rows: Sequence[Row], settings: Sequence[str]) -> dict[str, Interval]:
+    measured: dict[str, list[Row]] = {}
     for row in rows:
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name not in settings:
-                measures.setdefault(name, []).append(value)
-    return measures
+                measured.setdefault(name, []).append(row)
+    return {
+        name: aggregate.over_seeds(members, name, aggregate.is_share(name))
+        for name, members in measured.items()
+    }
+
+
+def show_mean(found: Interval) -> str:
+    """A mean of any size with its interval in brackets, if it has one."""
+    mean = f"{found.mean:,.0f}" if found.mean.is_integer() else f"{found.mean:.4g}"
+    return mean if math.isnan(found.low) else f"{mean} [{found.low:.4g}, {found.high:.4g}]"
 
 
 def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -117,14 +101,16 @@ def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
         words = [f"{key}={value}" for key, value in zip(settings, setting, strict=True)]
         yield f"{' '.join(words) or 'all'} ({count(n_runs, 'run')})"
         width = max(map(len, names), default=0)
-        yield from (f"  {name:<{width}}  {measures[name]}" for name in names)
+        yield from (f"  {name:<{width}}  {show_mean(measures[name])}" for name in names)
 
 
 def _compared(measures: Mapping[str, Interval], seed_key: str | None) -> list[str]:
     """Size, loss, and the measures that a report shows."""
     first = [name for name in ("n_params", "loss") if name in measures]
     hidden = {seed_key, "step", "seconds", *first}
-    return first + headline_names([name for name in measures if name not in hidden and "/" not in name])
+    return first + aggregate.headline_names(
+        [name for name in measures if name not in hidden and "/" not in name]
+    )
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], out: str | Path) -> Path:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, mean_interval
+from nanollama.report.aggregate import (
+    HIGH,
+    LOW,
+    final_measures,
+    group_by_seed,
+    headlines,
+    is_share,
+    over_seeds,
+)
 from nanollama.report.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -97,12 +105,11 @@ def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
     for group in groups:
         cells = [group.name, str(len(group.runs))]
         for name in names:
-            values = [measures[name] for measures in map(final_measures, group.runs) if name in measures]
-            cells.append(show_interval(*mean_interval(values)) if len(values) == len(group.runs) else ABSENT)
+            found = [measures for measures in map(final_measures, group.runs) if name in measures]
+            is_whole = len(found) == len(group.runs)
+            cells.append(show_interval(*over_seeds(found, name, is_share(name))[:3]) if is_whole else ABSENT)
         rows.append(tuple(cells))
-    caption = (
-        "Means over seeds of finished runs, in brackets 95 % confidence intervals of the mean (Student)."
-    )
+    caption = "Means over seeds of finished runs, in brackets 95 % intervals of the mean."
     return Table(caption, ("runs", "seeds", *map(spell, names)), tuple(rows))
 
 

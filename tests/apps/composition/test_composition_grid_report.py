@@ -49,7 +49,7 @@ def test_intervals_of_shares_end_at_1_and_those_of_other_measures_do_not() -> No
     names = ("test_accuracy", "iteration_entropy_bits")
     evals = tuple([{"step": 1, **dict.fromkeys(names, value)}] for value in (0.9, 1.0))
     table = measures_table([Setting("both", {}, evals)])
-    assert table.rows == (("both", "2", "0.950 [0.315, 1.000]", "0.950 [0.315, 1.585]"),)
+    assert table.rows == (("both", "2", "0.950 [0.000, 1.000]", "0.950 [0.315, 1.585]"),)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(tmp_path: Path) -> None:

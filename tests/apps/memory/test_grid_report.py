@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     for row in rows[1:]:
         row["status"] = "preempted"
     (found,) = by_setting(plan.by_name, rows).values()
-    assert found["recall_trained"].n == 1
+    assert found["recall_trained"].n == 1 and math.isnan(found["recall_trained"].low)
     for run, last in zip(plan.runs[:2], (0.8, 0.2), strict=True):  # the second may yet cross one half
         run.folder.mkdir(parents=True)
         (run.folder / EVALS).write_text(json.dumps({"step": 50, "recall_new_names": last}) + "\n")
@@ -112,6 +113,18 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.alt == "in-weight crosses one half: 50"
     assert table.rows == (("in-weight", "50"),)
+
+
+def test_seeds_that_agree_have_the_interval_of_their_questions(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path, kinds=("qa",))
+    own = {"recall_trained": 1.0, "recall_trained_low": 0.963, "recall_trained_high": 1.0}
+    measured = by_setting(plan.by_name, [{**row, **own} for row in rows[:2]])
+    (found,) = measured.values()
+    assert found["recall_trained"] == (1.0, 0.963, 1.0, 2)
+    table = grid_report.recall_table(measured, ["trained"])
+    assert "1.000 [0.963, 1.000]" in table.rows[0]
+    (row,) = grid_report.series_rows(measured, "people", "recall_trained")
+    assert (row["low"], row["mean"], row["high"]) == (0.963, 1.0, 1.0)
 
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
