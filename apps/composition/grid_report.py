@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -17,12 +18,13 @@ from nanollama.launcher.grid.results import finished_settings
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import mean_interval
+from nanollama.report.aggregate import is_share, over_seeds
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys
 from nanollama.report.page import Block, Picture, Section
-from nanollama.report.tables import ABSENT, Table, show_interval, spell
+from nanollama.report.tables import Table, show_mean, spell
+from nanollama.statistics import Interval
 from nanollama.wording import count
 
 BY_LENGTH = re.compile(r"test/accuracy/length_(\d+)")
@@ -38,7 +40,6 @@ MEASURES = (
 )
 """What is told of each setting, where it was measured."""
 OVER_TRAINING = MEASURES[1:5]
-SHARES = set(MEASURES[:4])
 RANGE = (-0.03, 1.03)
 BANDS = "Means over seeds; bands are their 95 % intervals."
 
@@ -82,25 +83,22 @@ def measures_table(settings: Sequence[Setting[Evals]]) -> Table:
     for setting in settings:
         cells = [setting.label, str(setting.n_seeds)]
         for name in names:
-            values = _finals(setting, name)
-            cells.append(show_interval(*mean_interval(values, name in SHARES)) if values else ABSENT)
+            cells.append(show_mean(_final(setting, name)))
         rows.append(tuple(cells))
-    caption = (
-        "At the last step: means over seeds [95 % intervals, Student]; `long` is the upper half of lengths."
-    )
+    caption = "At the last step: means over seeds [95 % intervals]; `long` is the upper half of lengths."
     return Table(caption, ("setting", "seeds", *map(spell, names)), tuple(rows))
 
 
 def length_pictures(settings: Sequence[Setting[Evals]]) -> Iterator[Picture]:
     """Accuracy by length at the last step, a line a setting."""
     points = [
-        (setting.label, int(match[1]), values)
+        (setting.label, int(match[1]), found)
         for setting in settings
         for name in setting.runs[0][-1]
-        if (match := BY_LENGTH.fullmatch(name)) and (values := _finals(setting, name))
+        if (match := BY_LENGTH.fullmatch(name)) and (found := _final(setting, name))
     ]
     if points:
-        rows = _bands(points, "length", "test_accuracy")
+        rows = _bands(points, "length")
         yield _picture("accuracy_by_length", rows, "length", "inputs of a sequence", "test_accuracy")
 
 
@@ -122,12 +120,12 @@ def axis_pictures(settings: Sequence[Setting[Evals]], known: Sequence[Setting[Gr
         lines = series_labels(known, _place_on(key))
         for name in MEASURES[1:4]:
             points = [
-                (lines[setting.label], setting.values[key], values)
+                (lines[setting.label], setting.values[key], found)
                 for setting in settings
-                if (values := _finals(setting, name))
+                if (found := _final(setting, name))
             ]
             if len({place for _, place, _ in points}) > 1:
-                rows = _bands(points, axis, name)
+                rows = _bands(points, axis)
                 yield _picture(f"{name}_by_{axis}", rows, axis, axis, name)
 
 
@@ -135,40 +133,34 @@ def _place_on(key: str) -> Callable[[Setting[Any]], Any]:
     return lambda setting: setting.values[key]
 
 
-def _finals(setting: Setting[Evals], name: str) -> list[float]:
-    """A measure at the last step by seed; nothing when a run lacks it."""
-    finals = setting.read(lambda evals: evals[-1])
-    is_known = all(row.get(name) is not None for row in finals.runs)
-    return finals.over_seeds(itemgetter(name)) if is_known else []
+def _final(setting: Setting[Evals], name: str) -> Interval | None:
+    """A measure at the last step, over seeds."""
+    return over_seeds(setting.read(itemgetter(-1)), name)
 
 
 def training_pictures(settings: Sequence[Setting[Evals]]) -> Iterator[Picture]:
     """Measures of every evaluation by step; steps that not all seeds have reached are left out."""
     for name in OVER_TRAINING:
-        points = []
-        for setting in settings:
-            by_step: dict[int, list[float]] = {}
-            for row in (row for evals in setting.runs for row in evals):
-                if row.get(name) is not None:
-                    by_step.setdefault(row["step"], []).append(row[name])
-            points += [
-                (setting.label, step, values)
-                for step, values in by_step.items()
-                if len(values) == len(setting.runs)
-            ]
+        points = [
+            (setting.label, step, found)
+            for setting in settings
+            for step in {row["step"]: None for evals in setting.runs for row in evals}
+            if (found := over_seeds(setting.read(partial(_at_step, step=step)), name))
+        ]
         if len({step for _, step, _ in points}) > 1:
-            yield _picture(f"{name}_by_step", _bands(points, "step", name), "step", "optimizer steps", name)
+            yield _picture(f"{name}_by_step", _bands(points, "step"), "step", "optimizer steps", name)
 
 
-def _bands(points: Iterable[tuple[str, float, list[float]]], x: str, measure: str) -> list[dict[str, Any]]:
-    """Means and intervals as rows for a figure; a share's interval ends at 0 and 1."""
-    rows = []
-    for label, at, values in points:
-        mean, low, high = mean_interval(values, measure in SHARES)
-        if len(values) == 1:
-            low = high = mean
-        rows.append({"run": label, x: at, "mean": mean, "low": low, "high": high})
-    return rows
+def _at_step(evals: Evals, step: int) -> Row:
+    return next((row for row in evals if row["step"] == step), {})
+
+
+def _bands(points: Iterable[tuple[str, float, Interval]], x: str) -> list[dict[str, Any]]:
+    """Means and intervals as rows for a figure."""
+    return [
+        {"run": label, x: at, "mean": found.mean, "low": found.low, "high": found.high}
+        for label, at, found in points
+    ]
 
 
 def _picture(name: str, rows: list[dict[str, Any]], x: str, x_label: str, measure: str) -> Picture:
@@ -181,7 +173,7 @@ def _picture(name: str, rows: list[dict[str, Any]], x: str, x_label: str, measur
         high="high",
         x_label=x_label,
         y_label=spell(measure),
-        y_range=RANGE if measure in SHARES else None,
+        y_range=RANGE if is_share(measure) else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{label} ends at {value:.3f}" for label, value in last.items())

@@ -7,7 +7,6 @@ are. Writes ``transfer.csv``, ``transfer.json`` and the learning curves into the
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from apps.composition.held_out import check_apart
@@ -26,13 +24,13 @@ from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import mean_interval
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Picture, Section
 from nanollama.report.tables import ABSENT, Table
+from nanollama.statistics import mean_interval, ratio_interval, sign_flip_test
+from nanollama.wording import count
 
-N_RESAMPLES = 10_000
 TARGETS = ("scratch", "transfer")
 
 
@@ -62,15 +60,15 @@ class Comparison:
     Args:
         n_pairs: how many.
         speedup: geometric mean of scratch over transfer epochs.
-        low: 95 % interval of it, resampling pairs.
+        low: 95 % interval of it, Student's of log ratios; None with one pair or if all ratios are the same.
         high: its upper end.
         p_value: chance of a mean this large if transfer made no difference: exact test of all sign flips.
     """
 
     n_pairs: int
     speedup: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_value: float
 
 
@@ -125,17 +123,16 @@ def make_pair(
 
 
 def compare(pairs: Sequence[Pair]) -> Comparison:
-    """Mean log ratio of epochs over pairs, its bootstrap interval and its exact sign-flip test."""
-    ratios = np.array([math.log(pair.scratch_epochs / pair.transfer_epochs) for pair in pairs])
-    rng = np.random.default_rng(0)
-    means = rng.choice(ratios, size=(N_RESAMPLES, len(ratios))).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    """Mean log ratio of epochs over pairs, its interval and its exact sign-flip test."""
+    ratios = [pair.scratch_epochs / pair.transfer_epochs for pair in pairs]
+    speedup, low, high, n_pairs = ratio_interval(ratios)
+    has_interval = not math.isnan(low)
     return Comparison(
-        n_pairs=len(pairs),
-        speedup=math.exp(ratios.mean()),
-        low=math.exp(low),
-        high=math.exp(high),
-        p_value=sign_flip_test(ratios),
+        n_pairs=n_pairs,
+        speedup=speedup,
+        low=low if has_interval else None,
+        high=high if has_interval else None,
+        p_value=sign_flip_test([math.log(ratio) for ratio in ratios]),
     )
 
 
@@ -150,13 +147,6 @@ def verdict(comparison: Comparison, pairs: Sequence[Pair], expected: float) -> s
         else f"got {comparison.speedup:.2f}"
     )
     return f"{word}: expected at least {expected:g} times fewer epochs, {found}"
-
-
-def sign_flip_test(differences: np.ndarray) -> float:
-    """Share of all sign patterns of paired differences whose sum is at least the observed one."""
-    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(differences))))
-    sums = signs @ differences
-    return float((sums >= differences.sum() - 1e-12).mean())
 
 
 def write_results(
@@ -208,10 +198,13 @@ def sentence(config: TransferConfig, comparison: Comparison, pairs: Sequence[Pai
             f"and in {n_scratch} of {n_pairs} from scratch: too few to compare their epochs."
         )
     least = "at least " if n_scratch < n_pairs else ""
+    interval = (
+        "" if comparison.low is None else f"95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
+    )
     return (
         f"From the source, the target reaches {config.threshold:.2f} in {least}{comparison.speedup:.2f} "
-        f"times fewer epochs (95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
-        f"{n_pairs} pairs; p = {comparison.p_value:.4f}, one-sided, all sign flips)."
+        f"times fewer epochs ({interval}{count(n_pairs, 'pair')}; "
+        f"p = {comparison.p_value:.4f}, one-sided, all sign flips)."
     )
 
 
@@ -254,7 +247,7 @@ def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 groups.setdefault((arm, epoch), []).append(accuracy)
     rows = []
     for (arm, epoch), values in groups.items():
-        mean, low, high = mean_interval(values, is_share=True)
+        mean, low, high, _ = mean_interval(values, is_share=True)
         rows.append({"arm": arm, "epoch": epoch, "accuracy": mean, "low": low, "high": high})
     return rows
 

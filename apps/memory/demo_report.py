@@ -113,7 +113,7 @@ def comparison_table(arms: Sequence[Arm]) -> Table:
         ("bits stored per parameter", *(show_number(_bits(arm)) for arm in arms)),
         ("seconds of training", *(show_number(arm.run.result.get("seconds")) for arm in arms)),
     ]
-    caption = "In-tool asks a database, in-weight answers by heart [95 % Wilson intervals]."
+    caption = "In-tool asks a database, in-weight answers by heart [95 % intervals, people as the unit]."
     return Table(caption, ("", *(arm.name for arm in arms)), tuple(rows))
 
 
@@ -138,7 +138,7 @@ def recall_picture(arms: Sequence[Arm]) -> Picture:
     ]
     figure = plot_bars(rows, "set", "recall", low="low", high="high", y_label="share of right answers")
     words = [f"{row['run']}, {row['set']}: {row['recall']:.3f}" for row in rows]
-    caption = "Who knows whom? Lines are 95 % Wilson intervals."
+    caption = "Who knows whom? Lines are 95 % intervals, people as the unit."
     return Picture("recall", figure, caption, f"Share of right answers. {'; '.join(words)}.")
 
 

@@ -115,7 +115,8 @@ def recall_table(
             lines.append(
                 (label, *(show_number(measures[key]) if name == "trained" else ABSENT for name in names))
             )
-    caption = f"{trained.folder}, step {trained.step}: shares of right answers [95 % Wilson intervals]."
+    intervals = "[95 % intervals, people as the unit]"
+    caption = f"{trained.folder}, step {trained.step}: shares of right answers {intervals}."
     return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
 
 

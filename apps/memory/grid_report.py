@@ -6,9 +6,8 @@ folders.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
+from functools import partial
 from typing import Any
 
 from apps.memory.grid_figures import plot_capacity, plot_params_needed, plot_recall, plot_training
@@ -27,15 +26,14 @@ from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Verdict, verdict_table
-from nanollama.launcher.grid.results import Interval, interval
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import within_share
+from nanollama.report.aggregate import HIGH, LOW, over_seeds
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
-from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+from nanollama.report.tables import Table, show_mean, show_number
 
 PAGE, FIGURES = "report.html", "figures"
 
@@ -71,7 +69,7 @@ def recall_blocks(
         return (*blocks, recall_bars(measured, sets, series))
     for name in sets:
         rows = series_rows(measured, axis, f"recall_{name}", series)
-        caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals (Student)."
+        caption = f"Recall, {SET_NAMES[name]}: means over seeds, bands are 95 % intervals."
         figure = plot_recall(rows, axis, f"recall, {SET_NAMES[name]}")
         blocks.append(Picture(f"recall_{name}", figure, caption, _describe(rows, axis)))
     return tuple(blocks)
@@ -85,7 +83,7 @@ def recall_bars(measured: Sequence[Measured], sets: Sequence[str], series: Mappi
         for row in series_rows(measured, None, f"recall_{name}", series)
     ]
     figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
-    caption = "Recall by set of questions: means over seeds, with 95 % intervals (Student)."
+    caption = "Recall by set of questions: means over seeds, with 95 % intervals."
     described = "; ".join(f"{row['series']}, {row['set']}: {row['mean']:.3f}" for row in rows)
     return Picture("recall", figure, caption, described)
 
@@ -108,12 +106,12 @@ def recall_table(measured: Sequence[Measured], sets: Sequence[str]) -> Table:
             show_number(found.parameters),
             show_number(float(f"{found.exposures:.3g}")),
             str(found.n_seeds),
-            *(_show(found.measures.get(key), is_share=key != "bits_per_parameter") for key in shown),
+            *(show_mean(found.measures.get(key)) for key in shown),
         )
         for found in measured
     ]
     columns = ("setting", "arm", *bits, "parameters", "exposures", "seeds", *(measures[key] for key in shown))
-    caption = "Recall after the last step, in brackets 95 % intervals of the mean over seeds (Student)."
+    caption = "Recall after the last step, means over seeds, in brackets 95 % intervals."
     return Table(caption, columns, tuple(lines))
 
 
@@ -177,7 +175,10 @@ def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
         if name is None or config.training.eval_every is None:
             return None
         rows = RowFile(run.folder / EVALS).read()
-        return [{"step": row["step"], "recall": row[f"recall_{name}"]} for row in rows] or None
+        names = {f"recall_{name}{end}": f"recall{end}" for end in ("", LOW, HIGH)}
+        return [
+            {"step": row["step"], **{short: row.get(n) for n, short in names.items()}} for row in rows
+        ] or None
 
     curves = [curve for setting in plan.settings if (curve := setting.read(read_curve)).by_seed]
     if not curves:
@@ -186,13 +187,11 @@ def training_blocks(plan: Plan, finished: Collection[str]) -> tuple[Block, ...]:
     rows, crossings = [], []
     for setting in curves:
         series = names[setting.label]
-        by_step: dict[int, list[float]] = {}
-        for row in chain.from_iterable(setting.runs):
-            by_step.setdefault(row["step"], []).append(row["recall"])
-        for step, values in sorted(by_step.items()):
-            low, high = _ends(interval(values), is_share=True)
-            mean = sum(values) / len(values)
-            rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
+        for step in sorted({row["step"] for curve in setting.runs for row in curve}):
+            found = over_seeds(setting.read(partial(_at_step, step=step)), "recall")
+            if found is not None:
+                mean, low, high, _ = found
+                rows.append({"series": series, "step": step, "mean": mean, "low": low, "high": high})
         steps = [crossing_step(curve, "recall") for curve in setting.runs]
         crossings.append((series, ", ".join("never" if step is None else f"{step:,}" for step in steps)))
     caption = "Recall of new names, or of sums with unseen operands, through training; bands as above."
@@ -211,24 +210,14 @@ def series_rows(
     for found in measured:
         if measure not in found.measures:
             continue
-        low, high = _ends(found.measures[measure], is_share=measure.startswith("recall_"))
-        mean = found.measures[measure].mean
+        mean, low, high, _ = found.measures[measure]
         place = {} if axis is None else {axis: found.at(axis)}
         rows.append({"series": series[found.label], **place, "mean": mean, "low": low, "high": high})
     return rows
 
 
-def _ends(found: Interval, is_share: bool) -> tuple[float, float]:
-    """Ends of an interval; those of one run are its value, and a share is from 0 to 1."""
-    reach = 0.0 if math.isnan(found.half_width) else found.half_width
-    low, high = found.mean - reach, found.mean + reach
-    return within_share(low, high) if is_share else (low, high)
-
-
-def _show(found: Interval | None, is_share: bool) -> str:
-    if found is None:
-        return ABSENT
-    return show_interval(found.mean, *(_ends(found, is_share) if found.n > 1 else (math.nan, math.nan)))
+def _at_step(evaluations: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
+    return next((row for row in evaluations if row["step"] == step), None)
 
 
 def _describe(rows: Sequence[Mapping[str, Any]], axis: str) -> str:

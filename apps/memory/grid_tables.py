@@ -16,9 +16,10 @@ from apps.memory.dataset.dependent import database_bits
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.results import Interval, finished_settings, intervals
+from nanollama.launcher.grid.results import finished_settings, intervals
 from nanollama.launcher.plan import Plan
 from nanollama.report.grouping import Setting, series_labels
+from nanollama.statistics import Interval
 
 Row = Mapping[str, Any]
 
@@ -171,8 +172,8 @@ def params_needed(
             "arm": arm,
             axis: place,
             "parameters": smallest(sized, lambda found: found.mean),
-            "low": smallest(sized, lambda found: found.mean + _half_width(found)),
-            "high": smallest(sized, lambda found: found.mean - _half_width(found)),
+            "low": smallest(sized, lambda found: found.mean if math.isnan(found.high) else found.high),
+            "high": smallest(sized, lambda found: found.mean if math.isnan(found.low) else found.low),
         }
         for (name, arm, place), sized in groups.items()
     ]
@@ -212,7 +213,3 @@ def read_published(name: str) -> list[dict[str, float | None]]:
     return [
         {key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(lines)
     ]
-
-
-def _half_width(found: Interval) -> float:
-    return 0.0 if math.isnan(found.half_width) else found.half_width

@@ -33,7 +33,7 @@ from nanollama.dialogs.tools import CalculatorTool, Reply, Tool, Toolbox, build_
 from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.seeds import named_seed
-from nanollama.statistics import wilson_interval
+from nanollama.statistics import share_interval
 from nanollama.tokenizer import ByteTokenizer, Message
 from nanollama.training.trained import Trained
 
@@ -64,7 +64,7 @@ class Answer(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A share of right answers, with its 95 % Wilson interval."""
+    """A share of right answers, with its 95 % interval: people are the units, and so are sums."""
 
     n_prompts: int
     n_right: int
@@ -161,11 +161,11 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
 
     Returns:
         with ``name`` for the set: ``recall_name``, the share of right answers, ``recall_name_low`` and
-        ``recall_name_high``, its 95 % Wilson interval; ``recall_name_attribute``, the share by attribute, of
-        people; ``tool_use_name``, the share of dialogs that asked a tool; ``valid_calls_name``, the share of
-        requests that were well formed and found a value (NaN without any); where some asked a tool and
-        some did not, ``recall_name_asked`` and ``recall_name_by_heart``, the shares of right answers among
-        them; ``loss_name_nats``, the mean cross entropy of the tokens the assistant should write;
+        ``recall_name_high``, its 95 % interval, people as the unit; ``recall_name_attribute``, the share by
+        attribute, of people; ``tool_use_name``, the share of dialogs that asked a tool; ``valid_calls_name``,
+        the share of requests that were well formed and found a value (NaN without any); where some asked a
+        tool and some did not, ``recall_name_asked`` and ``recall_name_by_heart``, the shares of right answers
+        among them; ``loss_name_nats``, the mean cross entropy of the tokens the assistant should write;
         ``n_prompts_name``.
     """
     _, _, recall, low, high = score(answers)
@@ -188,8 +188,13 @@ def summarise(answers: Sequence[Answer], name: str, uses_tool: bool) -> dict[str
 
 def score(answers: Sequence[Answer], attribute: str | None = None) -> Score:
     """How many answers are right: all, or those about one attribute."""
-    rights = [answer.is_right for answer in answers if attribute in (None, answer.question.attribute)]
-    return Score(len(rights), sum(rights), _share(rights), *wilson_interval(sum(rights), len(rights)))
+    by_person: dict[int, list[bool]] = {}  # of a sum: its number
+    for answer in answers:
+        if attribute in (None, answer.question.attribute):
+            by_person.setdefault(answer.question.person, []).append(answer.is_right)
+    n_right, n_asked = [sum(of_one) for of_one in by_person.values()], list(map(len, by_person.values()))
+    recall, low, high, _ = share_interval(n_right, n_asked)
+    return Score(sum(n_asked), sum(n_right), recall, low, high)
 
 
 @contextmanager

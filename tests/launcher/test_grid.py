@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from apps.memory.settings import MemoryConfig
-from nanollama.config import config_hash
+from nanollama.config import Config, config_hash
 from nanollama.config.source import read_source
 from nanollama.errors import ConfigError
 from nanollama.launcher.grid.expand import GridRun, expand
+from nanollama.report.grouping import group_runs
+from nanollama.training.intervention_config import LoadConfig
 
 BASE = """\
 study: memory
@@ -22,13 +24,15 @@ training: {n_steps: 10}
 """
 
 
-def grid_of(tmp_path: Path, text: str, base: str = BASE) -> list[GridRun]:
+def grid_of(
+    tmp_path: Path, text: str, base: str = BASE, config_class: type[Config] = MemoryConfig
+) -> list[GridRun]:
     """The runs of the base config with this section ``grid``."""
     path = tmp_path / "grid.yaml"
     path.write_text(f"{base}grid:\n{text}", encoding="utf-8")
     source = read_source([str(path)])
     section = source.value.pop("grid")
-    return expand(section, source, MemoryConfig, Path("runs/base"))
+    return expand(section, source, config_class, Path("runs/base"))
 
 
 def values_of(runs: list[GridRun]) -> list[tuple[object, ...]]:
@@ -164,6 +168,122 @@ def test_the_problems_of_all_runs_are_told_at_once(tmp_path: Path) -> None:
 def test_runs_that_differ_in_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the runs data_root-a and data_root-.-a are the same"):
         grid_of(tmp_path, "  product: {data_root: [a, ./a]}\n")
+
+
+ARMS = """\
+  arms:
+    transfer: {starts_from: {arm: source, but: [head.*]}, training.n_steps: 5}
+    source: {data.sources: [{kind: qatool}], data.n_people: 8}
+    scratch: {}
+  seeds: 2
+"""
+
+
+def test_arms_are_an_axis_and_runs_come_after_those_that_they_start_from(tmp_path: Path) -> None:
+    freeze = "interventions: [{implementation: freeze, parameters: ['blocks.0.*']}]\n"
+    runs = grid_of(tmp_path, f"{ARMS}  product: {{model.d_model: [16, 32]}}\n", BASE + freeze)
+    assert values_of(runs) == [
+        (seed, arm, d_model)
+        for seed in (0, 1)
+        for arm in ("source", "transfer", "scratch")
+        for d_model in (16, 32)
+    ]
+    source, transfer = runs[0], runs[2]
+    assert (source.name, transfer.name) == (
+        "arm-source_d_model-16_seed-0",
+        "arm-transfer_d_model-16_seed-0",
+    )
+    assert [run.after for run in runs[:6]] == [(), (), (source.name,), (runs[1].name,), (), ()]
+    for run, n_people, n_steps, kind in ((source, 8, 10, "qatool"), (transfer, 32, 5, "qa")):
+        assert isinstance(config := run.config, MemoryConfig)
+        assert (config.data.n_people, config.training.n_steps) == (n_people, n_steps)
+        assert config.data.sources[0].kind == kind
+        assert (config.training.seed, config.model.d_model) == (0, 16)
+    loads = [run.config.interventions[:-1] for run in runs if isinstance(run.config, MemoryConfig)]
+    assert loads[0] == loads[-1] == ()
+    load = LoadConfig(implementation="load", run=source.folder, but=("head.*",))
+    assert loads[2] == (load,), "before what else is done to the model"
+
+
+def test_a_chain_may_be_long_and_written_in_any_order(tmp_path: Path) -> None:
+    runs = grid_of(
+        tmp_path,
+        "  arms: {c: {starts_from: b}, b: {starts_from: a}, d: {starts_from: b, data_root: x}, a: {}}\n",
+    )
+    assert [(run.name, run.after) for run in runs] == [
+        ("arm-a", ()),
+        ("arm-b", ("arm-a",)),
+        ("arm-c", ("arm-b",)),
+        ("arm-d", ("arm-b",)),
+    ]
+
+
+def test_an_arm_is_excluded_and_grouped_like_any_value(tmp_path: Path) -> None:
+    runs = grid_of(tmp_path, f"{ARMS}  exclude: [{{arm: [scratch, transfer], training.seed: 1}}]\n")
+    assert [run.name for run in runs] == [
+        *("arm-source_seed-0", "arm-transfer_seed-0", "arm-scratch_seed-0", "arm-source_seed-1")
+    ]
+    settings = group_runs(runs, [run.values for run in runs], ("training.seed",))
+    assert [setting.label for setting in settings] == ["arm=source", "arm=transfer", "arm=scratch"]
+
+
+def arms(text: str) -> str:
+    return f"  arms: {{a: {{}}, b: {{{text}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (
+            "  arms: {source: {}, b: {starts_from: sorce}}\n",
+            r"grid.yaml:7: grid.arms.b.starts_from: expected one of source, b, got 'sorce'; did you",
+        ),
+        (arms("starts_from: b"), r"grid.arms: no run of these .* each starts from the next: b, b\."),
+        (
+            "  arms: {a: {starts_from: c}, b: {starts_from: a}, c: {starts_from: b}}\n",
+            r"no run of these can be the first, each starts from the next: a, c, b, a\.",
+        ),
+        (
+            f"{ARMS}  exclude: [{{arm: source, training.seed: 1}}]\n",
+            r"grid.exclude leaves out the run of the arm 'source' that the run arm-transfer_seed-1 st",
+        ),
+        (arms("starts_from: {arm: a, butt: [x]}"), r"butt: unknown key; did you mean '.*but'"),
+        (arms("starts_from: {but: [x]}"), r"starts_from.arm: required key is missing; expected a text"),
+        (arms("starts_from: 5"), r"starts_from: expected a section, got 5"),
+        ("  arms: {a: , b: {}}\n", r"grid.arms.a: expected a section, got null"),
+        ("  arms: {a b: {}}\n", r"grid.arms.a b: expected a text matching"),
+        (arms("model.d_modle: 16"), r"model.d_modle: unknown key; did you mean 'd_model'.*in run arm-b"),
+        (arms("name: c"), r"grid.arms.b: the key 'name' cannot vary"),
+        (
+            arms("training.seed: 3").rstrip() + "\n  seeds: 2\n",
+            r"grid.arms.b: the key 'training.seed' is given twice",
+        ),
+        (arms("data.n_people: 3, data: {}"), r"'data.n_people' is a part of 'data'; only one"),
+        (arms("interventions: 3"), r"grid.yaml:7: interventions: expected a list.*got 3"),
+        (arms("starts_from: a, interventions: {}"), r"grid.yaml:7: interventions: expected a list"),
+        (arms(""), r"the runs arm-a and arm-b are the same"),
+        (arms("data.n_people: 3") + "  product: {arm: [a]}\n", r"the key 'arm' is given twice"),
+    ],
+)
+def test_wrong_arms_are_refused_in_one_sentence(tmp_path: Path, section: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        grid_of(tmp_path, section)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Plain(Config):
+    """The config of a run that nothing can be done to."""
+
+    name: str
+    run_dir: str
+    overwrite: bool
+    size: int = 0
+
+
+def test_runs_that_know_no_interventions_start_from_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runs of this study have no key `interventions`, by which"):
+        grid_of(tmp_path, arms("starts_from: a"), "name: base\n", Plain)
+    assert len(grid_of(tmp_path, arms("size: 1"), "name: base\n", Plain)) == 2
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_runs import write_rows, write_run
@@ -13,45 +15,50 @@ from nanollama.report.aggregate import (
     flatten,
     group_by_seed,
     headlines,
-    mean_interval,
-    student_quantile,
+    is_share,
+    over_seeds,
 )
+from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import read_run, read_runs
+from nanollama.statistics import Interval, mean_interval, seeds_interval
 
 
-@pytest.mark.parametrize("n_freedom", [1, 2, 3, 4, 5, 9, 10, 29, 30, 101, 1000])
-def test_student_quantiles_are_scipys(n_freedom: int) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    assert student_quantile(n_freedom) == pytest.approx(stats.t.ppf(0.975, n_freedom), rel=1e-9)
+def measured(*rows: Mapping[str, Any]) -> Setting[Mapping[str, Any]]:
+    (setting,) = group_runs(rows, [{"seed": seed} for seed in range(len(rows))], ("seed",))
+    return setting
 
 
-def test_the_interval_of_a_mean_is_scipys() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    values = [0.9, 0.8, 0.95, 0.7]
-    mean, low, high = mean_interval(values)
-    expected = stats.t.interval(0.95, 3, loc=mean, scale=stats.sem(values))
-    assert mean == pytest.approx(0.8375)
-    assert (low, high) == pytest.approx(expected)
+def test_seeds_with_intervals_of_their_own_have_that_of_both() -> None:
+    rows = [{"recall": mean, "recall_low": mean - 0.1, "recall_high": mean + 0.05} for mean in (0.5, 0.7)]
+    own = [Interval(mean, mean - 0.1, mean + 0.05, 1) for mean in (0.5, 0.7)]
+    assert over_seeds(measured(*rows), "recall") == pytest.approx(seeds_interval(own))
+    alike = {"recall": 1.0, "recall_low": 0.963, "recall_high": 1.0}
+    assert over_seeds(measured(alike, alike), "recall") == (1.0, 0.963, 1.0, 2)
 
 
-def test_one_value_has_no_interval() -> None:
-    mean, low, high = mean_interval([0.5])
-    assert mean == 0.5
-    assert math.isnan(low)
-    assert math.isnan(high)
+def test_where_a_seed_lacks_its_interval_the_means_alone_count() -> None:
+    rows = [{"bits": 0.5, "bits_low": 0.4, "bits_high": 0.6}, {"bits": 0.7}]
+    assert over_seeds(measured(*rows), "bits") == mean_interval([0.5, 0.7])
 
 
-def test_the_interval_of_a_share_ends_at_0_and_1() -> None:
-    assert mean_interval([0.9, 1.0])[2] > 1
-    mean, low, high = mean_interval([0.9, 1.0], is_share=True)
-    assert (mean, low, high) == (0.95, mean_interval([0.9, 1.0])[1], 1.0)
-    assert mean_interval([0.0, 0.1], is_share=True).low == 0.0
-    assert math.isnan(mean_interval([0.5], is_share=True).low)
+def test_where_a_run_lacks_the_measure_there_is_no_mean() -> None:
+    assert over_seeds(measured({"loss": 0.5}, {"loss": None}), "loss") is None
+    assert over_seeds(measured({"loss": 0.5}, {"loss": math.inf}), "loss") is None
 
 
-def test_no_values_have_no_mean() -> None:
-    with pytest.raises(ValueError, match="no values"):
-        mean_interval([])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("recall_trained", True),
+        ("eoi_peakiness_long", True),
+        ("tool_use_trained", True),
+        ("test/accuracy/length_5", True),
+        ("loss_nats", False),
+        ("recalled", False),
+    ],
+)
+def test_shares_are_known_by_a_word_of_their_name(name: str, expected: bool) -> None:
+    assert is_share(name) is expected
 
 
 def test_headlines_are_measures_with_intervals_without_their_refinements(tmp_path: Path) -> None:

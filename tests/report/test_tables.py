@@ -20,6 +20,7 @@ from nanollama.report.tables import (
     speed_table,
     spell,
 )
+from nanollama.statistics import Interval, seeds_interval
 
 TABLE = Table("Caption.", ("name", "value"), (("a|b", "1"), ("[bold]c", "22,000")))
 
@@ -96,7 +97,9 @@ def test_means_over_seeds(tmp_path: Path) -> None:
     ]
     table = seeds_table(read_runs(folders))
     assert table is not None
-    assert table.rows == (("run_0", "3", "0.600 [0.352, 0.848]"),)  # 0.6 +- 4.303 * 0.1 / sqrt(3)
+    own = [Interval(recall, recall - 0.05, recall + 0.05, 1) for recall in (0.5, 0.6, 0.7)]
+    low, high = seeds_interval(own)[1:3]
+    assert table.rows == (("run_0", "3", f"0.600 [{low:.3f}, {high:.3f}]"),)
 
 
 def test_two_runs_of_one_seed_are_one_value(tmp_path: Path) -> None:
@@ -106,7 +109,7 @@ def test_two_runs_of_one_seed_are_one_value(tmp_path: Path) -> None:
     ]
     table = seeds_table(read_runs(folders))
     assert table is not None
-    assert table.rows == (("run_0", "2", "0.700 [-0.571, 1.971]"),)  # 0.7 +- 12.706 * 0.1
+    assert table.rows == (("run_0", "2", "0.700 [0.000, 1.000]"),)
     assert seeds_table(read_runs(folders[:2])) is None
 
 
@@ -114,7 +117,7 @@ def test_means_are_over_finished_runs_that_have_the_measure(tmp_path: Path) -> N
     folders = [write_run(tmp_path / f"run_{seed}", seed=seed, recall=0.5) for seed in range(2)]
     folders.append(write_run(tmp_path / "stopped", seed=2, recall=0.1, finished=False))
     table = seeds_table(read_runs(folders))
-    assert table is not None and table.rows == (("run_0", "2", "0.500 [0.500, 0.500]"),)
+    assert table is not None and table.rows == (("run_0", "2", "0.500 [0.450, 0.550]"),)
     folders.append(write_run(tmp_path / "unmeasured", seed=3))
     (folders[-1] / "evals.jsonl").unlink()
     table = seeds_table(read_runs(folders))

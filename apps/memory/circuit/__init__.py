@@ -94,6 +94,8 @@ def ask_about_strangers(model: LanguageModel, n_people: int, n_questions: int, s
             for pair in pairs.tolist()
         ]
         n_left -= len(dialogs)
+        # Numbered on from database to database: nobody is in two.
+        dialogs = [dialog._replace(person=dialog.person + number * n_people) for dialog in dialogs]
         with database_of(strangers) as tool:
             evaluator = RecallEvaluator({"strangers": dialogs}, build_tokenizer(), tool, RecallConfig())
             yield from evaluator.ask(model)["strangers"]
@@ -112,7 +114,9 @@ def circuit_table(rows: Sequence[dict[str, Any]]) -> Table:
         for row in rows
     ]
     columns = ("people", "right", "recall", "parameters", "seconds")
-    return Table("Questions about strangers, in brackets 95 % Wilson intervals.", columns, tuple(cells))
+    return Table(
+        "Questions about strangers, in brackets 95 % intervals, people as the unit.", columns, tuple(cells)
+    )
 
 
 def _sample(n_people: int, answer: Answer) -> SampleDialog:

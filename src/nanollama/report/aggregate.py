@@ -3,82 +3,52 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from functools import cache
-from statistics import fmean
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
+from nanollama.statistics import Interval, mean_interval, seeds_interval
 
 LOW, HIGH = "_low", "_high"
-CONFIDENCE = 0.95
+
+# A measure with one of these words in its name is a share.
+_SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|valid_calls)(?:[_/].*)?")
 
 # Keys that name a run, and keys that set its dice; runs that agree on all others are of one setting.
 _NAMING = ("name", "run_dir", "overwrite")
 _SEEDS = ("seed", "training.seed")
 
 
-class Interval(NamedTuple):
-    """A mean and the ends of its 95 % confidence interval; NaN ends where one value allows none."""
+def over_seeds(setting: Setting[Mapping[str, Any]], name: str) -> Interval | None:
+    """The mean of a measure over seeds with its 95 % interval; None where one of the runs lacks it.
 
-    mean: float
-    low: float
-    high: float
-
-
-def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
-    """The mean of independent values with Student's interval; that of a share ends at 0 and 1.
-
-    Raises:
-        ValueError: there are no values.
+    Args:
+        setting: with the measures of each run.
+        name: of the measure; where each run has its own interval too, as `recall_low` and `recall_high`, the
+            interval says what both the seeds and the questions leave open.
     """
-    if not values:
-        raise ValueError("The mean of no values is not defined.")
-    mean, n_values = fmean(values), len(values)
-    if n_values == 1:
-        return Interval(mean, math.nan, math.nan)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n_values - 1)
-    reach = student_quantile(n_values - 1) * math.sqrt(variance / n_values)
-    low, high = mean - reach, mean + reach
-    return Interval(mean, *(within_share(low, high) if is_share else (low, high)))
+    if not all(is_number(row.get(name)) for row in setting.runs):
+        return None
+    means = setting.over_seeds(itemgetter(name))
+    if all(is_number(row.get(name + end)) for row in setting.runs for end in (LOW, HIGH)):
+        lows, highs = (setting.over_seeds(itemgetter(name + end)) for end in (LOW, HIGH))
+        own = [Interval(*seed, 1) for seed in zip(means, lows, highs, strict=True)]
+        return seeds_interval(own, is_share(name))
+    return mean_interval(means, is_share(name))
 
 
-def within_share(low: float, high: float) -> tuple[float, float]:
-    """The ends of an interval of a share: no share is below 0 or above 1."""
-    return max(0.0, low), min(1.0, high)
-
-
-@cache
-def student_quantile(n_freedom: int) -> float:
-    """The t that a Student variable with `n_freedom` degrees exceeds in size with probability 5 %.
-
-    Bisection of the distribution function, whose closed form for whole degrees of freedom is equations
-    26.7.3 and 26.7.4 of Abramowitz and Stegun, "Handbook of Mathematical Functions".
-    """
-    low, high = 0.0, 16.0  # the largest, for one degree, is 12.7
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_inside(middle, n_freedom) < CONFIDENCE else (low, middle)
-    return (low + high) / 2
-
-
-def _student_inside(t: float, n_freedom: int) -> float:
-    """Probability that a Student variable lies between -t and t."""
-    angle = math.atan(t / math.sqrt(n_freedom))
-    cosine, is_odd = math.cos(angle), n_freedom % 2
-    total, term = 0.0, (cosine if is_odd else 1.0)
-    for number in range(1 if is_odd else 0, n_freedom - 1, 2):
-        total += term
-        term *= cosine**2 * (number + 1) / (number + 2)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if is_odd else total
+def is_share(name: str) -> bool:
+    """Does a measure lie between 0 and 1, by the words of its name?"""
+    return _SHARE.fullmatch(name) is not None
 
 
 def final_measures(run: RunRecord) -> dict[str, float]:
     """The numbers of the last evaluation; without one, none."""
     row = run.evals[-1] if run.evals else {}
-    return {name: value for name, value in row.items() if name != "step" and _is_number(value)}
+    return {name: value for name, value in row.items() if name != "step" and is_number(value)}
 
 
 def headlines(runs: Sequence[RunRecord]) -> list[str]:
@@ -122,5 +92,6 @@ def _name(setting: Setting[RunRecord]) -> str:
     return str(first.config.get("name", first.name)) if others else first.name
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Is it a finite number?"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

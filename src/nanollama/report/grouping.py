@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
-Run = TypeVar("Run")
+Run = TypeVar("Run", covariant=True)
 Other = TypeVar("Other")
 
 ALL_RUNS = "all runs"

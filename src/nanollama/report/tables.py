@@ -7,12 +7,12 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, mean_interval
+from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, over_seeds
 from nanollama.report.runs import RunRecord
+from nanollama.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -99,13 +99,9 @@ def seeds_table(runs: Sequence[RunRecord]) -> Table | None:
         finals = setting.read(final_measures)
         cells = [label, str(setting.n_seeds)]
         for name in names:
-            is_known = all(name in measures for measures in finals.runs)
-            values = finals.over_seeds(itemgetter(name)) if is_known else []
-            cells.append(show_interval(*mean_interval(values)) if values else ABSENT)
+            cells.append(show_mean(over_seeds(finals, name)))
         rows.append(tuple(cells))
-    caption = (
-        "Means over seeds of finished runs, in brackets 95 % confidence intervals of the mean (Student)."
-    )
+    caption = "Means over seeds of finished runs, in brackets 95 % intervals of the mean."
     return Table(caption, ("runs", "seeds", *map(spell, names)), tuple(rows))
 
 
@@ -157,9 +153,15 @@ def show_number(value: Any) -> str:
 
 
 def show_interval(value: float, low: float, high: float) -> str:
-    """A value with its interval in brackets, if it has one."""
-    ends = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}{ends}"
+    """A value with its interval in brackets, if it has one: three decimals, unless it is large or tiny."""
+    plain = value == 0 or 5e-4 <= abs(value) < 1000
+    words = [f"{number:.3f}" if plain else show_number(number) for number in (value, low, high)]
+    return words[0] if math.isnan(low) else f"{words[0]} [{words[1]}, {words[2]}]"
+
+
+def show_mean(found: Interval | None) -> str:
+    """A mean with its interval; a dash where there is none."""
+    return ABSENT if found is None else show_interval(*found[:3])
 
 
 def show_measure(measures: dict[str, float], name: str) -> str:

@@ -60,9 +60,9 @@ def test_the_newest_checkpoint_is_examined(
     assert main([eval_yaml]) == 0
     said, warned = capsys.readouterr()
     table = " ".join(said.split())
-    assert "step 100: shares of right answers [95 % Wilson intervals]." in table
-    assert "recall 1.000 [0.676, 1.000] 0." in table
-    assert "birth_place 1.000 [0.342, 1.000] 0." in table
+    assert "step 100: shares of right answers [95 % intervals, people as the unit]." in table
+    assert "recall 1.000 [0.158, 1.000] 0." in table
+    assert "birth_place 1.000 [0.158, 1.000] 0." in table
     assert "bits a fact" in said and "asked the database" not in said
     assert warned == ""
     (name,) = folders(run_folder)

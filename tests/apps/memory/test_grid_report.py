@@ -6,6 +6,7 @@ import csv
 import html
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         row["status"] = "preempted"
     (found,) = measure_settings(plan, rows)
     assert found.measures["recall_trained"].n == found.n_seeds == 1
+    assert math.isnan(found.measures["recall_trained"].low)
     for run, last in zip(plan.runs[:2], (0.8, 0.2), strict=True):  # the second may yet cross one half
         run.folder.mkdir(parents=True)
         (run.folder / EVALS).write_text(json.dumps({"step": 50, "recall_new_names": last}) + "\n")
@@ -123,6 +125,18 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.alt == "in-weight, n_people=100, d_model=4 crosses one half: 50"
     assert table.rows == (("in-weight, n_people=100, d_model=4", "50"),)
+
+
+def test_seeds_that_agree_have_the_interval_of_their_questions(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path, kinds=("qa",))
+    own = {"recall_trained": 1.0, "recall_trained_low": 0.963, "recall_trained_high": 1.0}
+    measured = measure_settings(plan, [{**row, **own} for row in rows[:2]])
+    (found,) = measured
+    assert found.measures["recall_trained"] == (1.0, 0.963, 1.0, 2)
+    table = grid_report.recall_table(measured, ["trained"])
+    assert "1.000 [0.963, 1.000]" in table.rows[0]
+    (row,) = grid_report.series_rows(measured, "people", "recall_trained", {found.label: "in-weight"})
+    assert (row["low"], row["mean"], row["high"]) == (0.963, 1.0, 1.0)
 
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
@@ -238,9 +252,8 @@ def test_different_settings_are_rows_and_lines_of_their_own(
     text = (tmp_path / "figures" / "recall_1.csv").read_text()
     table = list(csv.DictReader(text.splitlines()))
     assert [row["seeds"] for row in table] == ["3"] * 4
-    assert sorted(row["trained person"] for row in table) == [
-        f"{share} [{share}, {share}]" for share in ("0.000", "1.000") for _ in range(2)
-    ]
+    alike = ("0.000 [0.000, 0.708]", "1.000 [0.292, 1.000]")  # three shares that are the same
+    assert sorted(row["trained person"] for row in table) == [share for share in alike for _ in range(2)]
     page = html.unescape((tmp_path / "report.html").read_text())
     for label, share in zip(labels, ("1.000", "0.000"), strict=True):
         assert f"in-weight, {label}, people 400: {share}" in page

@@ -1,5 +1,6 @@
 import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from apps.memory.circuit.weights import (
     code,
 )
 from apps.memory.circuit.words import Words
+from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.dataset.templates import Templates, default_templates
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_tokenizer
@@ -47,6 +49,8 @@ def test_every_question_about_strangers_is_answered_to_the_letter(model: Languag
     assert len({(a.question.messages[0], a.question.answer) for a in answers}) == 60
     assert all(answer.is_right for answer in answers)
     assert all(answer.messages == answer.question.messages for answer in answers)
+    asked = Counter(answer.question.person for answer in answers)  # of two databases
+    assert max(asked.values()) <= len(ATTRIBUTES) and len(asked) > 10
 
 
 def test_the_plainest_decoding_says_the_same(model: LanguageModel) -> None:

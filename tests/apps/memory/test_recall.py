@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from toy_run import TOKENIZER, learned_dialogs, toy_config, toy_model
 
 from apps.memory.dataset.dialogs import make_dialog
@@ -81,7 +82,8 @@ def test_measures_of_a_model_that_knows_two_people(tmp_path: Path) -> None:
         assert recall.evaluate(model, step=200) == measures
     assert model.training
     assert measures["recall_trained"] == 1.0
-    assert 0.67 < measures["recall_trained_low"] < 0.68 and measures["recall_trained_high"] == 1.0
+    assert measures["recall_trained_low"] == pytest.approx(0.025**0.5)  # two people, however many questions
+    assert measures["recall_trained_high"] == 1.0
     assert all(measures[f"recall_trained_{attribute}"] == 1.0 for attribute in ATTRIBUTES)
     assert measures["recall_new_names"] < 0.5 and measures["n_prompts_unseen"] == 8
     assert measures["loss_trained_nats"] < 0.1 < measures["loss_unseen_nats"]
@@ -103,8 +105,10 @@ def test_measures_of_the_in_tool_arm(tmp_path: Path) -> None:
     assert database_path(tmp_path / "data").exists()
 
 
-def answer(is_right: bool, replies: tuple[bool, ...], losses: list[float], attribute: str) -> Answer:
-    question = make_dialog(PERSON, attribute, "qatool")
+def answer(
+    is_right: bool, replies: tuple[bool, ...], losses: list[float], attribute: str, person: int = 0
+) -> Answer:
+    question = make_dialog(PERSON, attribute, "qatool")._replace(person=person)
     said = tuple(Reply("", ok) for ok in replies)
     return Answer(question, question.messages, said, "end", is_right, np.array(losses, np.float32))
 
@@ -128,6 +132,22 @@ def test_summary_of_answers() -> None:
     assert measures["n_prompts_x"] == 3
     assert score(answers, "birth_date")[:3] == (2, 1, 0.5)
     assert score(answers, "birth_date").low < 0.5 < score(answers, "birth_date").high
+
+
+def test_the_interval_of_recall_is_that_of_people() -> None:
+    """400 people, four questions each: the standard error by person is 1.7 times that of 1,600 questions."""
+    n_right = np.repeat([0, 1, 2, 3, 4], [28, 13, 22, 26, 311])
+    answers = [
+        answer(number < n, (), [1.0], attribute, person)
+        for person, n in enumerate(n_right.tolist())
+        for number, attribute in enumerate(ATTRIBUTES)
+    ]
+    found = score(answers)
+    assert (found.n_prompts, found.n_right) == (1600, 1379)
+    by_person = np.std(n_right / 4, ddof=1) / 20
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * by_person, rel=0.05)
+    of_one = score(answers, ATTRIBUTES[0])
+    assert of_one[3:] == pytest.approx(binomtest(of_one.n_right, 400).proportion_ci(), abs=1e-9)
 
 
 @pytest.mark.parametrize(

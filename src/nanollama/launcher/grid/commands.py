@@ -63,7 +63,7 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
-    print("means over seeds, with 95 % intervals where there are several")
+    print("means over seeds, in brackets 95 % intervals where there are several that differ")
     for line in summary_lines(plan, rows):
         print(line)
     print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")

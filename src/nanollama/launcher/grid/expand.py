@@ -14,9 +14,10 @@ names it::
       exclude:
         - {model.d_model: 16, data.n_people: [64, 128]}
 
-That is 2 x 3 x 2 x 3 runs less 12. Seeds vary slowest: one that is half done has all settings of the first
-seeds. Each run is a full config, validated before anything starts, with a name that says its values and a
-folder ``runs/<name of the grid>/<name of the run>``.
+That is 2 x 3 x 2 x 3 runs less 12. Under ``arms`` there may be kinds of runs with names, see
+`nanollama.launcher.grid.arms`; a run comes after those that it starts from. Seeds vary slowest: a grid that
+is half done has all settings of the first seeds. Each run is a full config, validated before anything
+starts, with a name that says its values and a folder ``runs/<name of the grid>/<name of the run>``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,14 +38,14 @@ from pydantic import Field
 from nanollama.config import Config, build_config, config_hash
 from nanollama.config.source import Node, Place, set_node
 from nanollama.errors import ConfigError
-from nanollama.report.grouping import short_keys, show_value
+from nanollama.launcher.grid.arms import ARM, ARMS, Arm, ArmConfig, ArmName, read_arms
+from nanollama.launcher.grid.names import name_runs
+from nanollama.report.grouping import show_value
 from nanollama.wording import show, suggest
 
 SECTION = "grid"
 MAX_RUNS = 100_000
 MAX_PROBLEMS = 20
-MAX_NAME_LENGTH = 80
-N_DIGITS = 6
 
 Values = tuple[Any, ...]
 
@@ -58,6 +58,9 @@ class GridConfig(Config):
     )
     zip: tuple[Annotated[dict[str, Values], Field(min_length=1)], ...] = Field(
         default=(), description="Groups of keys whose values change together: first with first, and so on."
+    )
+    arms: dict[ArmName, ArmConfig] = Field(
+        default={}, description="Kinds of runs by name: what each sets, and which it starts from."
     )
     seeds: Annotated[int, Field(ge=1)] | Annotated[tuple[int, ...], Field(min_length=1)] | None = Field(
         default=None, description="Seeds of every setting, or how many: 3 means 0, 1, 2."
@@ -82,13 +85,15 @@ class GridRun:
         name: says the values that vary; unique within the grid.
         folder: of the run.
         config: full and validated.
-        values: what varies, by dotted key.
+        values: what varies, by dotted key; the name of its arm under ``arm``.
+        after: names of the runs that it starts from, which come before it.
     """
 
     name: str
     folder: Path
     config: Config
     values: Mapping[str, Any]
+    after: tuple[str, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -127,30 +132,63 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
         ConfigError: the grid is empty or contradicts itself, or a run's config is wrong.
     """
     grid = read_grid_config(section)
-    axes = _read_axes(grid, section)
+    arms = read_arms(section, config_class)
+    axes = _read_axes(grid, section, arms)
     points = _Exclusions(section, axes).apply(_points(axes, section.place))
     if not points:
         raise ConfigError(f"{section.place}: {SECTION}: every run is excluded; expected at least one run.")
-    names = _name_runs([*axes[1:], axes[0]] if grid.seeds is not None else axes, points)
+    by_speed = [*axes[1:], axes[0]] if grid.seeds is not None else axes
+    names = name_runs([key for axis in by_speed for key in axis.keys], points)
+    parents = _find_parents(arms, points, names)
     runs, problems = [], _Problems()
     base = set_node(base, "overwrite", Node(False, base.place))
     with _uncollected():
-        for name, point in zip(names, points, strict=True):
-            tree = base
-            for key, node in point.items():
-                tree = set_node(tree, key, node)
+        for name, point, parent in zip(names, points, parents, strict=True):
+            tree = _lay_over(base, point, arms)
             for key, value in (("name", name), ("run_dir", str(folder / name))):
                 tree = set_node(tree, key, Node(value, base.place))
+            if parent is not None:
+                tree = arms[point[ARM].value].start_from(tree, folder / parent)
             try:
                 config = build_config(config_class, tree)
             except ConfigError as error:
                 problems.add(str(error), name)
                 continue
             values = {key: node.plain() for key, node in point.items()}
-            runs.append(GridRun(name, folder / name, config, values))
+            after = () if parent is None else (parent,)
+            runs.append(GridRun(name, folder / name, config, values, after))
     problems.check()
     _check_different(runs, section.place)
     return runs
+
+
+def _lay_over(tree: Node, point: Mapping[str, Node], arms: Mapping[str, Arm]) -> Node:
+    """The config of a run: the rest of the file with what the run's arm and its place on the axes set."""
+    if arms:
+        tree = arms[point[ARM].value].lay_over(tree)
+    for key, node in point.items():
+        if not (arms and key == ARM):
+            tree = set_node(tree, key, node)
+    return tree
+
+
+def _find_parents(
+    arms: Mapping[str, Arm], points: Sequence[Mapping[str, Node]], names: Sequence[str]
+) -> list[str | None]:
+    """The name of the run that each run starts from: of another arm, and the same on all other axes."""
+    found: dict[tuple[int, ...], dict[str, str]] = {}  # by identity: points share the nodes of their axes
+    parents: list[str | None] = []
+    for name, point in zip(names, points, strict=True) if arms else ():
+        same = found.setdefault(tuple(id(node) for key, node in point.items() if key != ARM), {})
+        arm = arms[point[ARM].value]
+        same[arm.name] = name
+        if arm.parent is not None and arm.parent not in same:
+            raise ConfigError(
+                f"{arm.start.place}: grid.exclude leaves out the run of the arm '{arm.parent}' that the run "
+                f"{name} starts from: keep both, or leave out both."
+            )
+        parents.append(None if arm.parent is None else same[arm.parent])
+    return parents or [None] * len(points)
 
 
 @contextmanager
@@ -255,13 +293,15 @@ def _same(one: Any, other: Any) -> bool:
     return show_value(one) == show_value(other)
 
 
-def _read_axes(grid: GridConfig, section: Node) -> list[Axis]:
+def _read_axes(grid: GridConfig, section: Node, arms: Mapping[str, Arm]) -> list[Axis]:
     """The axes of a grid, slowest first; no key twice, no value twice."""
     axes = []
     if grid.seeds is not None:
         node = section.value["seeds"]
         seeds = node.value if isinstance(node.value, list) else _count(node)
         axes.append(Axis((grid.seed_key,), tuple((seed,) for seed in seeds)))
+    if arms:
+        axes.append(Axis((ARM,), tuple((Node(arm.name, arm.place),) for arm in arms.values())))
     if grid.product:
         for key, node in section.value["product"].value.items():
             axes.append(Axis((key,), tuple((value,) for value in node.value)))
@@ -273,6 +313,7 @@ def _read_axes(grid: GridConfig, section: Node) -> list[Axis]:
         columns = [node.value for node in group.value.values()]
         axes.append(Axis(tuple(lengths), tuple(zip(*columns, strict=True))))
     _check_axes(axes, section.place)
+    _check_arms(arms, axes)
     return axes
 
 
@@ -285,17 +326,10 @@ def _count(node: Node) -> list[Node]:
 def _check_axes(axes: Sequence[Axis], place: Place) -> None:
     if not axes:
         raise ConfigError(
-            f"{place}: grid: is empty; expected values under `product` or `zip`, or a number of `seeds`."
+            f"{place}: grid: is empty; expected values under `product` or `zip`, a number of `seeds`, or "
+            "`arms`."
         )
-    keys = [key for axis in axes for key in axis.keys]
-    for key, n_times in Counter(keys).items():
-        if n_times > 1:
-            raise ConfigError(f"{place}: grid: the key '{key}' is given twice; keep one of them.")
-        if key in ("name", "run_dir", "overwrite", "study"):
-            raise ConfigError(f"{place}: grid: the key '{key}' cannot vary: the grid sets it for each run.")
-    for outer, inner in itertools.permutations(keys, 2):
-        if inner.startswith(f"{outer}."):
-            raise ConfigError(f"{place}: grid: '{inner}' is a part of '{outer}'; only one of them can vary.")
+    _check_keys([key for axis in axes for key in axis.keys], f"{place}: grid")
     for axis in axes:
         if not axis.points:
             raise ConfigError(
@@ -311,6 +345,24 @@ def _check_axes(axes: Sequence[Axis], place: Place) -> None:
             seen.add(identity)
 
 
+def _check_keys(keys: Sequence[str], where: str) -> None:
+    """Refuse keys that are set twice, as a whole and in part, or that a grid sets itself."""
+    for key, n_times in Counter(keys).items():
+        if n_times > 1:
+            raise ConfigError(f"{where}: the key '{key}' is given twice; keep one of them.")
+        if key in ("name", "run_dir", "overwrite", "study"):
+            raise ConfigError(f"{where}: the key '{key}' cannot vary: the grid sets it for each run.")
+    for outer, inner in itertools.permutations(keys, 2):
+        if inner.startswith(f"{outer}."):
+            raise ConfigError(f"{where}: '{inner}' is a part of '{outer}'; only one of them can vary.")
+
+
+def _check_arms(arms: Mapping[str, Arm], axes: Sequence[Axis]) -> None:
+    varied = [key for axis in axes for key in axis.keys]
+    for arm in arms.values():
+        _check_keys([*arm.keys, *varied], f"{arm.place}: grid.{ARMS}.{arm.name}")
+
+
 def _points(axes: Sequence[Axis], place: Place) -> list[Mapping[str, Node]]:
     n_runs = math.prod(len(axis.points) for axis in axes)
     if n_runs > MAX_RUNS:
@@ -320,36 +372,6 @@ def _points(axes: Sequence[Axis], place: Place) -> list[Mapping[str, Node]]:
         dict(zip(keys, itertools.chain.from_iterable(nodes), strict=True))
         for nodes in itertools.product(*(axis.points for axis in axes))
     ]
-
-
-def _name_runs(axes: Sequence[Axis], points: Sequence[Mapping[str, Node]]) -> list[str]:
-    """Readable names such as ``d_model-16_n_people-32_seed-0``; those that are not unique get a number."""
-    short = short_keys([key for axis in axes for key in axis.keys])
-    labels = {key: re.sub(r"[^A-Za-z0-9_.-]+", "-", ending) for key, ending in short.items()}
-    words = {key: _words(points, key) for key in labels}
-    names = []
-    for index in range(len(points)):
-        parts = (f"{label}-{words[key][index]}" for key, label in labels.items())
-        names.append("_".join(parts)[:MAX_NAME_LENGTH])
-    twice = {name for name, n_times in Counter(name.lower() for name in names).items() if n_times > 1}
-    width = len(str(len(names)))
-    return [f"{name}_{index:0{width}}" if name.lower() in twice else name for index, name in enumerate(names)]
-
-
-def _words(points: Sequence[Mapping[str, Node]], key: str) -> list[str]:
-    """What a name says about one key, for each point: the value, or for a section or list its number."""
-    words: dict[int, str] = {}  # by identity: points share the nodes of their axes
-    n_sections = 0
-    for node in (point[key] for point in points):
-        if id(node) in words:
-            continue
-        if isinstance(node.value, dict | list):
-            words[id(node)] = str(n_sections)
-            n_sections += 1
-        else:
-            text = node.value if isinstance(node.value, str) else show(node.value)
-            words[id(node)] = re.sub(r"[^A-Za-z0-9.+-]+", "-", text).replace("+", "").strip("-") or "none"
-    return [words[id(point[key])] for point in points]
 
 
 def _check_different(runs: Sequence[GridRun], place: Place) -> None:

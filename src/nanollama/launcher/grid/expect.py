@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 
 from nanollama.config import Config
 from nanollama.errors import UserError
+from nanollama.launcher.grid.arms import ARM
 from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.monitor.files import write_atomically
 from nanollama.report.grouping import group_runs
@@ -46,7 +47,8 @@ class Expectation(Config):
 
     claim: str = Field(min_length=1, description="What is claimed, in words.")
     runs: dict[str, Any] = Field(
-        default={}, description="Runs meant: dotted keys of their configs with a value, or a list of any."
+        default={},
+        description="Runs meant: dotted keys of their configs, or arm, with a value or a list of any.",
     )
     minus: dict[str, Any] | None = Field(
         default=None, description="Runs whose measure is subtracted, seed by seed."
@@ -197,6 +199,8 @@ def _select(runs: Sequence[GridRun], wanted: Mapping[str, Any]) -> list[GridRun]
     chosen = []
     for run in runs:
         tree = run.config.model_dump(mode="json")
+        if ARM in run.values:  # is no key of a config
+            tree[ARM] = run.values[ARM]
         values = {key: _at(tree, key) for key in wanted}
         if matches(values, wanted):
             chosen.append(run)

@@ -6,10 +6,7 @@ import csv
 import importlib
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +16,16 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import ENVIRONMENT
-from nanollama.report.aggregate import headline_names, mean_interval
+from nanollama.report.aggregate import headline_names, over_seeds
 from nanollama.report.grouping import Setting
+from nanollama.report.tables import show_mean
+from nanollama.statistics import Interval
 from nanollama.wording import count
 
 Row = dict[str, Any]
 
 FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
 """What a row tells of the result, beside its measures."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over runs and its 95 % confidence interval, mean -+ half_width (Student's t).
-
-    The half width of a single run is not known: NaN.
-    """
-
-    mean: float
-    half_width: float
-    n: int
-
-    def __str__(self) -> str:
-        mean = f"{self.mean:,.0f}" if self.mean.is_integer() else f"{self.mean:.4g}"
-        return mean if math.isnan(self.half_width) else f"{mean} +- {self.half_width:.2g}"
 
 
 def collect(plan: Plan) -> list[Row]:
@@ -80,12 +63,6 @@ def _commit(run: GridRun) -> str | None:
     return f"{commit}+" if commit and environment.get("diff") else commit
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % confidence interval of independent measurements."""
-    mean, _, high = mean_interval(values)
-    return Interval(mean, high - mean, len(values))
-
-
 def finished_settings(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[Setting[Mapping[str, Any]]]:
     """The settings of a grid that have finished runs, with the rows of those; rows are of `collect`."""
     finished = {row["run"]: row for row in rows if row["status"] == "finished"}
@@ -95,13 +72,8 @@ def finished_settings(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[Set
 
 def intervals(setting: Setting[Mapping[str, Any]]) -> dict[str, Interval]:
     """The intervals over seeds of the numbers in rows; one that a row lacks has none."""
-    first, *others = setting.runs
-    names = [name for name in first if all(_is_number(row.get(name)) for row in (first, *others))]
-    return {name: interval(setting.over_seeds(itemgetter(name))) for name in names}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    found = {name: over_seeds(setting, name) for name in setting.runs[0]}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
@@ -114,7 +86,7 @@ def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
         names = _compared([name for name in measures if name not in plan.runs[0].values])
         yield f"{setting.label} ({count(setting.n_seeds, 'seed')})"
         width = max(map(len, names), default=0)
-        yield from (f"  {name:<{width}}  {measures[name]}" for name in names)
+        yield from (f"  {name:<{width}}  {show_mean(measures[name])}" for name in names)
 
 
 def _compared(measures: Sequence[str]) -> list[str]:
