@@ -94,7 +94,7 @@ def submit(plan: Plan) -> str:
     arrays = share_out(plan, len(missing))
     evaluation = evaluation_config(plan)
     prepare(plan)
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S.%f")
     folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
     jobs: list[str] = []
     with _whole(folder, missing, jobs):
