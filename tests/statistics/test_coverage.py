@@ -10,12 +10,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from nanollama.statistics import (
     Interval,
+    bootstrap_interval,
+    equivalence_test,
     exact_ends,
+    holm,
     independent_number,
+    mcnemar_test,
     mean_interval,
     ratio_interval,
     seeds_interval,
@@ -175,7 +179,7 @@ def test_a_few_seeds_do_not_know_of_a_rare_one_that_fails(n_seeds: int, reached:
     assert coverage(lambda row: mean_interval(row, True), rates, 0.99) == pytest.approx(reached, abs=0.03)
 
 
-# --- Pairs: transfer.
+# --- Pairs of runs, and pairs of answers.
 
 
 @pytest.mark.parametrize("n_pairs", [2, 3, 5, 8])
@@ -184,11 +188,61 @@ def test_ratios_of_pairs(n_pairs: int) -> None:
     assert coverage(ratio_interval, ratios, np.e) >= ENOUGH
 
 
-@pytest.mark.parametrize("n_pairs", [5, 8])
+@pytest.mark.parametrize("n_pairs", [5, 8, 24])
 def test_sign_flips_find_a_difference_where_there_is_none_in_one_of_twenty(n_pairs: int) -> None:
     rng = np.random.default_rng(n_pairs)
+    n_sets = 1000 if n_pairs <= 20 else 400  # drawn signs take their time
     for differences in (
-        rng.normal(size=(1000, n_pairs)),
-        rng.choice([-1.0, 1.0, 3.0, -3.0], (1000, n_pairs)),
+        rng.normal(size=(n_sets, n_pairs)),
+        rng.choice([-1.0, 1.0, 3.0, -3.0], (n_sets, n_pairs)),
     ):
         assert np.mean([sign_flip_test(row) <= 0.05 for row in differences.tolist()]) <= 0.06
+
+
+@pytest.mark.parametrize("n_pairs", [8, 20])
+def test_bootstrap_of_differences(n_pairs: int) -> None:
+    rng = np.random.default_rng(n_pairs)
+    shape = (800, n_pairs)
+    samples = {
+        "normal": (rng.normal(0.0, 1.0, shape), 0.0),
+        "skewed": (rng.exponential(1.0, shape), 1.0),
+        "flat": (rng.uniform(0.0, 1.0, shape), 0.5),
+    }
+    for draws, truth in samples.values():
+        found = [bootstrap_interval(row) for row in draws.tolist()]
+        assert np.mean([low <= truth <= high for _, low, high, _ in found]) >= ENOUGH - 0.005
+
+
+@pytest.mark.parametrize("n_pairs", [2, 3, 5, 10])
+def test_a_difference_as_large_as_the_margin_is_called_none_in_one_of_twenty(n_pairs: int) -> None:
+    rng = np.random.default_rng(n_pairs)
+    for spread in (0.1, 0.5, 2.0):
+        differences = rng.normal(1.0, spread, (4000, n_pairs))
+        rate = np.mean([equivalence_test(row, 1.0) <= 0.05 for row in differences.tolist()])
+        assert rate <= 0.06
+        assert spread > 0.1 or rate >= 0.04  # and is not much too strict where it can tell
+
+
+def test_of_equal_differences_none_is_missed() -> None:
+    differences = np.random.default_rng(0).normal(0.0, 0.2, (500, 5))
+    assert np.mean([equivalence_test(row, 1.0) <= 0.05 for row in differences.tolist()]) >= 0.99
+
+
+@pytest.mark.parametrize(("n_questions", "both"), [(40, 0.3), (400, 0.1)])
+def test_mcnemar_tells_models_apart_that_are_alike_in_one_of_twenty(n_questions: int, both: float) -> None:
+    rng = np.random.default_rng(n_questions)
+    first_only, second_only, _ = rng.multinomial(n_questions, [both, both, 1 - 2 * both], 4000).T
+    pairs = zip(first_only.tolist(), second_only.tolist(), strict=True)
+    assert np.mean([mcnemar_test(*pair) <= 0.05 for pair in pairs]) <= 0.06
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.8])
+def test_of_several_claims_any_is_false_in_one_of_twenty_grids(correlation: float) -> None:
+    """Six claims in a grid, four of them of no difference, whose p values may go together."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(4000, 1)) * correlation**0.5
+    told = common + rng.normal(size=(4000, 6)) * (1 - correlation) ** 0.5 + [0, 0, 0, 0, 3, 4]
+    p_values = 1 - ndtr(told)
+    false = [min(holm(row)[:4]) <= 0.05 for row in p_values.tolist()]
+    assert np.mean(false) <= 0.06
+    assert np.mean(p_values[:, :4].min(axis=1) <= 0.05) > 0.06  # as it would be without

@@ -1,4 +1,4 @@
-"""Pairs: Student's interval of log ratios, and the exact test of all sign flips."""
+"""Pairs: Student's interval of log ratios, sign flips, the studentised bootstrap, McNemar's test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nanollama.statistics import ratio_interval, sign_flip_test
+from nanollama.statistics import bootstrap_interval, mcnemar_test, ratio_interval, sign_flip_test
 
 
 def test_the_interval_of_ratios_is_students_of_their_logarithms() -> None:
@@ -33,8 +33,54 @@ def test_sign_flips_are_counted_exactly() -> None:
 
 
 def test_sign_flips_are_those_of_scipy() -> None:
-    differences = np.random.default_rng(0).normal(0.5, 1.0, 9)
-    other = stats.permutation_test(
-        (differences,), np.sum, permutation_type="samples", alternative="greater", n_resamples=512
-    )
-    assert sign_flip_test(differences.tolist()) == pytest.approx(other.pvalue)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        differences = rng.choice([1.0, 0.5], 1) * rng.integers(-4, 9, rng.integers(2, 9))  # ties among them
+        other = stats.permutation_test(
+            (differences,), np.sum, permutation_type="samples", alternative="greater", n_resamples=512
+        )
+        assert sign_flip_test(differences.tolist()) == pytest.approx(other.pvalue)
+
+
+@pytest.mark.parametrize("n_pairs", [20, 21, 60])
+def test_sign_flips_of_many_pairs_are_drawn_and_agree_with_the_normal_law(n_pairs: int) -> None:
+    differences = np.random.default_rng(n_pairs).normal(0.2, 1.0, n_pairs)
+    expected = stats.norm.sf(differences.sum() / np.sqrt((differences**2).sum()))
+    assert sign_flip_test(differences.tolist()) == pytest.approx(expected, abs=0.01)
+    assert sign_flip_test(differences.tolist()) == sign_flip_test(differences.tolist())
+
+
+def test_no_drawn_chance_is_zero() -> None:
+    assert sign_flip_test([1.0] * 200) == pytest.approx(1 / 20_001)
+
+
+def test_the_bootstrap_is_studentised() -> None:
+    """Against a loop over the same resamples, written from the definition."""
+    rng = np.random.default_rng(1)
+    for case in range(6):  # each of them 10,000 means
+        values = rng.exponential(size=8) if case % 2 else rng.integers(0, 2, 8).astype(float)
+        if values.std() == 0:
+            continue
+        drawn = values[np.random.default_rng(0).integers(8, size=(9_999, 8))]
+        ratios = []
+        for sample in drawn:
+            reach, spread = sample.mean() - values.mean(), sample.std(ddof=1)
+            ratios.append(reach / spread if spread else math.copysign(math.inf, reach))
+        ratios.sort()
+        found = bootstrap_interval(values.tolist())
+        assert found.low == pytest.approx(values.mean() - ratios[-250] * values.std(ddof=1))
+        assert found.high == pytest.approx(values.mean() - ratios[249] * values.std(ddof=1))
+        assert (found.mean, found.n) == (pytest.approx(values.mean()), 8)
+
+
+def test_too_few_or_equal_differences_have_no_bootstrap() -> None:
+    with pytest.raises(ValueError, match="at least 8 differences to draw from, got 7"):
+        bootstrap_interval([1.0] * 7)
+    assert math.isnan(bootstrap_interval([1.0] * 8).low)
+
+
+def test_mcnemars_test_is_scipys_of_the_binomial() -> None:
+    rng = np.random.default_rng(2)
+    for first, second in rng.integers(0, 30, (200, 2)).tolist():
+        expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
+        assert mcnemar_test(first, second) == pytest.approx(expected)

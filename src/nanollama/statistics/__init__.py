@@ -1,5 +1,6 @@
 """What a finite number of questions, seeds or pairs can tell: intervals and tests."""
 
+from nanollama.statistics.equivalence import equivalence_test
 from nanollama.statistics.intervals import (
     Interval,
     exact_ends,
@@ -9,12 +10,24 @@ from nanollama.statistics.intervals import (
     share_interval,
     student_quantile,
 )
-from nanollama.statistics.paired import ratio_interval, sign_flip_test
+from nanollama.statistics.multiple import holm
+from nanollama.statistics.paired import (
+    MIN_BOOTSTRAP,
+    bootstrap_interval,
+    mcnemar_test,
+    ratio_interval,
+    sign_flip_test,
+)
 
 __all__ = [
+    "MIN_BOOTSTRAP",
     "Interval",
+    "bootstrap_interval",
+    "equivalence_test",
     "exact_ends",
+    "holm",
     "independent_number",
+    "mcnemar_test",
     "mean_interval",
     "ratio_interval",
     "seeds_interval",

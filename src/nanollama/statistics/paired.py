@@ -1,14 +1,20 @@
-"""What pairs tell, as two runs of one seed that differ in one thing."""
+"""What pairs tell, as two runs of one seed that differ in one thing, or two answers to one question."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from nanollama.statistics.intervals import Interval, mean_interval
+from nanollama.statistics.intervals import TAIL, Interval, mean_interval
+
+MAX_EXACT = 20
+"""So many differences at most have all their sign patterns counted."""
+N_SAMPLES = 20_000
+MIN_BOOTSTRAP = 8
+"""Fewer differences have no bootstrap interval; `tests/statistics` simulates what those of more hold."""
+N_RESAMPLES = 9_999
 
 
 def ratio_interval(ratios: Sequence[float]) -> Interval:
@@ -24,15 +30,72 @@ def ratio_interval(ratios: Sequence[float]) -> Interval:
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
-    """Chance of a sum this large if each difference were as likely to have the other sign; one-sided, exact.
+    """Chance of a sum this large if each difference were as likely to have the other sign; one-sided.
+
+    Exact up to `MAX_EXACT` differences. For more, sign patterns are drawn, always the same ones, and the
+    observed one counts among them, so that the test keeps its level (Phipson and Smyth, 2010, Statistical
+    Applications in Genetics and Molecular Biology 9, 39).
 
     Args:
-        differences: of pairs; all sign patterns are counted, so some twenty at most.
+        differences: of pairs; at least one.
 
     Returns:
         the share of sign patterns whose sum is at least the observed one.
     """
     observed = np.asarray(differences, dtype=float)
-    signs = np.array(list(itertools.product((1.0, -1.0), repeat=len(observed))))
     slack = 1e-12 * np.abs(observed).sum()  # sums that are equal but for rounding
-    return float((signs @ observed >= observed.sum() - slack).mean())
+    if len(observed) <= MAX_EXACT:
+        sums = np.zeros(1)
+        for difference in observed:
+            sums = np.concatenate([sums + difference, sums - difference])
+        return float((sums >= observed.sum() - slack).mean())
+    rng = np.random.default_rng(0)
+    sums = np.zeros(N_SAMPLES)
+    for difference in observed:
+        sums += rng.choice((difference, -difference), N_SAMPLES)
+    return float((1 + (sums >= observed.sum() - slack).sum()) / (1 + N_SAMPLES))
+
+
+def bootstrap_interval(differences: Sequence[float]) -> Interval:
+    """The mean of differences with its 95 % interval by the studentised bootstrap, always the same resamples.
+
+    For skewed differences it holds the truth more often than Student's, which is shorter (Hall, 1988, Annals
+    of Statistics 16, 927-953). Bias-corrected percentiles hold it too rarely: .80 to .94 with 8 differences.
+    Differences that are all the same have no interval.
+
+    Raises:
+        ValueError: there are fewer than `MIN_BOOTSTRAP`.
+    """
+    observed = np.asarray(differences, dtype=float)
+    n_values, mean = len(observed), float(observed.mean())
+    if n_values < MIN_BOOTSTRAP:
+        raise ValueError(f"Expected at least {MIN_BOOTSTRAP} differences to draw from, got {n_values}.")
+    spread = observed.std(ddof=1)
+    if spread == 0:
+        return Interval(mean, math.nan, math.nan, n_values)
+    drawn = observed[np.random.default_rng(0).integers(n_values, size=(N_RESAMPLES, n_values))]
+    reach, spreads = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1)
+    # A resample without spread says nothing of the reach: as far as can be, to its side.
+    studentised = np.divide(reach, spreads, out=np.copysign(np.inf, reach), where=spreads > 0)
+    place = round(TAIL * (N_RESAMPLES + 1))
+    low, high = np.sort(studentised)[[place - 1, -place]].tolist()
+    return Interval(mean, float(mean - high * spread), float(mean - low * spread), n_values)
+
+
+def mcnemar_test(n_first_only: int, n_second_only: int) -> float:
+    """Are two models right equally often about the same questions? McNemar's test, exact, two-sided.
+
+    Questions that both or neither answer rightly do not tell them apart; of the others each is as likely to
+    be the first model's. Questions have to be independent: one about each person.
+
+    Args:
+        n_first_only: questions that only the first model answers rightly.
+        n_second_only: those that only the second does.
+
+    Returns:
+        the chance of counts at least this uneven.
+    """
+    from scipy.special import bdtr
+
+    smaller, n_told = min(n_first_only, n_second_only), n_first_only + n_second_only
+    return min(1.0, 2 * float(bdtr(smaller, n_told, 0.5)))
