@@ -30,7 +30,7 @@ from benchmarks.turns import Step, seconds_a_step
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import Stream
 from nanollama.distributed import open_world
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.precision import choose_precision
 from nanollama.training.learner import Learner
 from nanollama.training.loss import next_token_loss
@@ -112,7 +112,7 @@ def plain_step() -> Step:
 def our_step(way: Way) -> Step:
     """One step as the training loop takes it."""
     stream = make_stream(way.batching)
-    shape = TransformerConfig(
+    shape = ModelConfig(
         implementation="transformer",
         vocab_size=VOCAB_SIZE,
         d_model=D_MODEL,

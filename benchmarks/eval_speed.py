@@ -35,8 +35,8 @@ from nanollama.data.batch import collate
 from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.dialogs.generate import Completion, generate_one
 from nanollama.dialogs.tools import Tool, build_tool
-from nanollama.model import TransformerConfig, build_model
-from nanollama.model.transformer import Transformer
+from nanollama.model import ModelConfig, build_model
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer
 from nanollama.training.loss import next_token_loss
 
@@ -71,21 +71,21 @@ def questions_of(start: int, stop: int) -> list[Dialog]:
     ]
 
 
-def new_model(size: Size) -> Transformer:
+def new_model(size: Size) -> LanguageModel:
     """An untrained model."""
     shape = {"d_model": size.d_model, "n_layers": size.n_layers, "n_heads": size.n_heads}
-    return build_model(TransformerConfig.model_validate(shape), torch.Generator().manual_seed(0))
+    return build_model(ModelConfig.model_validate(shape), torch.Generator().manual_seed(0))
 
 
-def endless_model(size: Size) -> Transformer:
+def endless_model(size: Size) -> LanguageModel:
     """An untrained model whose special tokens are never the most likely ones."""
     model = new_model(size)
     with torch.no_grad():
-        model.head.weight[256:] = 0.0  # logit 0; of 256 random ones, the largest is above
+        model.get_parameter("head.weight")[256:] = 0.0  # logit 0; of 256 random ones, the largest is above
     return model
 
 
-def learn(size: Size, dialogs: Sequence[Dialog], tool: Tool) -> tuple[Transformer, Transformer]:
+def learn(size: Size, dialogs: Sequence[Dialog], tool: Tool) -> tuple[LanguageModel, LanguageModel]:
     """The model half way, and when it answers all questions right."""
     model, half = new_model(size), new_model(size)
     encoded = [TOKENIZER.encode_dialog(dialog.messages) for dialog in dialogs]
@@ -107,14 +107,16 @@ def learn(size: Size, dialogs: Sequence[Dialog], tool: Tool) -> tuple[Transforme
     raise RuntimeError(f"{size} has not learned {len(dialogs)} dialogs in {MAX_STEPS} steps.")
 
 
-def decode(model: Transformer, dialogs: Sequence[Dialog], tool: Tool) -> list[Completion]:
+def decode(model: LanguageModel, dialogs: Sequence[Dialog], tool: Tool) -> list[Completion]:
     """What an evaluation does."""
     messages = [dialog.messages for dialog in dialogs]
     attempts = attempt_dialogs(model, TOKENIZER, messages, tool, max_new_tokens=new_tokens(dialogs))
     return [attempt.completion for attempt in attempts]
 
 
-def decode_plainly(model: Transformer, dialogs: Sequence[Dialog], tool: Tool, n_new: int) -> list[Completion]:
+def decode_plainly(
+    model: LanguageModel, dialogs: Sequence[Dialog], tool: Tool, n_new: int
+) -> list[Completion]:
     """The same, one dialog at a time."""
     prompts = [TOKENIZER.encode_prompt(dialog.messages[:1]) for dialog in dialogs]
     return [generate_one(model, TOKENIZER, prompt, tool, max_new_tokens=n_new) for prompt in prompts]
@@ -134,7 +136,7 @@ def verdicts(dialogs: Sequence[Dialog], completions: Sequence[Completion]) -> li
     ]
 
 
-def compare(name: str, size: Size, model: Transformer, dialogs: Sequence[Dialog], tool: Tool) -> list[Row]:
+def compare(name: str, size: Size, model: LanguageModel, dialogs: Sequence[Dialog], tool: Tool) -> list[Row]:
     """Time an evaluation, and plain decoding of questions from its beginning to its end."""
     completions, seconds = decode(model, dialogs, tool), []
     for _ in range(size.n_repeats):
@@ -170,7 +172,7 @@ def rows_of(size: Size, n_prompts: int, tool: Tool) -> list[Row]:
     half, trained = learn(size, learned, tool)
     strangers = questions_of(N_LEARNED, N_LEARNED + n_prompts // len(ATTRIBUTES))
     known = learned * (n_prompts // len(learned))
-    states: Mapping[str, tuple[Transformer, list[Dialog]]] = {
+    states: Mapping[str, tuple[LanguageModel, list[Dialog]]] = {
         "endless": (endless_model(size), strangers),
         "fresh": (new_model(size), strangers),
         "half": (half, known),

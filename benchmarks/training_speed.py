@@ -30,7 +30,7 @@ from benchmarks.turns import Step, seconds_a_step
 from nanollama.data.stream import DocumentStream
 from nanollama.dialogs.source import DialogSource
 from nanollama.distributed import open_world
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.precision import Precision
 from nanollama.tokenizer import ByteTokenizer
 from nanollama.training.learner import Learner
@@ -64,11 +64,20 @@ def read(kind: DialogKind) -> DialogSource:
     return DialogSource(dialogs, ByteTokenizer())
 
 
-def ours(size: Size, kind: DialogKind, precision: Precision, compile_model: bool = False) -> Step:
+def ours(
+    size: Size,
+    kind: DialogKind,
+    precision: Precision,
+    compile_model: bool = False,
+    implementation: str = "transformer",
+) -> Step:
     """A step of our loop, making the batch included."""
     source = read(kind)
-    config = TransformerConfig(
-        vocab_size=260, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads
+    config = ModelConfig(
+        implementation=implementation,
+        d_model=size.d_model,
+        n_layers=size.n_layers,
+        n_heads=size.n_heads,
     )
     stream = DocumentStream([source], BATCH_SIZE, seed=0)
     model = build_model(config, torch.Generator().manual_seed(0))

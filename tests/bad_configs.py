@@ -78,7 +78,7 @@ CONFIGS = [
         "train x.yaml",
         "x.yaml: name: required key is missing; expected a text...\n"
         "x.yaml: data: required key is missing; expected a section.\n"
-        "x.yaml: model: required key is missing; expected a section.\n"
+        "x.yaml: model: required key is missing; expected a section...\n"
         "x.yaml: training: required key is missing; expected a section.",
         {"x.yaml": "study: memory\n"},
     ),
@@ -165,7 +165,7 @@ OVERRIDES = [
         "training.optimizer.betas=[2,0]", "training.optimizer.betas.0: expected a number >= 0 and < 1, got 2."
     ),
     overridden("training.optimizer.warmup=2", "unknown key; did you mean 'warmup_steps'? (known: ...)"),
-    overridden("model.implementation=mamba", "expected 'transformer', got 'mamba'."),
+    overridden("model.implementation=bert", "expected one of 'transformer'..., 'hugging_face', got 'bert'."),
     overridden("model.dropout=1", "expected a number >= 0 and < 1, got 1."),
     overridden("recall.sets=[everybody]", "recall.sets.0: expected one of ..., got 'everybody'."),
     overridden(

@@ -8,8 +8,8 @@ import torch
 
 from nanollama.data.batch import collate
 from nanollama.dialogs.tools.protocol import Reply, Tool
-from nanollama.model import build_model
-from nanollama.model.transformer import Transformer, TransformerConfig
+from nanollama.model import ModelConfig, build_model
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer, Message
 from nanollama.training.loss import next_token_loss
 
@@ -65,13 +65,13 @@ def toy_prompts(letters: str = "abcdefgh") -> list[list[int]]:
     return [TOKENIZER.encode_prompt([Message("user", letter)]) for letter in letters]
 
 
-def toy_config(**changes: object) -> TransformerConfig:
+def toy_config(**changes: object) -> ModelConfig:
     """A very small transformer."""
     shape = {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 64}
-    return TransformerConfig.model_validate({**shape, **changes})
+    return ModelConfig.model_validate({**shape, **changes})
 
 
-def toy_model(n_steps: int = 0, **changes: object) -> Transformer:
+def toy_model(n_steps: int = 0, **changes: object) -> LanguageModel:
     """A model after so many steps on `toy_dialogs`: 0 knows nothing, 20 knows some, 100 knows them all."""
     model = build_model(toy_config(**changes), torch.Generator().manual_seed(0))
     encoded = [TOKENIZER.encode_dialog(messages) for messages in toy_dialogs()]
@@ -86,7 +86,7 @@ def toy_model(n_steps: int = 0, **changes: object) -> Transformer:
 
 def scripted_model(
     follows: Mapping[str, str], ties: Mapping[str, str] | None = None, max_seq_len: int = 64
-) -> Transformer:
+) -> LanguageModel:
     """A real transformer whose next token is a function of the last one.
 
     Args:
@@ -97,13 +97,13 @@ def scripted_model(
     config = toy_config(d_model=260, n_layers=1, d_ff=1, max_seq_len=max_seq_len)
     model = build_model(config, torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():
-        model.blocks[0].attention.output.weight.zero_()
-        model.blocks[0].mlp.down.weight.zero_()
-        model.embedding.weight.copy_(torch.eye(260))
-        model.head.weight.zero_()
+        model.get_parameter("blocks.0.attention.output.weight").zero_()
+        model.get_parameter("blocks.0.mlp.down.weight").zero_()
+        model.get_parameter("embedding.weight").copy_(torch.eye(260))
+        model.get_parameter("head.weight").zero_()
         for table in (follows, ties or {}):
             for token, following in table.items():
-                model.head.weight[token_id(following), token_id(token)] = 1.0
+                model.get_parameter("head.weight")[token_id(following), token_id(token)] = 1.0
     return model
 
 

@@ -20,8 +20,8 @@ from apps.composition.runs import load_run
 from apps.composition.settings import CompositionConfig, MeasuresConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.model.probe import recorded_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.probe import attention_heads, recorded_maps
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Film, Picture, Section, Words
@@ -36,12 +36,14 @@ def run(folder: Path, length: int | None) -> None:
     """Write the page of a run.
 
     Raises:
-        UserError: there is no such run, a checkpoint of it is named, or it has no test sequences of this
-            length.
+        UserError: there is no such run, a checkpoint of it is named, its model does not attend, or it has no
+            test sequences of this length.
     """
     if NAME.fullmatch(folder.name):
         raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
     config, model, checkpoint = load_run(folder)
+    if not attention_heads(model):
+        raise UserError(f"The model of {folder} has no attention to show: its blocks are of another kind.")
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
         Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
@@ -71,14 +73,14 @@ def choose_group(config: CompositionConfig, length: int) -> Group:
 
 
 @torch.no_grad()
-def maps_of(model: Transformer, group: Group) -> list[torch.Tensor]:
-    """Attention maps (B, H, T, T) of every layer."""
+def maps_of(model: LanguageModel, group: Group) -> dict[int, torch.Tensor]:
+    """Attention maps (B, H, T, T) of every layer that attends."""
     with recorded_maps(model) as maps:
         predict(model, group)
-    return [layer.cpu() for layer in maps]
+    return {layer: of_layer.cpu() for layer, of_layer in maps.items()}
 
 
-def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -> tuple[Picture, ...]:
+def head_pictures(config: CompositionConfig, model: LanguageModel, group: Group) -> tuple[Picture, ...]:
     """Every head, a row a layer: averaged over sequences, and on the first of them."""
     maps = maps_of(model, group)
     tokens = group.tokens[0, :-1].tolist()
@@ -88,18 +90,23 @@ def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -
         (
             "mean",
             role_labels(group.length, n_outputs),
-            [m.mean(dim=0) for m in maps],
+            {layer: m.mean(dim=0) for layer, m in maps.items()},
             "averaged over sequences",
         ),
-        ("example", token_labels(tokens, config.data), [m[0] for m in maps], "on one test sequence"),
+        (
+            "example",
+            token_labels(tokens, config.data),
+            {layer: m[0] for layer, m in maps.items()},
+            "on one test sequence",
+        ),
     ):
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer)]
-            for i, layer in enumerate(chosen)
+            for i, layer in chosen.items()
         ]
         strongest = ", ".join(
             f"layer {i} head {j} {float(head[group.length + 1 :].amax(dim=-1).mean()):.2f}"
-            for i, layer in enumerate(chosen)
+            for i, layer in chosen.items()
             for j, head in enumerate(layer)
         )
         pictures.append(
@@ -113,7 +120,7 @@ def head_pictures(config: CompositionConfig, model: Transformer, group: Group) -
     return tuple(pictures)
 
 
-def scores_table(config: CompositionConfig, model: Transformer, group: Group) -> Table | Words:
+def scores_table(config: CompositionConfig, model: LanguageModel, group: Group) -> Table | Words:
     """The scores of every head on these sequences."""
     rows = [row for row in measure(model, config.data, [group]) if row.head is not None]
     if not rows:
@@ -144,7 +151,7 @@ def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | 
         _, model, _ = load_run(checkpoints.path(step))
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
-            for i, layer in enumerate(maps_of(model, group))
+            for i, layer in maps_of(model, group).items()
         ]
         caption = f"Attention averaged over sequences after {step:,} steps."
         picture = Picture(f"attention_step_{step:08d}", plot_maps(panels, labels), caption, caption)

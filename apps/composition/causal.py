@@ -16,8 +16,15 @@ from torch import Tensor
 from apps.composition.data_config import DataConfig
 from apps.composition.heads import Circuit, Pattern, ideal_maps, uniform_maps
 from apps.composition.measures import Group, accuracy, predict
-from nanollama.model.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.probe import (
+    EditMaps,
+    ablated_heads,
+    ablated_mlps,
+    attention_heads,
+    edited_maps,
+    mlp_layers,
+)
+from nanollama.model.protocol import LanguageModel
 
 Change = Callable[[Group], AbstractContextManager[None]]
 """What is changed in the model while it reads a group."""
@@ -39,10 +46,11 @@ class Effect:
 
 
 @torch.no_grad()
-def causal_effects(model: Transformer, groups: Sequence[Group], circuit: Circuit | None) -> list[Effect]:
+def causal_effects(model: LanguageModel, groups: Sequence[Group], circuit: Circuit | None) -> list[Effect]:
     """Every change, one at a time, on groups of sequences; the first row is the model as it is.
 
-    Without a circuit (in a model of one layer) only ablations and uniform maps are tried.
+    Without a circuit (in a model with fewer than two layers that attend) only ablations and uniform maps are
+    tried.
     """
     longer = (min(group.length for group in groups) + max(group.length for group in groups)) / 2
     effects = []
@@ -59,7 +67,7 @@ def causal_effects(model: Transformer, groups: Sequence[Group], circuit: Circuit
 
 @torch.no_grad()
 def causal_summary(
-    model: Transformer, config: DataConfig, groups: Sequence[Group], circuit: Circuit
+    model: LanguageModel, config: DataConfig, groups: Sequence[Group], circuit: Circuit
 ) -> dict[str, float]:
     """What is lost with ideal maps, and what is left above chance with uniform ones, on the longer sequences.
 
@@ -94,7 +102,7 @@ def causal_summary(
     }
 
 
-def _accuracy_under(change: Change, model: Transformer, groups: Sequence[Group]) -> float:
+def _accuracy_under(change: Change, model: LanguageModel, groups: Sequence[Group]) -> float:
     """Share of right sequences, mean over tasks and lengths."""
     total = 0.0
     for group in groups:
@@ -103,8 +111,7 @@ def _accuracy_under(change: Change, model: Transformer, groups: Sequence[Group])
     return total / len(groups)
 
 
-def _changes(model: Transformer, circuit: Circuit | None) -> Iterator[tuple[str, Change]]:
-    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+def _changes(model: LanguageModel, circuit: Circuit | None) -> Iterator[tuple[str, Change]]:
     yield "none", lambda group: nullcontext()
     if circuit is not None:
         parts: dict[str, list[tuple[Pattern, tuple[int, int]]]] = {
@@ -116,22 +123,23 @@ def _changes(model: Transformer, circuit: Circuit | None) -> Iterator[tuple[str,
             yield f"ideal maps: {name}", _with_ideal_maps(model, heads)
         for name, heads in parts.items():
             yield f"uniform maps: {name}", _with_uniform_maps(model, [head for _, head in heads])
-    everything = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
-    yield "uniform maps: every head", _with_uniform_maps(model, everything)
+    everything = attention_heads(model)
+    if everything:
+        yield "uniform maps: every head", _with_uniform_maps(model, everything)
     for how in ("zero", "mean"):
         for layer, head in everything:
             yield (
                 f"{how} ablation: layer {layer} head {head}",
                 lambda group, at=(layer, head), how=how: ablated_heads(model, [at], how),
             )
-        for layer in range(n_layers):
+        for layer in mlp_layers(model):
             yield (
                 f"{how} ablation: layer {layer} MLP",
                 lambda group, at=layer, how=how: ablated_mlps(model, [at], how),
             )
 
 
-def _with_ideal_maps(model: Transformer, heads: Sequence[tuple[Pattern, tuple[int, int]]]) -> Change:
+def _with_ideal_maps(model: LanguageModel, heads: Sequence[tuple[Pattern, tuple[int, int]]]) -> Change:
     def change(group: Group) -> AbstractContextManager[None]:
         stack = ExitStack()
         for pattern, (layer, head) in heads:
@@ -142,7 +150,7 @@ def _with_ideal_maps(model: Transformer, heads: Sequence[tuple[Pattern, tuple[in
     return change
 
 
-def _with_uniform_maps(model: Transformer, heads: Sequence[tuple[int, int]]) -> Change:
+def _with_uniform_maps(model: LanguageModel, heads: Sequence[tuple[int, int]]) -> Change:
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from apps.composition.data_config import TokensConfig
 from apps.composition.tasks import Iteration
-from nanollama.model.transformer import Transformer, TransformerConfig
+from nanollama.model import ModelConfig, model_class
+from nanollama.model.protocol import LanguageModel
 
 GAP = 60.0  # by which the chosen key's score exceeds the next: attention elsewhere is below e^-60 a key
 SHARPNESS = 40.0  # slope of the units of an MLP: gelu(-SHARPNESS / 2) is 0 in float32
@@ -63,31 +64,30 @@ def layout(vocab_size: int, max_length: int) -> Layout:
 
 def build_handmade(
     task: Iteration, tokens: TokensConfig, max_length: int, vocab_size: int = 64
-) -> Transformer:
+) -> LanguageModel:
     """A transformer of two layers and one head that iterates the task's F on up to ``max_length`` inputs."""
     blocks = layout(vocab_size, max_length)
     pairs = [(b, a) for b in range(2, max_length + 2) for a in range(b, 2 * b)]
     rules = iteration_rules(task, tokens)
-    model = Transformer(
-        TransformerConfig(
-            implementation="transformer",
-            vocab_size=vocab_size,
-            d_model=blocks.width,
-            n_layers=2,
-            n_heads=1,
-            d_ff=max(len(pairs) + 1, len(rules)),
-            norm="layer",
-            mlp="gelu",
-            positions="learned",
-            max_seq_len=2 * max_length + 2,
-            bias=True,
-        )
+    config = ModelConfig(
+        implementation="transformer",
+        vocab_size=vocab_size,
+        d_model=blocks.width,
+        n_layers=2,
+        n_heads=1,
+        d_ff=max(len(pairs) + 1, len(rules)),
+        norm="layer",
+        mlp="gelu",
+        positions="learned",
+        max_seq_len=2 * max_length + 2,
+        bias=True,
     )
+    model = model_class(config)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        one_hot(model.embedding.weight, blocks.token)
-        one_hot(model.position_embedding.weight, blocks.position)
+        one_hot(model.get_parameter("embedding.weight"), blocks.token)
+        one_hot(model.get_parameter("position_embedding.weight"), blocks.position)
         write_attention_to_eoi(model, blocks, task, tokens)
         subtraction = [((blocks.eoi,), blocks.pointer)]
         subtraction += [((blocks.eoi + b, blocks.position + a), blocks.pointer + a - b + 1) for b, a in pairs]
@@ -99,7 +99,7 @@ def build_handmade(
             norms, start=2
         ):  # token and position at first, then a block a half layer
             write_identity(norm, n_ones)
-        one_hot(model.head.weight, blocks.out, LOGIT)
+        one_hot(model.get_parameter("head.weight"), blocks.out, LOGIT)
     return model.eval()
 
 
@@ -132,7 +132,9 @@ def one_hot(weight: Tensor, start: int, height: float = 1.0) -> None:
     weight[rows, start + rows] = height
 
 
-def write_attention_to_eoi(model: Transformer, blocks: Layout, task: Iteration, tokens: TokensConfig) -> None:
+def write_attention_to_eoi(
+    model: LanguageModel, blocks: Layout, task: Iteration, tokens: TokensConfig
+) -> None:
     """Layer 0: every query attends to the end of input, or to the problem token where it sees none."""
     _, key, value, output = attention_parts(model, 0)
     scale = GAP * math.sqrt(blocks.width)
@@ -144,7 +146,7 @@ def write_attention_to_eoi(model: Transformer, blocks: Layout, task: Iteration, 
         output[blocks.eoi + index, index] = 1.0
 
 
-def write_attention_by_pointer(model: Transformer, blocks: Layout, max_length: int) -> None:
+def write_attention_by_pointer(model: LanguageModel, blocks: Layout, max_length: int) -> None:
     """Layer 1: every query attends to the position that its pointer names, and copies the token there."""
     query, key, value, output = attention_parts(model, 1)
     scale = GAP * math.sqrt(blocks.width)
@@ -156,13 +158,13 @@ def write_attention_by_pointer(model: Transformer, blocks: Layout, max_length: i
         output[blocks.fetched + index, index] = 1.0
 
 
-def attention_parts(model: Transformer, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def attention_parts(model: LanguageModel, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Views of the matrices of queries, keys, values and output of a layer."""
     query, key, value = model.get_parameter(f"blocks.{layer}.attention.qkv.weight").chunk(3)
     return query, key, value, model.get_parameter(f"blocks.{layer}.attention.output.weight")
 
 
-def write_rules(model: Transformer, layer: int, rules: Sequence[tuple[tuple[int, ...], int]]) -> None:
+def write_rules(model: LanguageModel, layer: int, rules: Sequence[tuple[tuple[int, ...], int]]) -> None:
     """An MLP with a unit a rule: when all coordinates of the first part are 1, it sets that of the second."""
     up, bias = (model.get_parameter(f"blocks.{layer}.mlp.up.{name}") for name in ("weight", "bias"))
     down = model.get_parameter(f"blocks.{layer}.mlp.down.weight")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from apps.composition.causal import causal_summary
 from apps.composition.data import Dataset
 from apps.composition.data_config import DataConfig
 from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
 from apps.composition.settings import MeasuresConfig
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 
 
 class Examiner:
@@ -20,9 +18,8 @@ class Examiner:
         self.measures = measures
         self.groups = build_groups(config, dataset, measures)
 
-    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+    def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
         """See `nanollama.training.loop.Evaluator`."""
-        assert isinstance(model, Transformer)
         rows = list(measure(model, self.config, self.groups, self.measures.heads))
         summary = summarise(rows, self.config)
         circuit = find_best_circuit(summary)

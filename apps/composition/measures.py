@@ -21,7 +21,7 @@ from apps.composition.heads import PATTERNS, Circuit, entropy_bits, find_circuit
 from apps.composition.settings import MeasuresConfig, Split
 from nanollama.errors import UserError
 from nanollama.model.probe import recorded_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def build_groups(config: DataConfig, dataset: Dataset, measures: MeasuresConfig)
     return groups
 
 
-def predict(model: Transformer, group: Group) -> Tensor:
+def predict(model: LanguageModel, group: Group) -> Tensor:
     """(B, n_outputs + 1) the most likely token after the end of input and after each output."""
-    tokens = group.tokens.to(model.embedding.weight.device)
+    tokens = group.tokens.to(model.device)
     return model(tokens[:, :-1])[:, group.length + 1 :].argmax(dim=-1).cpu()
 
 
@@ -105,7 +105,9 @@ def grammar(predictions: Tensor, config: DataConfig, task: int) -> float:
 
 
 @torch.no_grad()
-def measure(model: Transformer, config: DataConfig, groups: list[Group], heads: bool = True) -> Iterator[Row]:
+def measure(
+    model: LanguageModel, config: DataConfig, groups: list[Group], heads: bool = True
+) -> Iterator[Row]:
     """All measures of a model in evaluation mode, group by group."""
     for group in groups:
         about = (group.task, group.split, group.length)
@@ -117,9 +119,9 @@ def measure(model: Transformer, config: DataConfig, groups: list[Group], heads: 
             yield from _measure_heads(maps, about)
 
 
-def _measure_heads(maps: list[Tensor], about: tuple[int, Split, int]) -> Iterator[Row]:
+def _measure_heads(maps: Mapping[int, Tensor], about: tuple[int, Split, int]) -> Iterator[Row]:
     length = about[-1]
-    for layer, layer_maps in enumerate(maps):
+    for layer, layer_maps in maps.items():
         found: dict[str, Tensor] = {"entropy_bits": entropy_bits(layer_maps, length)}
         for pattern in PATTERNS:
             scores = score_heads(layer_maps, pattern, length)
@@ -153,7 +155,7 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
 
 
 def find_best_circuit(summary: Mapping[str, float]) -> Circuit | None:
-    """The circuit in a summary; None in a model of one layer, or where nothing is iterated."""
+    """The circuit in a summary; None where nothing is iterated, or fewer than two layers attend."""
     if "circuit_score" not in summary:
         return None
     places = [(int(summary[f"{name}_layer"]), int(summary[f"{name}_head"])) for name in ("eoi", "iteration")]
@@ -169,17 +171,19 @@ def _best_heads(rows: list[Row], longer: float) -> dict[str, float]:
     if not sums:
         return {}
     means = {key: _mean(values) for key, values in sums.items()}
-    n_layers, n_heads = (1 + max(key[axis] for key in means) for axis in (1, 2))
+    layers = sorted({layer for _, layer, _ in means})
+    heads = sorted({head for _, _, head in means})
 
     def table(name: str) -> list[Tensor]:
-        return [torch.tensor([means[name, i, j] for j in range(n_heads)]) for i in range(n_layers)]
+        return [torch.tensor([means[name, layer, head] for head in heads]) for layer in layers]
 
     circuit = find_circuit(table("eoi_mean"), table("iteration_mean"))
     if circuit is None:
-        best = max(range(n_heads), key=lambda head: means["iteration_mean", 0, head])
-        return {"iteration_peakiness": means["iteration_peakiness", 0, best]}
+        best = max(heads, key=lambda head: means["iteration_mean", layers[0], head])
+        return {"iteration_peakiness": means["iteration_peakiness", layers[0], best]}
     summary: dict[str, float] = {"circuit_score": circuit.score}
-    for name, place in (("eoi", circuit.eoi), ("iteration", circuit.iteration)):
+    for name, (index, head) in (("eoi", circuit.eoi), ("iteration", circuit.iteration)):
+        place = (layers[index], head)
         summary |= {f"{name}_layer": place[0], f"{name}_head": place[1]}
         for score in ("mean", "peakiness", "invariance"):
             summary[f"{name}_{score}"] = means[(f"{name}_{score}", *place)]

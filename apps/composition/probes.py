@@ -17,7 +17,7 @@ from torch import Tensor
 from apps.composition.heads import Circuit
 from apps.composition.measures import Group
 from nanollama.model.probe import linear_probe_accuracy, recorded_outputs
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 
 EVERY = 4  # one pair (L, k), or one sequence, in so many is kept for the test
 
@@ -59,7 +59,7 @@ class Reading:
 
 
 @torch.no_grad()
-def probe_circuit(model: Transformer, groups: Sequence[Group], circuit: Circuit) -> list[ProbeResult]:
+def probe_circuit(model: LanguageModel, groups: Sequence[Group], circuit: Circuit) -> list[ProbeResult]:
     """Probes before and after the MLPs of the two layers of a circuit, on groups of iterations."""
     first, second = f"blocks.{circuit.eoi[0]}", f"blocks.{circuit.iteration[0]}"
     places = [f"{block}.mlp_norm" for block in (first, second)] + [first, second]
@@ -87,14 +87,14 @@ def probe_circuit(model: Transformer, groups: Sequence[Group], circuit: Circuit)
     return results
 
 
-def read(model: Transformer, groups: Sequence[Group], places: Sequence[str]) -> Reading:
+def read(model: LanguageModel, groups: Sequence[Group], places: Sequence[str]) -> Reading:
     """Activations of submodules at the queries from the end of input on."""
     parts: dict[str, list[Tensor]] = {place: [] for place in places}
     lengths, steps, answers, sequences = [], [], [], []
     n_sequences = 0
     for group in groups:
         with recorded_outputs(model, places) as outputs:
-            model(group.tokens[:, :-1].to(model.embedding.weight.device))
+            model(group.tokens[:, :-1].to(model.device))
         n_rows, n_queries = group.answers.shape
         for place in places:
             parts[place].append(outputs[place][:, group.length + 1 :].flatten(0, 1).cpu())

@@ -10,11 +10,11 @@ from apps.composition.settings import CompositionConfig
 from nanollama.config import load_config
 from nanollama.errors import UserError
 from nanollama.model import build_model
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import NAME, find_checkpoint, load_weights
 
 
-def load_run(path: Path) -> tuple[CompositionConfig, Transformer, Path]:
+def load_run(path: Path) -> tuple[CompositionConfig, LanguageModel, Path]:
     """Config, model in evaluation mode, and checkpoint of a run folder or of one checkpoint in it.
 
     Raises:

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
-from nanollama.model import ModelConfig
+from nanollama.model import ModelSection
 from nanollama.training.config import TrainingConfig
 from nanollama.training.intervention_config import InterventionConfig, LoadConfig
 
@@ -44,7 +44,7 @@ class CompositionConfig(Config):
     run_dir: ConfigPath | None = Field(default=None, description="Folder of the run; default runs/<name>.")
     overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data: DataConfig = Field(description="What is learned.")
-    model: ModelConfig = Field(description="Which model learns.")
+    model: ModelSection = Field(description="Which model learns.")
     training: TrainingConfig = Field(description="How it is trained.")
     interventions: tuple[InterventionConfig, ...] = Field(
         default=(), description="What is done to the model at which step: freeze, reinitialize, load."
@@ -84,7 +84,7 @@ class CompositionConfig(Config):
         return training.model_copy(update={"batch_size": batch_size, "n_steps": n_steps})
 
 
-def check_fit(data: DataConfig, model: ModelConfig) -> None:
+def check_fit(data: DataConfig, model: ModelSection) -> None:
     """Raise a ValueError if the model cannot read the data."""
     if data.largest_token >= model.vocab_size:
         raise ValueError(
@@ -140,7 +140,7 @@ class TransferConfig(Config):
         gt=0,
         description="How many times fewer epochs the transfer has to take for success; null expects nothing.",
     )
-    model: ModelConfig = Field(description="Which model learns.")
+    model: ModelSection = Field(description="Which model learns.")
     source: TaskSection = Field(description="The task learned first.")
     target: TaskSection = Field(description="The task learned from there, and from scratch.")
     interventions: tuple[InterventionConfig, ...] = Field(

@@ -15,6 +15,7 @@ from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.results import Interval, interval
+from nanollama.model import ModelConfig
 
 Row = Mapping[str, Any]
 
@@ -37,6 +38,7 @@ class Setting(NamedTuple):
     people: int
     alpha: float | None
     width: int
+    """Of a model of ours; 0 for one of Hugging Face."""
     positions: str
     parameters: int
     exposures: float
@@ -89,13 +91,13 @@ def bits_to_know(config: MemoryConfig) -> float:
 
 def setting_of(config: MemoryConfig, n_params: int) -> Setting:
     """What a run is, but for its seed."""
-    dependence = config.data.dependence
+    dependence, model = config.data.dependence, config.model
     return Setting(
         arm=arm_of(config),
         people=config.data.n_people,
         alpha=None if dependence is None else dependence.alpha,
-        width=config.model.d_model,
-        positions=config.model.positions,
+        width=model.d_model if isinstance(model, ModelConfig) else 0,
+        positions=model.positions if isinstance(model, ModelConfig) else "its own",
         parameters=n_params,
         exposures=exposures(config),
         bits=bits_to_know(config),

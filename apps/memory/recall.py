@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
 from apps.memory.capacity import capacity, value_loss_nats
 from apps.memory.dataset.dependent import database_bits, dependent_people
@@ -32,7 +31,7 @@ from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.dialogs.generate import Ending
 from nanollama.dialogs.tools import CalculatorTool, Reply, Tool, Toolbox, build_tool
 from nanollama.errors import UserError
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.seeds import named_seed
 from nanollama.statistics import wilson_interval
 from nanollama.tokenizer import ByteTokenizer, Message
@@ -104,12 +103,11 @@ class RecallEvaluator:
         self._config = config
         self._learned = learned
 
-    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+    def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
         """Measures of each set, see `summarise`; of in-weight models also `capacity`."""
-        assert isinstance(model, Transformer)
         return self.summarise(self.ask(model), model.n_params())
 
-    def ask(self, model: Transformer) -> dict[str, list[Answer]]:
+    def ask(self, model: LanguageModel) -> dict[str, list[Answer]]:
         """Every question, answered, by set."""
         flat = [dialog for dialogs in self.questions.values() for dialog in dialogs]
         attempts = iter(

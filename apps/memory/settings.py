@@ -16,7 +16,7 @@ from nanollama.data.batching import Batching
 from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
-from nanollama.model import ModelConfig
+from nanollama.model import ModelSection
 from nanollama.training.config import DeviceName, TrainingConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
@@ -151,7 +151,7 @@ class MemoryConfig(Config):
     overwrite: bool = Field(default=False, description="Start anew, removing what an earlier run wrote.")
     data_root: ConfigPath = Field(default=Path("data"), description="Folder of people, dialogs and database.")
     data: DataConfig = Field(description="What is learned.")
-    model: ModelConfig = Field(description="Which model learns.")
+    model: ModelSection = Field(description="Which model learns.")
     training: TrainingConfig = Field(description="How it is trained.")
     recall: RecallConfig = Field(default=RecallConfig(), description="How it is examined.")
     database: DatabaseSettings = Field(

@@ -13,7 +13,7 @@ from nanollama.config import load_config
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
 from nanollama.model import build_model
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
 from nanollama.monitor.run_folder import CONFIG
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 
     folder: Path
     config: MemoryConfig
-    model: Transformer
+    model: LanguageModel
     step: int
     weights_sha256: str
 

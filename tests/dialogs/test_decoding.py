@@ -21,8 +21,8 @@ from toy_dialogs import (
 from nanollama.dialogs import generate as inference
 from nanollama.dialogs.generate import TIE, Completion, evaluating, generate, generate_one, most_likely
 from nanollama.dialogs.tools.protocol import Reply
-from nanollama.model.cache import KVCache
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
+from nanollama.model.state import DecodingState
 from nanollama.tokenizer import Message
 
 LETTERS = "abcdefghxyz"
@@ -78,18 +78,18 @@ def test_no_more_dialogs_are_written_side_by_side_than_fit_into_memory(
     model, prompts = toy_model(11), toy_prompts()
     whole = generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40)
     sizes: list[int] = []
-    make_cache = model.make_cache
+    make_state = model.make_state
 
-    def watched(n_lanes: int, capacity: int) -> KVCache:
-        cache = make_cache(n_lanes, capacity)
-        sizes.append(cache.keys.nbytes + cache.values.nbytes)
-        return cache
+    def watched(n_lanes: int, capacity: int) -> DecodingState:
+        state = make_state(n_lanes, capacity)
+        sizes.append(sum(part.nbytes for layer in state.layers for part in layer.tensors().values()))
+        return state
 
-    monkeypatch.setattr(model, "make_cache", watched)
+    monkeypatch.setattr(model, "make_state", watched)
     for n_lanes in (0, 1, 3):
         sizes.clear()
-        room = n_lanes * model.cache_bytes(len(prompts[0]) + 40)
-        monkeypatch.setattr("nanollama.dialogs.generate.CACHE_BYTES", room)
+        room = n_lanes * model.state_bytes(len(prompts[0]) + 40)
+        monkeypatch.setattr("nanollama.dialogs.generate.STATE_BYTES", room)
         assert generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40) == whole
         assert len(sizes) == -(-len(prompts) // max(1, n_lanes))
         assert n_lanes == 0 or max(sizes) <= room
@@ -180,8 +180,8 @@ def test_an_id_without_a_meaning_is_malformed() -> None:
     model = scripted_model({"<assistant>": "<end>"})
     tokenizer = type(TOKENIZER)(roles=("user", "assistant"))  # 259 ids, the model has 260
     with torch.no_grad():
-        model.head.weight.zero_()
-        model.head.weight[259, tokenizer.special_ids["assistant"]] = 1.0
+        model.get_parameter("head.weight").zero_()
+        model.get_parameter("head.weight")[259, tokenizer.special_ids["assistant"]] = 1.0
     prompt = tokenizer.encode_prompt([Message("user", "a")])
     (completion,) = generate(model, tokenizer, [prompt], None, max_new_tokens=9)
     assert (completion.ids[-1], completion.ending) == (259, "malformed")
@@ -218,7 +218,7 @@ def test_the_plain_pass_decides_ties_and_nothing_else(is_tied: bool, monkeypatch
     alone = generate_one(model, TOKENIZER, prompt_of("a"), None, max_new_tokens=9)
     asked: list[list[int]] = []
 
-    def decide(model: Transformer, ids: list[int]) -> int:
+    def decide(model: LanguageModel, ids: list[int]) -> int:
         asked.append(ids)
         return token_id("x")
 
@@ -229,16 +229,16 @@ def test_the_plain_pass_decides_ties_and_nothing_else(is_tied: bool, monkeypatch
 
 
 def test_rounding_stays_far_below_what_counts_as_a_tie() -> None:
-    """Logits of the cache, of padded batches and of the plain pass, of a model that is sure of them."""
+    """Logits of single steps, of padded batches and of the plain pass, of a model that is sure of them."""
     model = toy_model(100)
     ids = torch.tensor([TOKENIZER.encode_dialog(toy_dialog("a", "red")).ids.tolist()])
     with evaluating(model):
         plain = model(ids)
         batched = model(torch.nn.functional.pad(ids.expand(7, -1), (0, 9)))[:1, : ids.shape[1]]
-        cache, stepped = model.make_cache(1, 64), []
+        state, stepped = model.make_state(1, 64), []
         for position in range(ids.shape[1]):
-            stepped.append(model(ids[:, position : position + 1], cache=cache))
-            cache.advance(torch.ones(1, dtype=torch.int64), position + 1)
+            stepped.append(model(ids[:, position : position + 1], state=state))
+            state.advance(torch.ones(1, dtype=torch.int64), position + 1)
     largest = plain.abs().amax(dim=-1, keepdim=True)
     for other in (batched, torch.cat(stepped, dim=1)):
         assert float(((other - plain).abs() / largest).max()) < TIE / 10
@@ -257,7 +257,7 @@ def test_the_mode_is_restored_and_dropout_is_off() -> None:
     expected = generate(model, TOKENIZER, toy_prompts(), FactTool(), max_new_tokens=40)
     model.train()
     assert generate(model, TOKENIZER, toy_prompts(), FactTool(), max_new_tokens=40) == expected
-    assert model.training and model.blocks[0].training
+    assert all(module.training for module in model.modules())
     with pytest.raises(ZeroDivisionError), evaluating(model):
         raise ZeroDivisionError
     assert model.training
@@ -269,7 +269,7 @@ def test_precision_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert generate(model, TOKENIZER, toy_prompts(LETTERS), FactTool(), max_new_tokens=40) == expected
         with evaluating(model):
-            assert model.blocks[0].mlp(torch.zeros(1, 1, 32)).dtype == torch.float32
+            assert model.get_submodule("blocks.0.mlp")(torch.zeros(1, 1, 32)).dtype == torch.float32
 
 
 def test_weights_can_be_trained_after_decoding() -> None:

@@ -20,7 +20,7 @@ from toy_dialogs import (
 from nanollama.dialogs import expected
 from nanollama.dialogs.expected import Attempt, attempt_dialogs
 from nanollama.dialogs.generate import Completion, generate_one
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import Message
 
 STRANGERS = [toy_dialog("x", "red"), toy_dialog("y", "blue"), toy_dialog("zz", "grey")]
@@ -28,7 +28,10 @@ PLAIN = [Message("user", "a"), Message("assistant", "a: red.")]
 
 
 def decode(
-    model: Transformer, dialogs: Sequence[Sequence[Message]], tool: FactTool | None, max_new_tokens: int = 40
+    model: LanguageModel,
+    dialogs: Sequence[Sequence[Message]],
+    tool: FactTool | None,
+    max_new_tokens: int = 40,
 ) -> list[Completion]:
     """Each dialog decoded plainly, from its first message."""
     prompts = [TOKENIZER.encode_prompt(dialog[:1]) for dialog in dialogs]

@@ -1,4 +1,4 @@
-"""Kernels of attention agree with each other and with a plain loop."""
+"""Kernels of attention agree with each other and with a plain loop; who sees whom; keys and values."""
 
 import math
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanollama.model import attention
-from nanollama.model.attention import attend, attend_in_blocks, visibility
+from nanollama.model.mixers import attention
+from nanollama.model.mixers.attention import KeyValues, attend, attend_in_blocks
+from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
+from nanollama.model.state import DecodingState
 
 
 def heads(n_heads: int, n_kv_heads: int, n_tokens: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -56,16 +58,44 @@ def test_half_precision_on_a_cpu_gives_half_precision_back_or_what_its_values_al
     inputs = heads(2, 2, 23)
     expected = attend(*inputs)
     rounded = [tensor.bfloat16() for tensor in inputs]
-    for seen in (None, visibility(torch.arange(23).expand(2, 23), 23)):
+    for seen in (None, visible_until(torch.arange(23).expand(2, 23), 23)):
         torch.testing.assert_close(attend(*rounded, seen).double(), expected, rtol=0.05, atol=0.05)
 
 
 def test_queries_see_what_is_not_after_them_in_their_document() -> None:
-    documents = torch.tensor([[0, 0, 1, 1]])
-    positions = torch.tensor([[1, 3]])
-    seen = visibility(positions, 4, documents, documents.gather(1, positions))
-    assert seen.tolist() == [[[[True, True, False, False], [False, False, True, True]]]]
-    assert visibility(positions, 4).tolist() == [[[[True, True, False, False], [True, True, True, True]]]]
+    documents = torch.tensor([[0, 0, 1, 1], [0, 1, 2, 2]])
+    seen = visible_in_documents(documents, causal=True)[:, 0]
+    assert seen[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    assert seen[1].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    both_ways = visible_in_documents(documents, causal=False)[:, 0]
+    assert both_ways[0].int().tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
+    assert positions_in_documents(documents).tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
+    assert visible_until(torch.tensor([[1, 3]]), 4).int().tolist() == [[[[1, 1, 0, 0], [1, 1, 1, 1]]]]
+
+
+@torch.no_grad()
+def test_attention_that_is_not_causal_sees_everything() -> None:
+    query, key, value = heads(2, 2, 7)
+    weights = (query @ key.transpose(2, 3) / 2).softmax(-1)
+    torch.testing.assert_close(attend(query, key, value, causal=False), weights @ value)
+    rounded = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), causal=False)
+    torch.testing.assert_close(rounded.double(), weights @ value, rtol=0.05, atol=0.05)
+
+
+def test_finished_lanes_leave_and_the_last_ones_take_their_places() -> None:
+    layers = [
+        KeyValues(*(torch.zeros(6, 2, 3, 4) + torch.arange(6.0)[:, None, None, None] for _ in range(2)))
+        for _ in range(2)
+    ]
+    state = DecodingState([*layers], 6, 3, torch.device("cpu"))
+    state.advance(torch.arange(1, 7) % 4, 3)
+    lanes = state.keep(torch.tensor([False, True, False, True, True, True]))
+    assert sorted(lanes.tolist()) == [1, 3, 4, 5]
+    assert state.lengths.tolist() == [(lane + 1) % 4 for lane in lanes.tolist()]
+    assert state.longest == 2
+    for layer in layers:
+        for stored in (layer.keys, layer.values):
+            assert torch.equal(stored, lanes.float()[:, None, None, None].expand(4, 2, 3, 4))
 
 
 def test_what_the_compiler_is_told_of_the_blocks_is_true() -> None:
@@ -79,7 +109,7 @@ def test_one_query_attends_as_the_last_of_many(n_kv_heads: int) -> None:
     draw = torch.Generator().manual_seed(0)
     query = torch.randn(3, 4, 1, 6, generator=draw)
     key, value = (torch.randn(3, n_kv_heads, 9, 6, generator=draw) for _ in range(2))
-    seen = visibility(torch.tensor([[8], [3], [0]]), 9)
+    seen = visible_until(torch.tensor([[8], [3], [0]]), 9)
     shared = 4 // n_kv_heads
     scores = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) / 6**0.5
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nanollama.model import TransformerConfig, build_model
-from nanollama.model.attention import attend, visibility
+from nanollama.model import ModelConfig, build_model
+from nanollama.model.mixers.attention import attend
+from nanollama.model.positions import visible_until
 from nanollama.model.probe import (
     ablated_heads,
     ablated_mlps,
@@ -18,14 +19,14 @@ from nanollama.model.probe import (
     recorded_maps,
     recorded_outputs,
 )
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 
 IDS = torch.arange(24).reshape(3, 8) % 11
 
 
-def make(**keys: object) -> Transformer:
+def make(**keys: object) -> LanguageModel:
     shape = {"vocab_size": 11, "d_model": 16, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "norm": "layer"}
-    config = TransformerConfig.model_validate({"implementation": "transformer", **shape, **keys})
+    config = ModelConfig.model_validate({"implementation": "transformer", **shape, **keys})
     return build_model(config, torch.Generator().manual_seed(0)).eval()
 
 
@@ -45,7 +46,7 @@ def test_maps_and_mix_are_the_attention_that_the_kernel_computes() -> None:
     assert torch.allclose(maps.sum(-1), torch.ones(2, 4, 7))
     assert (maps.triu(1) == 0).all()
     assert torch.allclose(mix(maps, value), attend(query, key, value), atol=1e-6)
-    seen = visibility(torch.tensor([[5, 2], [6, 0]]), 7)
+    seen = visible_until(torch.tensor([[5, 2], [6, 0]]), 7)
     some = attention_maps(query[:, :, :2], key, seen)
     assert torch.allclose(mix(some, value), attend(query[:, :, :2], key, value, seen), atol=1e-6)
 
@@ -56,11 +57,13 @@ def test_recording_changes_nothing(positions: str) -> None:
     plain = model(IDS)
     with recorded_maps(model) as maps:
         assert torch.allclose(model(IDS), plain, atol=1e-5)
-    assert [tuple(layer.shape) for layer in maps] == [(3, 4, 8, 8)] * 3
+    assert {layer: tuple(found.shape) for layer, found in maps.items()} == dict.fromkeys(
+        range(3), (3, 4, 8, 8)
+    )
     assert torch.equal(model(IDS), plain), "afterwards the model computes as before, to the bit"
     with recorded_maps(model) as asked:
         model(IDS, query_positions=torch.tensor([[7], [3], [5]]))
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(asked, maps, strict=True))
+    assert all(torch.allclose(asked[layer], maps[layer], atol=1e-6) for layer in range(3))
 
 
 def test_edited_maps_are_used() -> None:
@@ -170,7 +173,7 @@ def test_a_linear_probe_does_not_mind_where_activations_lie_and_knows_what_is_co
 class _inputs_of:
     """Collects what a submodule is given."""
 
-    def __init__(self, model: Transformer, name: str) -> None:
+    def __init__(self, model: LanguageModel, name: str) -> None:
         self.seen: list[Tensor] = []
         self.handle = model.get_submodule(name).register_forward_pre_hook(
             lambda module, inputs: self.seen.append(inputs[0])

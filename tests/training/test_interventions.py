@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.monitor.run_folder import TrainResult, open_run
 from nanollama.training.intervention_config import InterventionConfig
 from nanollama.training.interventions import build_interventions, select
@@ -38,7 +38,7 @@ N_STEPS = 12
 
 
 def model_of(seed: int = 0, d_model: int = 8) -> nn.Module:
-    shape = TransformerConfig(
+    shape = ModelConfig(
         implementation="transformer", vocab_size=VOCAB_SIZE, d_model=d_model, n_layers=2, n_heads=2
     )
     return build_model(shape, torch.Generator().manual_seed(seed))
@@ -149,7 +149,7 @@ def test_moments_of_loaded_parameters_are_forgotten_and_missing_ones_are_named(t
     intervention.change_weights(model, optimizer)
     for name, parameter in model.named_parameters():
         assert (optimizer.state[parameter]["step"] == 0) == (name != "head.weight"), name
-    deep = TransformerConfig(vocab_size=VOCAB_SIZE, d_model=8, n_layers=3, n_heads=2)
+    deep = ModelConfig(vocab_size=VOCAB_SIZE, d_model=8, n_layers=3, n_heads=2)
     with pytest.raises(UserError, match=r"step_00000002 has no parameter blocks\.2\..*, which the model has"):
         intervention.check(build_model(deep, torch.Generator()))
 

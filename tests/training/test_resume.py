@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
 from nanollama.errors import EXIT_PREEMPTED, Preempted
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.monitor import checkpoint
 from nanollama.training.loss import next_token_loss
 from tests.toy_training import (
@@ -189,7 +189,7 @@ def test_a_run_goes_on_where_another_precision_is_chosen(
 def transformer_run(folder: Path, n_steps: int) -> None:
     """A run of a real model with dropout and tied embeddings; ends its process as a study does."""
     config = toy_config(folder, n_steps=n_steps, eval_every=7, log_every=2, checkpoint={"every": 3})
-    shape = TransformerConfig(
+    shape = ModelConfig(
         vocab_size=VOCAB_SIZE,
         d_model=8,
         n_layers=1,

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 
 from apps.memory.circuit.page import write_circuit_page
-from apps.memory.circuit.weights import build_circuit
+from apps.memory.circuit.weights import build_circuit, circuit_shape
 from apps.memory.circuit.words import Words
 from apps.memory.dataset.dialogs import Dialog, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES
@@ -28,7 +28,8 @@ from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
 from nanollama.entrypoint import run_main
 from nanollama.errors import EXIT_FAILED, EXIT_OK
-from nanollama.model.transformer import Transformer
+from nanollama.model import ModelConfig
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import open_run
 from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
@@ -41,8 +42,9 @@ N_SHOWN = 4  # dialogs of each number of people that are kept to look at
 
 def run(config: CircuitConfig) -> int:
     """Build the model, ask it, write what came out; 1 if a question was answered wrongly."""
-    model = build_circuit(build_tokenizer(), Words())
-    of_run = run_config(config, model)
+    tokenizer, words = build_tokenizer(), Words()
+    model = build_circuit(tokenizer, words)
+    of_run = run_config(config, circuit_shape(tokenizer, words))
     with open_run(of_run, config.folder, device="cpu", overwrite=config.overwrite) as opened:
         nothing_learned = torch.optim.SGD(model.parameters())
         opened.checkpoints.save(0, model, nothing_learned, {})
@@ -65,7 +67,7 @@ def run(config: CircuitConfig) -> int:
     return EXIT_OK if n_wrong == 0 else EXIT_FAILED
 
 
-def run_config(config: CircuitConfig, model: Transformer) -> MemoryConfig:
+def run_config(config: CircuitConfig, shape: ModelConfig) -> MemoryConfig:
     """The config of a run that has this model and was never trained."""
     return MemoryConfig.model_validate(
         {
@@ -74,13 +76,13 @@ def run_config(config: CircuitConfig, model: Transformer) -> MemoryConfig:
             "run_dir": config.folder,
             "data_root": config.data_root,
             "data": {"n_people": 1, "sources": [{"kind": "qatool"}]},
-            "model": model.config,
+            "model": shape,
             "training": {"n_steps": 1},
         }
     )
 
 
-def ask_about_strangers(model: Transformer, n_people: int, n_questions: int, seed: int) -> Iterator[Answer]:
+def ask_about_strangers(model: LanguageModel, n_people: int, n_questions: int, seed: int) -> Iterator[Answer]:
     """Answers to so many different questions; as many databases of strangers as it takes to have them."""
     n_left = n_questions
     for number in range(-(-n_questions // (n_people * len(ATTRIBUTES)))):

@@ -12,7 +12,7 @@ from apps.memory.dataset.dialogs import make_dialog
 from apps.memory.dataset.people import Person
 from apps.memory.sources import build_tokenizer
 from nanollama.model.probe import recorded_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.page import Block, Dialogs, Picture, Section, Words
 from nanollama.report.runs import SampleDialog
@@ -70,7 +70,7 @@ EXPLANATIONS = {
 
 
 def write_circuit_page(
-    folder: Path, model: Transformer, results: Table, samples: Sequence[SampleDialog]
+    folder: Path, model: LanguageModel, results: Table, samples: Sequence[SampleDialog]
 ) -> Path:
     """Write the page and its pictures into a folder; returns the page's path.
 
@@ -101,7 +101,7 @@ def write_circuit_page(
     return folder / PAGE
 
 
-def head_pictures(model: Transformer) -> tuple[Picture, ...]:
+def head_pictures(model: LanguageModel) -> tuple[Picture, ...]:
     """The attention map of each head that does something, on one dialog."""
     tokenizer = build_tokenizer()
     messages = make_dialog(EXAMPLE, "birth_place", "qatool").messages

@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from apps.memory.circuit.words import Words
-from nanollama.model.transformer import Transformer, TransformerConfig
+from nanollama.model import ModelConfig, model_class
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer
 
 PERIODS = (1024, 128, 16)
@@ -99,7 +100,7 @@ def code(number: int) -> Tensor:
 class LayerWriter:
     """Writes heads and units into one layer."""
 
-    def __init__(self, model: Transformer, layer: int, one: Tensor) -> None:
+    def __init__(self, model: LanguageModel, layer: int, one: Tensor) -> None:
         self._one = one
         parts = model.get_parameter(f"blocks.{layer}.attention.qkv.weight").chunk(3)
         self._query, self._key, self._value = (part.unflatten(0, (N_HEADS, HEAD_DIM)) for part in parts)
@@ -151,14 +152,13 @@ class LayerWriter:
         self._n_units += 1
 
 
-def build_circuit(tokenizer: ByteTokenizer, words: Words) -> Transformer:
-    """The model, for dialogs of these words; it reads `MAX_SEQ_LEN` tokens."""
-    layout = Layout(words.attributes)
+def circuit_shape(tokenizer: ByteTokenizer, words: Words) -> ModelConfig:
+    """The shape of the model, for dialogs of these words; it reads `MAX_SEQ_LEN` tokens."""
     n_products = 4 * 2 * CODE * 2 + 2 * len(words.attributes)
-    config = TransformerConfig(
+    return ModelConfig(
         implementation="transformer",
         vocab_size=tokenizer.vocab_size,
-        d_model=layout.width,
+        d_model=Layout(words.attributes).width,
         n_layers=N_LAYERS,
         n_heads=N_HEADS,
         head_dim=HEAD_DIM,
@@ -167,7 +167,12 @@ def build_circuit(tokenizer: ByteTokenizer, words: Words) -> Transformer:
         position_dim=CODE,
         max_seq_len=MAX_SEQ_LEN,
     )
-    model = Transformer(config)
+
+
+def build_circuit(tokenizer: ByteTokenizer, words: Words) -> LanguageModel:
+    """The model, for dialogs of these words."""
+    layout, config = Layout(words.attributes), circuit_shape(tokenizer, words)
+    model = model_class(config)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -182,15 +187,16 @@ def build_circuit(tokenizer: ByteTokenizer, words: Words) -> Transformer:
     return model.eval()
 
 
-def _write_embeddings(model: Transformer, layout: Layout, tokenizer: ByteTokenizer, words: Words) -> None:
-    tokens, head = model.embedding.weight, model.head.weight
-    tokens += LARGE * layout["one"][0]
+def _write_embeddings(model: LanguageModel, layout: Layout, tokenizer: ByteTokenizer, words: Words) -> None:
+    tokens, head = model.get_parameter("embedding.weight"), model.get_parameter("head.weight")
+    tokens.add_(LARGE * layout["one"][0])
     tokens[:256] += _bits(range(256)) @ layout["bits"]
     for role in tokenizer.roles:
         tokens[tokenizer.special_ids[role]] += layout[role][0]
     for letter, vector in zip(words.telling_letters, layout["letter"], strict=True):
         tokens[letter] += vector
-    model.position_embedding.weight.copy_(torch.stack([code(position) for position in range(MAX_SEQ_LEN)]))
+    positions = torch.stack([code(position) for position in range(MAX_SEQ_LEN)])
+    model.get_parameter("position_embedding.weight").copy_(positions)
     head[:256] = LOGIT * _bits(range(256)) @ layout["out_bits"]
     head[tokenizer.special_ids["database"]] = LOGIT * layout["out_database"][0]
     head[tokenizer.end_id] = LOGIT * layout["out_end"][0]
@@ -266,7 +272,7 @@ def _say_fixed_words(layer: LayerWriter, layout: Layout, words: Words) -> None:
         layer.when(counter, letter.number, conditions, written)
 
 
-def _undo_norms(model: Transformer, layout: Layout) -> None:
+def _undo_norms(model: LanguageModel, layout: Layout) -> None:
     """RMSNorm divides by LARGE / sqrt(width), up to a share of 1e-7."""
     scale = torch.full((layout.width,), LARGE / math.sqrt(layout.width))
     scale[layout["one"][0].bool()] = 1 / math.sqrt(layout.width)

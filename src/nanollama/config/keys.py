@@ -113,21 +113,41 @@ def section_class(annotation: Any) -> type[BaseModel] | None:
 
 
 def implementation_of(config_class: type[BaseModel]) -> str:
-    """The name that tells a class from the others of its union, or nothing."""
+    """The name that tells a class from the others of its union, or nothing; of several, the default one."""
     field = config_class.model_fields.get(DISCRIMINATOR)
-    names = choices(field.annotation) if field else []
-    return names[0] if len(names) == 1 else ""
+    if field is None:
+        return ""
+    names = choices(field.annotation)
+    return names[0] if len(names) == 1 else field.default if isinstance(field.default, str) else ""
+
+
+def keys_of(config_class: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section by name, also those that parts from outside the library bring into it."""
+    keys = dict(config_class.model_fields)
+    for fields in _brought(config_class).values():
+        keys |= fields
+    return keys
+
+
+def _brought(config_class: type[BaseModel]) -> dict[str, dict[str, FieldInfo]]:
+    """Keys from outside, by the implementation that reads them: a section says so by ``brought_fields``."""
+    brought_fields = getattr(config_class, "brought_fields", None)
+    return brought_fields() if brought_fields else {}
 
 
 def _walk(config_class: type[BaseModel], prefix: str, variant: str) -> Iterator[KeyInfo]:
-    for name, field in config_class.model_fields.items():
+    fields = [(variant, *item) for item in config_class.model_fields.items()]
+    fields += [
+        (owner, *item) for owner, brought in _brought(config_class).items() for item in brought.items()
+    ]
+    for owner, name, field in fields:
         key = prefix + name
         classes = section_classes(field.annotation)
         expected = describe_type(field.annotation, field.metadata)
-        yield KeyInfo(key, expected, _default(field), field.description or "", variant)
+        yield KeyInfo(key, expected, _default(field), field.description or "", owner)
         inner = f"{key}.{'*.' if _is_container(_strip(field.annotation)) else ''}"
         for section in classes:
-            yield from _walk(section, inner, implementation_of(section) if len(classes) > 1 else variant)
+            yield from _walk(section, inner, implementation_of(section) if len(classes) > 1 else owner)
 
 
 def _default(field: FieldInfo) -> str | None:
@@ -240,7 +260,7 @@ def _child_type(annotation: Any, part: str | int) -> tuple[Any, Sequence[Any]] |
     """Annotation and metadata of what stands at a key or index of a section, mapping or list."""
     annotation = _strip(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = annotation.model_fields.get(str(part))
+        field = keys_of(annotation).get(str(part))
         return (field.annotation, field.metadata) if field else None
     items = [item for item in get_args(annotation) if item is not Ellipsis]
     if _is_mapping(annotation) and len(items) == 2:

@@ -12,6 +12,7 @@ from nanollama.config.keys import (
     describe_keys,
     describe_type,
     implementation_of,
+    keys_of,
     locate,
     section_class,
     section_classes,
@@ -44,7 +45,11 @@ class _Detail:
         self._context: dict[str, Any] = item.get("ctx", {})
         self._input = item["input"]
         self._config_class = config_class
-        self.keys, self._annotation, self._metadata = locate(config_class, item["loc"])
+        is_unknown = self.kind == "extra_forbidden"  # known, if at all, to another implementation
+        loc = item["loc"][:-1] if is_unknown else item["loc"]
+        self.keys, self._annotation, self._metadata = locate(config_class, loc)
+        if is_unknown:
+            self.keys = (*self.keys, item["loc"][-1])
         if self.kind in ("union_tag_invalid", "union_tag_not_found"):
             self.keys = (*self.keys, DISCRIMINATOR)
         self.key = ".".join(map(str, self.keys))
@@ -59,7 +64,8 @@ class _Detail:
         if self.kind == "extra_forbidden":
             return self._unknown_key()
         if self.kind in ("value_error", "assertion_error"):
-            return f"{str(self._context['error']).rstrip('.')}."
+            said = str(self._context["error"]).rstrip(".")
+            return said if said.endswith("?") else f"{said}."
         if self.kind == "union_tag_not_found":
             return f"required key is missing; expected {self._implementations()}."
         if self.kind == "union_tag_invalid":
@@ -71,7 +77,7 @@ class _Detail:
 
     def _known(self) -> list[str]:
         section = section_class(self._annotation)
-        return list(section.model_fields) if section else []
+        return list(keys_of(section)) if section else []
 
     def _names(self) -> list[str]:
         return [implementation_of(section) for section in section_classes(self._annotation)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -32,72 +31,88 @@ class ModelConfig(Config):
     """
 
     implementation: str | tuple[str, ...] = Field(
-        ATTENTION,
+        default=ATTENTION,
         min_length=1,
         description="What mixes tokens in the blocks: a mixer, or a list of them, which is repeated.",
     )
-    vocab_size: int = Field(260, ge=1, description="Number of token ids.")
+    vocab_size: int = Field(default=260, ge=1, description="Number of token ids.")
     d_model: int = Field(description="Width of the residual stream.", ge=1)
     n_layers: int = Field(description="Number of blocks.", ge=1)
-    n_heads: int | None = Field(None, ge=1, description="Number of query heads; attention needs it.")
-    n_kv_heads: int | None = Field(None, ge=1, description="Number of key-value heads; default n_heads.")
-    head_dim: int | None = Field(None, ge=1, description="Width of a head; default d_model / n_heads.")
+    n_heads: int | None = Field(default=None, ge=1, description="Number of query heads; attention needs it.")
+    n_kv_heads: int | None = Field(
+        default=None, ge=1, description="Number of key-value heads; default n_heads."
+    )
+    head_dim: int | None = Field(
+        default=None, ge=1, description="Width of a head; default d_model / n_heads."
+    )
     causal: bool = Field(
-        True,
+        default=True,
         description="Does a token see none that come after it? Where it sees them, padding has to be a "
         "document of its own.",
     )
-    d_ff: int | None = Field(None, ge=1, description="Width of the MLP; default 4 d_model.")
-    norm: Literal["rms", "layer"] = Field("rms", description="RMSNorm or LayerNorm, before each half block.")
-    norm_eps: float = Field(1e-5, gt=0, description="Added to the variance in a norm.")
-    mlp: Literal["swiglu", "gelu"] = Field("swiglu", description="Gated (three matrices) or plain (two).")
+    d_ff: int | None = Field(default=None, ge=1, description="Width of the MLP; default 4 d_model.")
+    norm: Literal["rms", "layer"] = Field(
+        default="rms", description="RMSNorm or LayerNorm, before each half block."
+    )
+    norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance in a norm.")
+    mlp: Literal["swiglu", "gelu"] = Field(
+        default="swiglu", description="Gated (three matrices) or plain (two)."
+    )
     positions: Literal["rotary", "learned", "none"] = Field(
-        "rotary", description="How positions are told; rotary ones to attention alone."
+        default="rotary", description="How positions are told; rotary ones to attention alone."
     )
     position_dim: int | None = Field(
-        None,
+        default=None,
         ge=1,
         description="Coordinates of the stream that learned positions write to; default d_model.",
     )
-    max_seq_len: int = Field(512, ge=1, description="Longest input, in tokens.")
-    rope_theta: float = Field(10_000.0, gt=0, description="Base of the rotary wavelengths.")
+    max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
+    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary wavelengths.")
     rope_two_pi: bool = Field(
-        False,
+        default=False,
         description="Multiply rotary angles by 2 pi, as the published runs of arXiv 2508.20755 did: the "
         "fastest pair of each head then turns by whole circles and tells no position.",
     )
-    tied_embeddings: bool = Field(False, description="Use one matrix for input and output embeddings.")
-    bias: bool = Field(False, description="Biases in the linear maps (and in LayerNorm).")
+    tied_embeddings: bool = Field(
+        default=False, description="Use one matrix for input and output embeddings."
+    )
+    bias: bool = Field(default=False, description="Biases in the linear maps (and in LayerNorm).")
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="Dropout on embeddings and on both halves of a block."
+        default=0.0, ge=0, lt=1, description="Dropout on embeddings and on both halves of a block."
     )
     embedding_dropout: float | None = Field(
-        None, ge=0, lt=1, description="Dropout on embeddings, where it differs from dropout."
+        default=None, ge=0, lt=1, description="Dropout on embeddings, where it differs from dropout."
     )
     residual: Literal["stream", "normed"] = Field(
-        "stream",
+        default="stream",
         description="What a mixer adds to: the stream, or the normed stream, as the published runs of "
         "arXiv 2406.02128 did, which forgets the scale of what came before.",
     )
     embedding_std: float | None = Field(
-        None, gt=0, description="Spread of initial embeddings of tokens and positions; default init_std."
+        default=None,
+        gt=0,
+        description="Spread of initial embeddings of tokens and positions; default init_std.",
     )
     init_std: float | None = Field(
-        None, gt=0, description="Spread of initial weights; default d_model ** -0.5."
+        default=None, gt=0, description="Spread of initial weights; default d_model ** -0.5."
     )
+
+    def __new__(cls, **values: Any) -> ModelConfig:
+        """With keys of mixers from outside the library, a config is of a class that has them too."""
+        return super().__new__(_joined(cls, _options(values)))
 
     @model_validator(mode="wrap")
     @classmethod
     def _join_options(
         cls, values: Any, handler: ModelWrapValidatorHandler[ModelConfig], info: ValidationInfo
     ) -> ModelConfig:
-        """Take the keys of mixers from outside the library: the config is of a class that has them too."""
-        joined = _joined(cls, _options(values)) if isinstance(values, dict) else cls
-        if joined is cls:
+        """See `__new__`."""
+        if not isinstance(values, dict):
             return handler(values)
-        if info.mode == "json":
-            return joined.model_validate_json(json.dumps(values), strict=True)
-        return joined.model_validate(values)
+        is_strict = info.mode == "json"
+        values = _with_tuples(values)  # what was read as JSON is here no longer known to be
+        joined = _joined(cls, _options(values))
+        return handler(values) if joined is cls else joined.model_validate(values, strict=is_strict)
 
     @field_validator("implementation")
     @classmethod
@@ -190,15 +205,15 @@ class HuggingFaceConfig(Config):
     """A causal language model of the package transformers."""
 
     implementation: Literal["hugging_face"] = Field(description="Which model this is.")
-    path: str | None = Field(None, description="Folder of a model, or its name on the hub.")
+    path: str | None = Field(default=None, description="Folder of a model, or its name on the hub.")
     architecture: str | None = Field(
-        None, description="Without path: architecture to draw weights for, such as llama or gpt2."
+        default=None, description="Without path: architecture to draw weights for, such as llama or gpt2."
     )
     sizes: dict[str, int | float | bool | str] = Field(
         default={}, description="Of the architecture, by the names transformers has for them: hidden_size."
     )
-    vocab_size: int = Field(260, ge=1, description="Number of token ids in the data.")
-    max_seq_len: int = Field(512, ge=1, description="Longest input, in tokens.")
+    vocab_size: int = Field(default=260, ge=1, description="Number of token ids in the data.")
+    max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
 
     @model_validator(mode="after")
     def _check(self) -> HuggingFaceConfig:
@@ -240,6 +255,12 @@ def _options(values: dict[str, Any]) -> tuple[type[Config], ...]:
     ]
     classes = (MIXERS[name].options for name in names if name in MIXERS)
     return tuple(dict.fromkeys(options for options in classes if options is not None))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 @cache

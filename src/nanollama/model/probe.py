@@ -27,22 +27,14 @@ Ablation = Literal["zero", "mean"]
 """What a part that is taken out writes: nothing, or its mean over the rows and positions of the batch."""
 
 
-def n_layers(model: LanguageModel) -> int:
-    """Number of blocks.
-
-    Raises:
-        UserError: the model is not one of ours.
-    """
-    return len(_blocks(model))
+def mlp_layers(model: LanguageModel) -> list[int]:
+    """The layers whose MLP can be taken out: those of a model of ours."""
+    return list(range(len(model.layers))) if isinstance(model, Shell) else []
 
 
 def attention_heads(model: LanguageModel) -> list[tuple[int, int]]:
-    """Every head as (layer, head), of the layers that attend.
-
-    Raises:
-        UserError: the model is not one of ours.
-    """
-    mixers = [(layer, block.mixer) for layer, block in enumerate(_blocks(model))]
+    """Every head that can be looked at, as (layer, head): those of the layers of ours that attend."""
+    mixers = [(layer, _block(model, layer).mixer) for layer in mlp_layers(model)]
     return [
         (layer, head)
         for layer, mixer in mixers
@@ -139,7 +131,7 @@ def ablated_mlps(model: LanguageModel, layers: Collection[int], how: Ablation = 
 
     with ExitStack() as stack:
         for layer in layers:
-            stack.callback(_blocks(model)[layer].mlp.register_forward_hook(hook).remove)
+            stack.callback(_block(model, layer).mlp.register_forward_hook(hook).remove)
         yield
 
 
@@ -191,14 +183,14 @@ def _instead(written: Tensor, how: Ablation, dims: tuple[int, ...]) -> Tensor:
     return written.mean(dim=dims, keepdim=True).expand_as(written)
 
 
-def _blocks(model: LanguageModel) -> list[Block]:
+def _block(model: LanguageModel, layer: int) -> Block:
     if not isinstance(model, Shell):
         raise UserError(f"Probes look into the blocks of a model of ours; a {type(model).__name__} has none.")
-    return model.layers
+    return model.layers[layer]
 
 
 def _attention(model: LanguageModel, layer: int) -> Attention:
-    mixer = _blocks(model)[layer].mixer
+    mixer = _block(model, layer).mixer
     if not isinstance(mixer, Attention):
         raise UserError(
             f"Layer {layer} has no attention: its mixer is {mixer.name}, which has no maps and no heads."

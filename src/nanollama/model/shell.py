@@ -86,8 +86,7 @@ class Shell(LanguageModel):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[config.norm](config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_embeddings:
-            self.head.weight = self.embedding.weight
+        self._tie()
 
     def forward(
         self,
@@ -130,9 +129,14 @@ class Shell(LanguageModel):
         """The blocks, in order."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
+    def _tie(self) -> None:
+        if self.config.tied_embeddings:
+            self.head.weight = self.embedding.weight
+
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers)."""
+        self._tie()  # a move from the meta device makes two matrices of one
         std = self.config.init_std or self.config.d_model**-0.5
         mixers = [block.mixer for block in self.layers]
         writing = {mixer.output for mixer in mixers} | {block.mlp.down for block in self.layers}

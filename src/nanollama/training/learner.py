@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nanollama.data.batch import Batch
 from nanollama.distributed import World
 from nanollama.errors import UserError
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import Stateful, load_training
 from nanollama.precision import Precision, gradient_scaler, precision_context
 from nanollama.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
@@ -54,7 +55,7 @@ class Learner:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: LanguageModel,
         loss_fn: LossFn,
         config: OptimizerConfig,
         world: World,

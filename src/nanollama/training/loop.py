@@ -17,12 +17,12 @@ from datetime import timedelta
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
 from nanollama.errors import Preempted, UserError
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
 from nanollama.monitor.run_folder import Run, Status, TrainResult
@@ -42,7 +42,7 @@ N_MEASURES_SAID = 16  # of an evaluation, on the terminal; evals.jsonl has them 
 class Evaluator(Protocol):
     """Something to measure while a model is trained."""
 
-    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+    def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
         """Measures by name, with their unit in it; a pure function of the model's weights and the step.
 
         Called in the process of rank 0 alone, without gradients, on the plain model in evaluation mode.
@@ -88,7 +88,7 @@ def train(
     run: Run,
     config: TrainingConfig,
     *,
-    model: nn.Module,
+    model: LanguageModel,
     stream: Stream,
     loss_fn: LossFn,
     evaluators: Sequence[Evaluator] = (),
@@ -175,7 +175,7 @@ class Loop:
         self,
         run: Run,
         config: TrainingConfig,
-        model: nn.Module,
+        model: LanguageModel,
         loss_fn: LossFn,
         evaluators: Sequence[Evaluator],
         interventions: Sequence[Intervention] = (),

@@ -37,9 +37,9 @@ from apps.composition.measures import (
 from apps.composition.probes import probe_circuit
 from apps.composition.settings import MeasuresConfig, Split
 from apps.composition.tasks import Parity, Polynomial
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.model.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 
 PARITY = Parity(implementation="parity", problem_token=40)
 CONFIG = DataConfig(tasks=(PARITY,), max_length=6, n_train=16, n_test=16)
@@ -143,7 +143,7 @@ def test_summary_of_a_perfect_and_of_a_broken_model() -> None:
     for name in ("test_accuracy", "train_accuracy", "test_accuracy_long", "test_grammar", "circuit_score"):
         assert summary[name] == pytest.approx(1.0)
     with torch.no_grad():
-        model.head.weight.zero_()
+        model.get_parameter("head.weight").zero_()
     assert summarise(list(measure(model, CONFIG, groups, heads=False)), CONFIG)["test_accuracy"] == 0.0
 
 
@@ -291,7 +291,7 @@ def test_chance_is_that_of_each_task() -> None:
     config = DataConfig(tasks=(PARITY, polynomial), min_length=3, max_length=4, n_train=8, n_test=8)
     model = build_handmade(PARITY, config.tokens, 4)
     with torch.no_grad():
-        model.head.weight.zero_()  # never right
+        model.get_parameter("head.weight").zero_()  # never right
     groups = build_groups(config, build_dataset(config), MeasuresConfig(splits=("test",)))
     found = causal_summary(model, config, groups, Circuit(1.0, (0, 0), (1, 0)))
     assert found["uniform_maps_over_chance"] == pytest.approx(-(2.0**-4 + 5.0**-4) / 2)
@@ -310,12 +310,12 @@ def in_head(head: int, edit: EditMaps) -> EditMaps:
 
 @torch.no_grad()
 def test_each_causal_test_changes_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = TransformerConfig(vocab_size=64, d_model=16, n_layers=2, n_heads=2, init_std=0.5)
+    shape = ModelConfig(vocab_size=64, d_model=16, n_layers=2, n_heads=2, init_std=0.5)
     model = build_model(shape, torch.Generator().manual_seed(0)).eval()
     group = build_groups(CONFIG, build_dataset(CONFIG), MeasuresConfig(splits=("test",)))[-1]
     seen: list[torch.Tensor] = []
 
-    def record(model: Transformer, group: Group) -> torch.Tensor:
+    def record(model: LanguageModel, group: Group) -> torch.Tensor:
         seen.append(model(group.tokens[:, :-1]))
         return predict(model, group)
 

@@ -14,7 +14,7 @@ from apps.composition.data_config import DataConfig
 from apps.composition.streams import PhasedStream, Sequences, build_stream, make_batch, weighted_loss
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import Stream
-from nanollama.model import TransformerConfig, build_model
+from nanollama.model import ModelConfig, build_model
 from nanollama.training.loss import next_token_loss
 
 PARITY = {"implementation": "parity", "problem_token": 32}
@@ -174,7 +174,7 @@ def test_a_document_carries_loss_where_a_batch_does() -> None:
 
 def test_loss_weights_multiply_the_loss_of_their_task() -> None:
     _, stream = stream_of(PARITY, POLYNOMIAL)
-    shape = TransformerConfig(implementation="transformer", vocab_size=64, d_model=8, n_layers=1, n_heads=1)
+    shape = ModelConfig(implementation="transformer", vocab_size=64, d_model=8, n_layers=1, n_heads=1)
     model = build_model(shape, torch.Generator().manual_seed(0))
     assert weighted_loss(next_token_loss, {32: 1.0, 33: 1.0}) is next_token_loss
 

@@ -15,6 +15,7 @@ from apps.memory.circuit.weights import (
     PERIODS,
     LayerWriter,
     build_circuit,
+    circuit_shape,
     code,
 )
 from apps.memory.circuit.words import Words
@@ -24,12 +25,13 @@ from apps.memory.strangers import database_of, make_strangers
 from apps.memory.trained import load_trained
 from nanollama.dialogs.generate import generate_one
 from nanollama.errors import UserError
-from nanollama.model.transformer import Transformer
+from nanollama.model import model_class
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import Message
 
 
 @pytest.fixture(scope="module")
-def model() -> Transformer:
+def model() -> LanguageModel:
     return build_circuit(build_tokenizer(), Words())
 
 
@@ -39,14 +41,14 @@ def changed_templates(kind: str, attribute: str, **texts: str) -> Templates:
     return Templates.model_validate(tree)
 
 
-def test_every_question_about_strangers_is_answered_to_the_letter(model: Transformer) -> None:
+def test_every_question_about_strangers_is_answered_to_the_letter(model: LanguageModel) -> None:
     answers = list(circuit.ask_about_strangers(model, n_people=10, n_questions=60, seed=1))
     assert len({(a.question.messages[0], a.question.answer) for a in answers}) == 60
     assert all(answer.is_right for answer in answers)
     assert all(answer.messages == answer.question.messages for answer in answers)
 
 
-def test_the_plainest_decoding_says_the_same(model: Transformer) -> None:
+def test_the_plainest_decoding_says_the_same(model: LanguageModel) -> None:
     strangers = make_strangers(2, np.random.Generator(np.random.Philox(3)))
     assert strangers[1].name.startswith(strangers[0].name.split()[0])
     with database_of(strangers) as tool:
@@ -58,7 +60,7 @@ def test_the_plainest_decoding_says_the_same(model: Transformer) -> None:
             assert last == Message("assistant", f"{person.name} works as a {person.occupation}.")
 
 
-def test_an_unknown_name_is_said_to_be_unknown(model: Transformer) -> None:
+def test_an_unknown_name_is_said_to_be_unknown(model: LanguageModel) -> None:
     with database_of(make_strangers(1, np.random.Generator(np.random.Philox(0)))) as tool:
         prompt = build_tokenizer().encode_prompt([Message("user", "Where does Nobody Here live?")])
         completion = generate_one(model, build_tokenizer(), prompt, tool, max_new_tokens=250)
@@ -72,9 +74,10 @@ def test_codes_of_different_numbers_are_a_gap_apart() -> None:
     assert products[1:].max() == pytest.approx(len(PERIODS) - GAP, abs=1e-6)
 
 
-def test_a_layer_subtracts_any_two_positions(model: Transformer) -> None:
+def test_a_layer_subtracts_any_two_positions() -> None:
     width = 3 * CODE + 1
-    blank = Transformer(model.config.model_copy(update={"d_model": width}))
+    shape = circuit_shape(build_tokenizer(), Words()).model_copy(update={"d_model": width})
+    blank = model_class(shape)(shape)
     units = torch.eye(width)
     with torch.no_grad():
         for parameter in blank.parameters():
@@ -87,13 +90,13 @@ def test_a_layer_subtracts_any_two_positions(model: Transformer) -> None:
     torch.testing.assert_close(found, torch.stack([code(a - b) for a, b in pairs]), atol=1e-6, rtol=0)
 
 
-def test_norms_change_nothing_but_the_large_coordinate(model: Transformer) -> None:
+def test_norms_change_nothing_but_the_large_coordinate(model: LanguageModel) -> None:
     ids = torch.arange(256)
-    x = model.embedding.weight[ids].detach()
-    x[:, :CODE] += model.position_embedding.weight[ids].detach()
+    x = model.get_parameter("embedding.weight")[ids].detach()
+    x[:, :CODE] += model.get_parameter("position_embedding.weight")[ids].detach()
     normed = model.get_submodule("blocks.0.attention_norm")(x).detach()
     assert normed[..., CODE] == pytest.approx(1.0, abs=1e-6)
-    others = [index for index in range(model.config.d_model) if index != CODE]
+    others = [index for index in range(x.shape[1]) if index != CODE]
     torch.testing.assert_close(normed[..., others], x[..., others], atol=1e-6, rtol=0)
 
 

@@ -26,20 +26,20 @@ from apps.memory.settings import MemoryConfig, RecallConfig
 from nanollama.dialogs.generate import generate_one
 from nanollama.dialogs.tools import Reply
 from nanollama.errors import UserError
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import Message
 
 PERSON = people(0, 1)[0]
 QUESTION = make_dialog(PERSON, "birth_place", "qa")
 
 
-def verdicts(config: MemoryConfig, model: Transformer) -> list[bool]:
+def verdicts(config: MemoryConfig, model: LanguageModel) -> list[bool]:
     """Of all questions, as the evaluator has it."""
     with build_recall(config) as recall:
         return [answer.is_right for answers in recall.ask(model).values() for answer in answers]
 
 
-def plain_verdicts(config: MemoryConfig, model: Transformer) -> list[bool]:
+def plain_verdicts(config: MemoryConfig, model: LanguageModel) -> list[bool]:
     """Of all questions, each decoded alone, without a cache or a shortcut."""
     with build_recall(config) as recall, open_tool(config) as tool:
         right = []

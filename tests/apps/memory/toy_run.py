@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from apps.memory import train
 from apps.memory.dataset.dialogs import Dialog, DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
 from apps.memory.settings import MemoryConfig
@@ -14,9 +16,10 @@ from apps.memory.sources import build_tokenizer
 from nanollama.config import config_hash, dump_config
 from nanollama.data.batch import collate
 from nanollama.model import build_model
-from nanollama.model.transformer import Transformer
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer
 from nanollama.training.loss import next_token_loss
+from tests.toy_training import same_end
 
 TOKENIZER = build_tokenizer()
 
@@ -46,7 +49,7 @@ def learned_dialogs(config: MemoryConfig) -> list[Dialog]:
     ]
 
 
-def toy_model(config: MemoryConfig, n_steps: int = 0) -> Transformer:
+def toy_model(config: MemoryConfig, n_steps: int = 0) -> LanguageModel:
     """The run's model after so many steps on all its dialogs at once."""
     model = build_model(config.model, torch.Generator().manual_seed(0))
     encoded = [TOKENIZER.encode_dialog(dialog.messages) for dialog in learned_dialogs(config)]
@@ -60,7 +63,19 @@ def toy_model(config: MemoryConfig, n_steps: int = 0) -> Transformer:
     return model.eval()
 
 
-def write_run(config: MemoryConfig, model: Transformer, step: int = 100) -> Path:
+def check_that_a_stopped_run_ends_alike(config: MemoryConfig) -> None:
+    """A run of 6 steps, in the folder ``run`` here, is the same when all after its step 2 is lost."""
+    train.run(config)
+    shutil.copytree("run", "whole")
+    Path("run/result.json").unlink()
+    for step in (4, 6):
+        shutil.rmtree(f"run/checkpoints/step_{step:08d}")
+    train.run(config)
+    assert "Going on from step 2" in Path("run/log.txt").read_text()
+    assert same_end(Path("whole"), Path("run"))
+
+
+def write_run(config: MemoryConfig, model: LanguageModel, step: int = 100) -> Path:
     """A run folder with a checkpoint; returns it."""
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)

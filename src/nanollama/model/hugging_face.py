@@ -1,0 +1,246 @@
+"""A causal language model of the package transformers, with the face of our own models.
+
+Packed documents and lanes at different positions are told to it by 4D masks and positions of tokens; keys and
+values lie in the same state as those of our attention. So it needs attention over all that came before, in
+every layer.
+
+Shapes: B rows (lanes when decoding), T tokens, M queries, S keys.
+"""
+
+from __future__ import annotations
+
+import inspect
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nanollama.errors import MissingExtraError, UserError
+from nanollama.model.config import HuggingFaceConfig
+from nanollama.model.mixers.attention import KeyValues
+from nanollama.model.mixers.mixer import gather
+from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
+from nanollama.model.protocol import LanguageModel
+from nanollama.model.state import DecodingState
+from nanollama.wording import count, show, suggest
+
+
+class HuggingFaceModel(LanguageModel):
+    """See `LanguageModel`. Until `init_weights` it has a shape and no memory.
+
+    Raises:
+        UserError: there is no such model or architecture, or its shape does not fit the config.
+        MissingExtraError: transformers is not installed.
+    """
+
+    def __init__(self, config: HuggingFaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        shape = _read_shape(config)
+        self.vocab_size, self.max_seq_len = shape.vocab_size, config.max_seq_len
+        self._n_layers, self._n_heads = shape.num_hidden_layers, shape.num_attention_heads
+        self._n_kv_heads = getattr(shape, "num_key_value_heads", None) or self._n_heads
+        self._head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // self._n_heads
+        self._shape = shape
+        with torch.device("meta"):
+            self._adopt(_transformers().AutoModelForCausalLM.from_config(shape))
+
+    def _adopt(self, model: Any) -> None:
+        self.model = model
+        self._queries: Tensor | None = None
+        self._head.register_forward_pre_hook(self._keep_queries)
+        parameters = inspect.signature(model.forward).parameters
+        self._state_key = "cache" if "cache" in parameters else "past_key_values"  # its name has changed
+
+    @property
+    def _head(self) -> nn.Module:
+        head: nn.Module = self.model.get_output_embeddings()
+        return head
+
+    def _keep_queries(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Logits are made only where they are asked for."""
+        return inputs if self._queries is None else (gather(inputs[0], self._queries),)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        query_positions: Tensor | None = None,
+        documents: Tensor | None = None,
+        state: DecodingState | None = None,
+    ) -> Tensor:
+        """See `LanguageModel.forward`."""
+        n_tokens = input_ids.shape[1]
+        reading: dict[str, Any] = {}
+        if state is not None:
+            if documents is not None:
+                raise ValueError("A model that decodes reads one document a lane.")
+            positions = state.positions(n_tokens)
+            reading = self._told(visible_until(positions, state.longest + n_tokens), positions)
+            reading[self._state_key] = _Reading(state, positions)
+        elif documents is not None:
+            reading = self._told(
+                visible_in_documents(documents, causal=True), positions_in_documents(documents)
+            )
+        self._queries = query_positions
+        try:
+            logits: Tensor = self.model(input_ids=input_ids, use_cache=False, **reading).logits
+        finally:
+            self._queries = None
+        return logits.float()
+
+    def _told(self, seen: Tensor, positions: Tensor) -> dict[str, Any]:
+        """Keys that tokens see, (B, 1, T, S) bool, and their positions, (B, T), as transformers has them."""
+        hidden = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
+        hidden.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        return {"attention_mask": hidden, "position_ids": positions}
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def make_state(self, n_lanes: int, capacity: int) -> DecodingState:
+        """See `LanguageModel.make_state`."""
+        shape = (n_lanes, self._n_kv_heads, capacity, self._head_dim)
+
+        def empty() -> Tensor:
+            return torch.zeros(shape, dtype=self._dtype, device=self.device)
+
+        layers = [KeyValues(empty(), empty()) for _ in range(self._n_layers)]
+        return DecodingState([*layers], n_lanes, capacity, self.device)
+
+    def state_bytes(self, capacity: int) -> int:
+        """See `LanguageModel.state_bytes`."""
+        n_numbers = 2 * self._n_layers * self._n_kv_heads * self._head_dim * capacity
+        return n_numbers * self._dtype.itemsize
+
+    def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
+        """See `LanguageModel.forward_flops`; all layers read all tokens, only the head is spared."""
+        sizes = {
+            module: weight.numel()
+            for module in self.model.modules()
+            for weight in module.parameters(recurse=False)
+            if weight.dim() == 2 and not isinstance(module, nn.Embedding)
+        }
+        n_asked = seq_len if n_queries is None else n_queries
+        macs = n_asked * sizes.pop(self._head) + seq_len * sum(sizes.values())
+        macs += 2 * seq_len**2 * self._n_layers * self._n_heads * self._head_dim
+        return 2 * macs
+
+    @torch.no_grad()
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Read the weights of ``path``, or draw new ones; see `LanguageModel.init_weights`."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            torch.random.default_generator.manual_seed(seed)  # transformers knows no other
+            fresh = self._first_model()
+        if self.device.type == "meta":
+            self._adopt(fresh)
+            return
+        self.model.tie_weights()  # a move from the meta device makes two matrices of one
+        here, there = (chain(model.parameters(), model.buffers()) for model in (self.model, fresh))
+        for ours, theirs in zip(here, there, strict=True):
+            ours.copy_(theirs)
+
+    def _first_model(self) -> Any:
+        models = _transformers().AutoModelForCausalLM
+        if self.config.path is None:
+            return models.from_config(self._shape).float()
+        try:
+            return models.from_pretrained(self.config.path).float()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"model.path: {self.config.path} has no weights to read: {_in_short(error)}"
+            ) from error
+
+
+class _Reading:
+    """Stands for the cache that the layers of a model know: a state, about to read tokens at positions."""
+
+    def __init__(self, state: DecodingState, positions: Tensor) -> None:
+        self._state, self._positions = state, positions
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Store keys and values of new tokens; return all so far."""
+        read = self._state.layers[layer]
+        assert isinstance(read, KeyValues)
+        return read.extend(key, value, self._positions, self._state.longest + self._positions.shape[1])
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Most tokens that a lane has read."""
+        return self._state.longest
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", "hf") from None
+    return transformers
+
+
+def _read_shape(config: HuggingFaceConfig) -> Any:
+    """The config that transformers has of the model, if the model is one that we can ask as we do."""
+    shape = _stored_shape(config.path) if config.path is not None else _new_shape(config)
+    shape = shape.get_text_config()
+    name = config.path or config.architecture
+    window = getattr(shape, "sliding_window", None) or config.max_seq_len
+    kinds = set(getattr(shape, "layer_types", None) or ["full_attention"])
+    if (
+        not hasattr(shape, "num_attention_heads")
+        or kinds != {"full_attention"}
+        or window < config.max_seq_len
+    ):
+        raise UserError(
+            f"model: {name} has layers that do not attend to all that came before, which is not supported; "
+            "expected a model such as Llama or GPT-2."
+        )
+    longest = getattr(shape, "max_position_embeddings", None) or config.max_seq_len
+    if config.max_seq_len > longest:
+        raise UserError(
+            f"model.max_seq_len = {config.max_seq_len} is too long: {name} reads {count(longest, 'token')}."
+        )
+    if config.vocab_size > shape.vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.vocab_size} is more than the {shape.vocab_size} token ids of {name}."
+        )
+    return shape
+
+
+def _stored_shape(path: str) -> Any:
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(
+            f"model.path: the folder {path} holds no config.json; expected that of a saved model."
+        )
+    try:
+        return _transformers().AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.path: {path} is no folder of a model, nor to be had from the hub: {_in_short(error)}"
+        ) from error
+
+
+def _new_shape(config: HuggingFaceConfig) -> Any:
+    transformers, name = _transformers(), config.architecture
+    if name not in transformers.CONFIG_MAPPING:
+        raise UserError(
+            f"model.architecture: transformers knows no {show(name)}"
+            f"{suggest(str(name), transformers.CONFIG_MAPPING) or '; llama and gpt2 are examples.'}"
+        )
+    plain = transformers.AutoConfig.for_model(name)
+    known = {*plain.to_dict(), *plain.attribute_map}
+    for key in config.sizes:
+        if key not in known:
+            raise UserError(f"model.sizes: {name} has no {show(key)}{suggest(key, known) or '.'}")
+    lengths = {"vocab_size": config.vocab_size, "max_position_embeddings": config.max_seq_len}
+    no_tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # the tokenizer names them
+    try:
+        return transformers.AutoConfig.for_model(name, **{**lengths, **no_tokens, **config.sizes})
+    except Exception as error:  # whatever transformers raises, it is about what the user wrote
+        raise UserError(f"model.sizes: {name} cannot be of these sizes: {_in_short(error)}") from error
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
