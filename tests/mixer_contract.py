@@ -174,7 +174,7 @@ def check_bfloat16_stays_near_float32(config: ModelConfig) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(ids)
     assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, model(ids), rtol=0.1, atol=0.05)
+    torch.testing.assert_close(logits, model(ids), rtol=0.1, atol=0.1)
 
 
 CHECKS: dict[str, Callable[[ModelConfig], None]] = {

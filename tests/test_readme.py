@@ -65,7 +65,8 @@ def test_modules_and_scripts_of_the_readme_exist() -> None:
     scripts = set(re.findall(r"apps/[\w/]+\.(?:sh|yaml)", text))
     assert modules
     assert scripts
-    assert not [name for name in modules if not (ROOT / f"{name}.py").is_file()]
+    files = {name: [ROOT / f"{name}.py", ROOT / name / "__main__.py"] for name in modules}
+    assert not [name for name, paths in files.items() if not any(path.is_file() for path in paths)]
     assert not [name for name in scripts if not (ROOT / name).is_file()]
 
 

@@ -1,5 +1,7 @@
 """Short convolutions against torch's, and across documents."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,7 +47,7 @@ def test_documents_are_convolved_alone() -> None:
         starts = [*(positions == 0).nonzero().flatten().tolist(), 11]
         alone = [
             causal_convolution(x[row : row + 1, start:stop], taps, bias)
-            for start, stop in zip(starts[:-1], starts[1:], strict=True)
+            for start, stop in itertools.pairwise(starts)
         ]
         torch.testing.assert_close(found[row], torch.cat(alone, dim=1)[0])
 

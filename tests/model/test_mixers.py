@@ -15,6 +15,7 @@ MODELS: dict[str, dict[str, object]] = {
     "grouped": {"n_kv_heads": 1},
     "gpt": {"positions": "learned", "norm": "layer", "mlp": "gelu", "bias": True},
     "no positions, tied": {"positions": "none", "tied_embeddings": True},
+    "no MLP": {"mlp": "none", "positions": "learned"},
     "two pi, wide heads": {"rope_two_pi": True, "head_dim": 6, "d_ff": 20},
     **{
         f"{name} and attention": {"implementation": [name, ATTENTION]} for name in MIXERS if name != ATTENTION

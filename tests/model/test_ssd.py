@@ -117,7 +117,7 @@ def test_steps_of_any_size_give_exact_finite_values_and_gradients(size: float, d
 
 
 def test_a_step_of_zero_leaves_the_state_as_it_is() -> None:
-    arguments, state = inputs(20)
+    arguments, _ = inputs(20)
     with torch.no_grad():
         arguments[1][:, 13:] = 0
     _, expected = ssd(*(part[:, :13] if part.dim() > 1 else part for part in arguments), chunk_size=8)

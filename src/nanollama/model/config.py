@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from nanollama.config import Config
-from nanollama.model.mixers import ATTENTION, MIXERS
+from nanollama.model.mixers import ATTENTION, HAWK, MAMBA2, MIXERS
 from nanollama.wording import show, suggest
 
 HUGGING_FACE = "hugging_face"
@@ -38,12 +38,30 @@ class ModelConfig(Config):
     vocab_size: int = Field(default=260, ge=1, description="Number of token ids.")
     d_model: int = Field(description="Width of the residual stream.", ge=1)
     n_layers: int = Field(description="Number of blocks.", ge=1)
-    n_heads: int | None = Field(default=None, ge=1, description="Number of query heads; attention needs it.")
+    n_heads: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of query heads, which attention needs, and of blocks of Hawk's gates, default 1.",
+    )
     n_kv_heads: int | None = Field(
         default=None, ge=1, description="Number of key-value heads; default n_heads."
     )
     head_dim: int | None = Field(
-        default=None, ge=1, description="Width of a head; default d_model / n_heads."
+        default=None, ge=1, description="Width of a head, of Mamba2 too; default d_model / n_heads."
+    )
+    expand: int = Field(default=2, ge=1, description="Width of recurrent mixers, as a multiple of d_model.")
+    d_state: int = Field(
+        default=16, ge=1, description="Numbers that Mamba2 remembers of each of its channels."
+    )
+    conv_size: int = Field(
+        default=4,
+        ge=1,
+        description="Tokens that the convolution before a recurrence spans; 1: the token itself alone.",
+    )
+    chunk_size: int = Field(
+        default=32,
+        ge=1,
+        description="Tokens that Mamba2 takes at once: a matter of speed, not of results.",
     )
     causal: bool = Field(
         default=True,
@@ -55,8 +73,9 @@ class ModelConfig(Config):
         default="rms", description="RMSNorm or LayerNorm, before each half block."
     )
     norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance in a norm.")
-    mlp: Literal["swiglu", "gelu"] = Field(
-        default="swiglu", description="Gated (three matrices) or plain (two)."
+    mlp: Literal["swiglu", "gelu", "none"] = Field(
+        default="swiglu",
+        description="Gated (three matrices), plain (two), or none, as in published stacks of Mamba2.",
     )
     positions: Literal["rotary", "learned", "none"] = Field(
         default="rotary", description="How positions are told; rotary ones to attention alone."
@@ -134,8 +153,12 @@ class ModelConfig(Config):
         for name in self.mixers:
             if not (self.causal or MIXERS[name].bidirectional):
                 raise ValueError(f"causal = false is not for {name}, which reads from first to last")
+        has_heads = self.uses_attention or MAMBA2 in self.mixers
+        if has_heads and self.head_dim is None and self.d_model % (self.n_heads or 1):
+            raise ValueError(f"d_model = {self.d_model} is not a multiple of n_heads = {self.n_heads}")
         if self.uses_attention:
             self._check_attention()
+        self._check_recurrence()
         if self.position_dim is not None and self.positions != "learned":
             raise ValueError(f"position_dim needs positions = learned, not {self.positions}")
         if self.position_width > self.d_model:
@@ -145,14 +168,25 @@ class ModelConfig(Config):
     def _check_attention(self) -> None:
         if self.n_heads is None:
             raise ValueError("n_heads is missing: attention needs a number of heads, such as 4")
-        if self.head_dim is None and self.d_model % self.n_heads:
-            raise ValueError(f"d_model = {self.d_model} is not a multiple of n_heads = {self.n_heads}")
         if self.n_heads % self.kv_heads:
             raise ValueError(f"n_heads = {self.n_heads} is not a multiple of n_kv_heads = {self.kv_heads}")
         if self.positions == "rotary" and self.head_width % 2:
             raise ValueError(f"rotary positions turn pairs: head_dim = {self.head_width} must be even")
         if self.rope_two_pi and self.positions != "rotary":
             raise ValueError(f"rope_two_pi needs positions = rotary, not {self.positions}")
+
+    def _check_recurrence(self) -> None:
+        width = self.recurrent_width
+        if MAMBA2 in self.mixers and width % self.head_width:
+            raise ValueError(
+                f"expand * d_model = {width} is not a multiple of head_dim = {self.head_width}, "
+                "the width of a head of mamba2"
+            )
+        if HAWK in self.mixers and width % (self.n_heads or 1):
+            raise ValueError(
+                f"expand * d_model = {width} is not a multiple of n_heads = {self.n_heads}, "
+                "the number of blocks of a gate of hawk"
+            )
 
     @classmethod
     def brought_fields(cls) -> dict[str, dict[str, FieldInfo]]:
@@ -188,7 +222,12 @@ class ModelConfig(Config):
     @property
     def head_width(self) -> int:
         """Width of a head."""
-        return self.head_dim or self.d_model // self.query_heads
+        return self.head_dim or self.d_model // (self.n_heads or 1)
+
+    @property
+    def recurrent_width(self) -> int:
+        """Width of recurrent mixers."""
+        return self.expand * self.d_model
 
     @property
     def mlp_width(self) -> int:

@@ -28,18 +28,17 @@ Ablation = Literal["zero", "mean"]
 
 
 def mlp_layers(model: LanguageModel) -> list[int]:
-    """The layers whose MLP can be taken out: those of a model of ours."""
-    return list(range(len(model.layers))) if isinstance(model, Shell) else []
+    """The layers whose MLP can be taken out: those of a model of ours that have one."""
+    return [layer for layer, block in enumerate(_blocks(model)) if block.mlp is not None]
 
 
 def attention_heads(model: LanguageModel) -> list[tuple[int, int]]:
     """Every head that can be looked at, as (layer, head): those of the layers of ours that attend."""
-    mixers = [(layer, _block(model, layer).mixer) for layer in mlp_layers(model)]
     return [
         (layer, head)
-        for layer, mixer in mixers
-        if isinstance(mixer, Attention)
-        for head in range(mixer.n_heads)
+        for layer, block in enumerate(_blocks(model))
+        if isinstance(block.mixer, Attention)
+        for head in range(block.mixer.n_heads)
     ]
 
 
@@ -124,14 +123,21 @@ def ablated_heads(
 
 @contextmanager
 def ablated_mlps(model: LanguageModel, layers: Collection[int], how: Ablation = "zero") -> Iterator[None]:
-    """Inside, the MLPs of these layers write nothing, or their mean over the batch."""
+    """Inside, the MLPs of these layers write nothing, or their mean over the batch.
+
+    Raises:
+        UserError: a layer has none.
+    """
 
     def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         return _instead(output, how, dims=(0, 1))
 
     with ExitStack() as stack:
         for layer in layers:
-            stack.callback(_block(model, layer).mlp.register_forward_hook(hook).remove)
+            mlp = _block(model, layer).mlp
+            if mlp is None:
+                raise UserError(f"Layer {layer} has no MLP to take out: the model was made with mlp = none.")
+            stack.callback(mlp.register_forward_hook(hook).remove)
         yield
 
 
@@ -181,6 +187,10 @@ def _instead(written: Tensor, how: Ablation, dims: tuple[int, ...]) -> Tensor:
     if how == "zero":
         return torch.zeros_like(written)
     return written.mean(dim=dims, keepdim=True).expand_as(written)
+
+
+def _blocks(model: LanguageModel) -> list[Block]:
+    return model.layers if isinstance(model, Shell) else []
 
 
 def _block(model: LanguageModel, layer: int) -> Block:

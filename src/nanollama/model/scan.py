@@ -1,7 +1,7 @@
 """First-order linear recurrences over time, all steps of a row at once.
 
-An odd-even scan (Blelloch, "Prefix sums and their applications", 1990): pairs of steps are joined until few are
-left, those are taken one after another, and the steps between them are filled in. It multiplies decays and
+An odd-even scan (Blelloch, "Prefix sums and their applications", 1990): pairs of steps are joined until few
+are left, those are taken one after another, and the steps between them are filled in. It multiplies decays and
 never takes their logarithm, so gates that are exactly 0 or 1 give exact values and gradients.
 
 Shapes: B rows, T tokens, H heads, K numbers that share a decay.
@@ -83,7 +83,7 @@ def _forward(decay: Tensor, values: Tensor, before: Tensor) -> Tensor:
 
 @torch.library.custom_op("nanollama::linear_scan_backward", mutates_args=())
 def _backward(grad: Tensor, decay: Tensor, before: Tensor, result: Tensor) -> list[Tensor]:
-    """Gradients of decays, values and the start: the same recurrence, from the end, with decays moved by one."""
+    """Gradients of decays, values and start: the same recurrence from the end, decays moved by one."""
     grad_values = torch.empty_like(result)
     grad_values[:, -1] = grad[:, -1]
     _scan(decay[:, 1:], grad[:, :-1], grad[:, -1], grad_values[:, :-1], backwards=True)

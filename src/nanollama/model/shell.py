@@ -32,7 +32,7 @@ from nanollama.model.state import DecodingState
 
 
 class Block(nn.Module):
-    """A mixer, then an MLP; each reads a normed stream and adds to it."""
+    """A mixer, then an MLP if there is one; each reads a normed stream and adds to it."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -40,8 +40,9 @@ class Block(nn.Module):
         self._name = mixer.name
         self.add_module(f"{mixer.name}_norm", NORMS[config.norm](config))
         self.add_module(mixer.name, mixer)
-        self.mlp_norm = NORMS[config.norm](config)
-        self.mlp = MLPS[config.mlp](config)
+        has_mlp = config.mlp != "none"
+        self.mlp_norm = NORMS[config.norm](config) if has_mlp else None
+        self.mlp = MLPS[config.mlp](config) if has_mlp else None
         self.dropout = nn.Dropout(config.dropout)
         self.adds_to_normed = config.residual == "normed"
 
@@ -67,6 +68,8 @@ class Block(nn.Module):
         if query_positions is not None:
             x = gather(x, query_positions)
         x = x + self.dropout(mixed)
+        if self.mlp is None or self.mlp_norm is None:
+            return x
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -139,7 +142,8 @@ class Shell(LanguageModel):
         self._tie()  # a move from the meta device makes two matrices of one
         std = self.config.init_std or self.config.d_model**-0.5
         mixers = [block.mixer for block in self.layers]
-        writing = {mixer.output for mixer in mixers} | {block.mlp.down for block in self.layers}
+        writing = {mixer.output for mixer in mixers}
+        writing |= {block.mlp.down for block in self.layers if block.mlp is not None}
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 scale = (2 * self.config.n_layers) ** -0.5 if module in writing else 1.0
@@ -181,7 +185,7 @@ class Shell(LanguageModel):
         """See `LanguageModel.forward_flops`."""
         config = self.config
         n_asked = seq_len if n_queries is None else n_queries
-        matrices = 3 if config.mlp == "swiglu" else 2
+        matrices = {"swiglu": 3, "gelu": 2, "none": 0}[config.mlp]
         total = 2 * n_asked * config.d_model * config.vocab_size
         for layer, block in enumerate(self.layers):
             n_out = n_asked if layer == config.n_layers - 1 else seq_len

@@ -127,8 +127,8 @@ def _masks(opens: Tensor | None, chunk_size: int, sums: Tensor) -> tuple[Tensor,
     """What no start of a document parts.
 
     Returns:
-        (C, C) or (B, n, 1, C, C): which tokens of its chunk each token takes from; two of (1,) or (B, n, 1, C):
-        tokens that the state before the chunk reaches, and those that reach its end.
+        (C, C) or (B, n, 1, C, C): which tokens of its chunk each token takes from; two of (1,) or
+        (B, n, 1, C): tokens that the state before the chunk reaches, and those that reach its end.
     """
     earlier = torch.ones(chunk_size, chunk_size, dtype=torch.bool, device=sums.device).tril()
     if opens is None:

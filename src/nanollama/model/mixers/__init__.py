@@ -34,9 +34,14 @@ class MixerEntry:
 
 ATTENTION = "transformer"
 """Attention goes by the name of what it makes."""
+MAMBA2, HAWK = "mamba2", "hawk"
 
 MIXERS: dict[str, MixerEntry] = {
     ATTENTION: MixerEntry("nanollama.model.mixers.attention:Attention", bidirectional=True),
+    MAMBA2: MixerEntry("nanollama.model.mixers.mamba2:Mamba2"),
+    HAWK: MixerEntry("nanollama.model.mixers.hawk:Hawk"),
+    "mingru": MixerEntry("nanollama.model.mixers.mingru:MinGRU"),
+    "minlstm": MixerEntry("nanollama.model.mixers.minlstm:MinLSTM"),
 }
 
 
