@@ -1,8 +1,8 @@
 """First-order linear recurrences over time, all steps of a row at once.
 
 An odd-even scan (Blelloch, "Prefix sums and their applications", 1990): pairs of steps are joined until few
-are left, those are taken one after another, and the steps between them are filled in. It multiplies decays and
-never takes their logarithm, so gates that are exactly 0 or 1 give exact values and gradients.
+are left, those are taken one after another, and the steps between them are filled in. It multiplies decays
+and never takes their logarithm, so gates that are exactly 0 or 1 give exact values and gradients.
 
 Shapes: B rows, T tokens, H heads, K numbers that share a decay.
 """
