@@ -77,7 +77,7 @@ CONFIGS = [
         "keys missing",
         "train x.yaml",
         "x.yaml: name: required key is missing; expected a text...\n"
-        "x.yaml: model: required key is missing; expected a section.\n"
+        "x.yaml: model: required key is missing; expected a section...\n"
         "x.yaml: training: required key is missing; expected a section.\n"
         "x.yaml: data: required key is missing; expected a section.",
         {"x.yaml": "study: memory\n"},
