@@ -13,7 +13,9 @@ from nanollama.cli.command import main as nanollama
 from nanollama.config import load_config
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "docs/glossary.md"]
+STUDIES = ["apps/memory/README.md", "apps/composition/README.md", "apps/gssm/README.md"]
+COMMANDS = ["README.md", "docs/commands.md", "docs/troubleshooting.md", *STUDIES]
+DOCUMENTS = [*COMMANDS, "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "docs/glossary.md"]
 
 
 def shell_lines() -> list[str]:
@@ -59,24 +61,53 @@ def test_links_lead_to_files(name: str) -> None:
     assert not [link for link in links if not (path.parent / link).exists()]
 
 
-def test_modules_and_scripts_of_the_readme_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    modules = {name.replace(".", "/") for name in re.findall(r"-m (apps\.[a-z_.]+[a-z])", text)}
+@pytest.mark.parametrize("name", COMMANDS)
+def test_modules_and_scripts_that_documents_name_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    modules = {found.replace(".", "/") for found in re.findall(r"-m (apps\.[a-z_.]+[a-z])", text)}
     scripts = set(re.findall(r"apps/[\w/]+\.(?:sh|yaml)", text))
-    assert modules
-    assert scripts
-    files = {name: [ROOT / f"{name}.py", ROOT / name / "__main__.py"] for name in modules}
-    assert not [name for name, paths in files.items() if not any(path.is_file() for path in paths)]
-    assert not [name for name in scripts if not (ROOT / name).is_file()]
+    places = [(ROOT / f"{found}.py", ROOT / found / "__main__.py") for found in modules]
+    assert not [place for place, folder in places if not (place.is_file() or folder.is_file())]
+    assert not [found for found in scripts if not (ROOT / found).is_file()]
 
 
-def test_verbs_of_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    verbs = set(re.findall(r"`?nanollama ([a-z]+)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
+def test_folders_in_the_tree_of_the_readme_exist() -> None:
+    trees = re.findall(r"^```\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    names = re.findall(r"(?<!\S)(?:[a-z_]+/)+(?:\w+\.\w+)?", trees[-1])
+    assert "src/nanollama/training/" in names
+    assert not [name for name in names if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("study", ["memory", "composition"])
+def test_each_config_of_a_study_has_its_line(study: str) -> None:
+    text = (ROOT / "apps" / study / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"^## Configs$(.*?)^## ", text, re.M | re.S)
+    assert table is not None
+    rows = re.findall(r"^\| (`[^|]*) \|", table[1], re.M)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(path.stem for path in (ROOT / "apps" / study / "config").glob("*.yaml"))
+
+
+def test_the_example_of_gssm_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "apps" / "gssm" / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert example is not None
+    exec(example[1], {})
+    floor, rate, unigram, trigram = map(
+        float, re.findall(r"(?:floor|rate|unigram|trigram) ([\d.]+)", capsys.readouterr().out)
+    )
+    assert abs(floor - rate) < 0.05
+    assert floor < trigram < unigram
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/commands.md"])
+def test_verbs_of_the_documents_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    verbs = set(re.findall(r"`nanollama ([a-z]+)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
     assert nanollama(["--help"]) == 0
     listed = capsys.readouterr().out
-    assert {"chat", "report", "doctor"} <= verbs - {"is"}
-    assert not [verb for verb in verbs - {"is"} if f" {verb} " not in listed]
+    assert {"chat", "doctor"} <= verbs
+    assert not [verb for verb in verbs if f" {verb} " not in listed]
 
 
 def test_make_help_lists_every_target() -> None:
