@@ -22,10 +22,9 @@ from apps.memory.dataset.generate import count_people, write_dialogs, write_peop
 from apps.memory.dataset.paths import dialogs_path, people_path
 from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.demo_report import ARMS, Arm, Verdict, judge, write_report
-from apps.memory.demo_settings import DemoConfig
 from apps.memory.recall import build_recall
 from apps.memory.samples import pick_samples
-from apps.memory.settings import MemoryConfig
+from apps.memory.settings import DemoConfig, MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
 from nanollama.errors import EXIT_FAILED, UserError

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from apps.memory.demo_settings import Expected
 from apps.memory.samples import SET_NAMES
-from apps.memory.settings import MemoryConfig
+from apps.memory.settings import Expected, MemoryConfig
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.report.command import FORMATS, write_page

@@ -52,6 +52,11 @@ class Study:
         """What it can be asked to do."""
         return (*self.configs, *self.commands, *self.pages)
 
+    @property
+    def folder(self) -> Path:
+        """Its folder, from the root of the checkout."""
+        return Path(APPS) / self.name
+
     def module(self, verb: str) -> ModuleType:
         """The module of a verb.
 

@@ -151,6 +151,12 @@ def test_a_bug_in_a_study_shows_its_traceback(capsys: pytest.CaptureFixture[str]
 def test_the_schema_of_each_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(run(capsys, "schema", "toy")[1])["title"] == "ToyConfig"
     assert json.loads(run(capsys, "schema", "toy", "--config", "eval")[1])["title"] == "Wide"
+    code, out, _ = run(capsys, "schema", "toy", "--write")
+    assert (code, out.splitlines()) == (
+        0,
+        [f"wrote apps/toy/config/.schema/{kind}.json" for kind in ("train", "eval")],
+    )
+    assert json.loads(Path("apps/toy/config/.schema/eval.json").read_text())["title"] == "Wide"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_help(argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) ->
     assert found == code
     assert "Usage: nanollama" in out + err
     if argv in ([], ["--help"]):
-        for verb in ("train", "eval", "data", "chat", "report", "schema", "doctor"):
+        for verb in ("train", "eval", "new", "data", "chat", "report", "schema", "doctor"):
             assert f"\n  {verb} " in out + err
 
 

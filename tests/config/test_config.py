@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 from toy import TOY, Deep, Source, ToyConfig, Wide
 
-from nanollama.config import Config, config_hash, dump_config, first_difference, json_schema, load_config
+from nanollama.config import Config, config_hash, dump_config, first_difference, load_config
 from nanollama.config.keys import describe_keys
 from nanollama.config.source import read_source
 from nanollama.errors import ConfigError
@@ -279,16 +278,6 @@ def test_defaults_are_validated() -> None:
 def test_python_cannot_misspell_a_key_either() -> None:
     with pytest.raises(ValidationError, match="extra_forbidden"):
         Source(kind="qa", wieght=1)  # type: ignore[call-arg]
-
-
-def test_the_schema_knows_every_key_the_base_and_scales() -> None:
-    schema = json_schema(ToyConfig)
-    json.dumps(schema)
-    assert set(schema["properties"]) == {"base", "scale", "scales", *ToyConfig.model_fields}
-    assert schema["anyOf"] == [{"required": ["base"]}, {"required": ["study", "model"]}]
-    assert schema["additionalProperties"] is False
-    assert schema["properties"]["seed"]["description"] == "Seed of all that is random."
-    assert set(schema["$defs"]["Deep"]["properties"]) == {"implementation", "n_layers", "decay"}
 
 
 def test_keys_are_described() -> None:

@@ -7,7 +7,6 @@ Nothing heavy is imported before a verb needs it: `nanollama --help` must answer
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -39,6 +38,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at the data of a config.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data, name="data")
+new = typer.Typer(help="Begin something of one's own.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(new, name="new")
 grid = typer.Typer(
     help="Run a grid of runs on this machine, and see what became of it.",
     no_args_is_help=True,
@@ -189,13 +190,26 @@ def report(
     _finish(lambda: _report(runs or []))
 
 
+@new.command(name="study")
+def new_study(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Small letters, digits, underscores.", show_default=False)
+    ],
+) -> None:
+    """Write a small study that works, with configs, a grid with a claim and a test, to begin with."""
+    from nanollama.cli.new_study import write_study
+
+    _finish(lambda: print(write_study(name)))
+
+
 @app.command()
 def schema(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.", show_default=False)],
     config: Annotated[str, typer.Option(help="Which config of the study, such as eval.")] = "train",
+    write: Annotated[bool, typer.Option("--write", help="Write those of all its configs.")] = False,
 ) -> None:
-    """Print the JSON schema of a study's config, for editors."""
-    _finish(lambda: _schema(study, config))
+    """Print the JSON schema of a study's config, for editors; --write puts it where configs look for it."""
+    _finish(lambda: _schema(study, config, write))
 
 
 @app.command()
@@ -231,14 +245,12 @@ def _finish(work: Callable[[], int | None]) -> NoReturn:
     raise typer.Exit(guard(work))
 
 
-def _schema(study: str, config: str) -> None:
-    from nanollama.config import json_schema
-    from nanollama.errors import UserError
-    from nanollama.studies import config_classes
-    from nanollama.wording import suggest
+def _schema(name: str, config: str, write: bool) -> None:
+    from nanollama.cli.schema import schema_text, write_schemas
+    from nanollama.studies import find_study
 
-    classes = config_classes(study)
-    if config not in classes:
-        hint = suggest(config, classes) or "."
-        raise UserError(f"The study '{study}' has no config '{config}'{hint} (known: {', '.join(classes)})")
-    print(json.dumps(json_schema(classes[config]), indent=2))
+    study = find_study(name)
+    if not write:
+        return print(schema_text(study, config), end="")
+    for path in write_schemas(study, study.folder):
+        print(f"wrote {path}")

@@ -35,7 +35,7 @@ from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from nanollama.config.messages import explain
-from nanollama.config.source import BASE_KEY, SCALE_KEY, SCALES_KEY, Node, expand_path, read_source
+from nanollama.config.source import Node, expand_path, read_source
 from nanollama.errors import ConfigError
 from nanollama.wording import show
 
@@ -140,20 +140,6 @@ def config_hash(config: Config) -> str:
 def first_difference(there: Config, here: Config) -> str | None:
     """The first key on which two configs differ, as ``model.d_model is 32 there and 64 here``; or None."""
     return next(_differences(_plain(there), _plain(here), ""), None)
-
-
-def json_schema(config_class: type[Config]) -> dict[str, Any]:
-    """JSON schema of a config file, for editors: a file that names a base may leave out required keys."""
-    schema = config_class.model_json_schema()
-    required = schema.pop("required", [])
-    about_files = {
-        BASE_KEY: {"type": "string", "description": "Config file this one builds on, relative to this file."},
-        SCALE_KEY: {"type": "string", "description": "Size of the experiment: small, or one of scales."},
-        SCALES_KEY: {"type": "object", "description": "What other sizes change, by their names."},
-    }
-    schema["properties"] = about_files | schema["properties"]
-    schema["anyOf"] = [{"required": [BASE_KEY]}, {"required": required}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 class _Representer(SafeRepresenter):

@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib")
 
 from apps.memory import demo
 from apps.memory.demo_report import Arm, Verdict, comparison_table, judge
-from apps.memory.demo_settings import DemoConfig, Expected
+from apps.memory.settings import DemoConfig, Expected
 from nanollama.config import load_config
 from nanollama.errors import UserError
 from nanollama.report.runs import RunRecord, read_samples
