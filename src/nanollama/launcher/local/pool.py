@@ -113,10 +113,10 @@ class Server:
 
     def close(self) -> None:
         """Ask what still runs to stop, and wait for it."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
-        os.close(self._output)
+        self._process.stdout.close()
 
     @property
     def _output(self) -> int:
