@@ -123,6 +123,6 @@ def sections_of(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[s
     if isinstance(tree, dict):
         yield path
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        free = key in ("product", "zip", "exclude", "runs", "minus", "stop_when")
+        free = key in ("product", "zip", "arms", "exclude", "runs", "minus", "over", "stop_when")
         if isinstance(value, dict | list) and not free:
             yield from sections_of(value, (*path, key))

@@ -13,8 +13,8 @@ from operator import itemgetter
 from typing import Any
 
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import Verdict, verdict_table
 from nanollama.launcher.grid.results import finished_settings
+from nanollama.launcher.grid.verdict import Verdict, verdict_table
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS

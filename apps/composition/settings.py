@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
-from nanollama.config import Config, ConfigPath, RunConfig
+from nanollama.config import Config, ConfigPath
 from nanollama.model import ModelSection
 from nanollama.studies import Study
 from nanollama.training.config import TrainingConfig
-from nanollama.training.intervention_config import InterventionConfig, LoadConfig
 from nanollama.training.run_config import TrainingRunConfig
 
 Split = Literal["train", "test"]
-Arm = Literal["source", "scratch", "transfer"]
 
 
 class MeasuresConfig(Config):
@@ -95,77 +93,6 @@ class EvalConfig(Config):
         return self.out or self.run / "eval"
 
 
-class TaskSection(Config):
-    """What is learned in one part of the experiment, and how."""
-
-    data: DataConfig = Field(description="What is learned.")
-    training: TrainingConfig = Field(description="How; the seed is that of the pair.")
-
-
-class TransferConfig(RunConfig):
-    """Does a model that has learned one task learn another one faster? Pairs of runs, a pair a seed."""
-
-    study: Literal["composition"] = Field(description="Which study this config belongs to.")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        min_length=2,
-        max_length=20,
-        description="Seeds; each gives a source and a pair of runs. The test tries all 2^n signs of n pairs.",
-    )
-    threshold: float = Field(
-        default=0.9, gt=0, le=1, description="Test accuracy on the target task that counts as learned."
-    )
-    expected_speedup: float | None = Field(
-        default=None,
-        gt=0,
-        description="How many times fewer epochs the transfer has to take for success; null expects nothing.",
-    )
-    model: ModelSection = Field(description="Which model learns.")
-    source: TaskSection = Field(description="The task learned first.")
-    target: TaskSection = Field(description="The task learned from there, and from scratch.")
-    interventions: tuple[InterventionConfig, ...] = Field(
-        default=(),
-        description="What else is done to the model at the target: freeze or reinitialize parts.",
-    )
-    measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
-
-    @model_validator(mode="after")
-    def _check(self) -> TransferConfig:
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
-        if self.target.training.eval_every is None:
-            raise ValueError("target.training.eval_every says how finely epochs are told: it must be set")
-        if self.target.data.n_train is None:
-            raise ValueError("target.data.n_train = null draws sequences without end: there are no epochs")
-        if "test" not in self.measures.splits:
-            raise ValueError("measures.splits must contain test: what is learned is told by test accuracy")
-        stop_when = self.target.training.stop_when
-        if stop_when is not None and stop_when.measures.get("test_accuracy", 0.0) < self.threshold:
-            raise ValueError(
-                "target.training.stop_when must ask for a test_accuracy of at least "
-                f"threshold = {self.threshold:g}: runs would stop before they reach it"
-            )
-        for arm in ("source", "scratch", "transfer"):
-            self.run_config(arm, self.seeds[0])
-        return self
-
-    def run_config(self, arm: Arm, seed: int) -> CompositionConfig:
-        """The config of one run."""
-        section = self.source if arm == "source" else self.target
-        load = LoadConfig(implementation="load", run=self.folder / f"seed_{seed}" / "source")
-        # Targets start from the same weights and see the same batches: pairs differ in the transfer alone.
-        return CompositionConfig(
-            study="composition",
-            name=f"{self.name}_{arm}_{seed}",
-            run_dir=self.folder / f"seed_{seed}" / arm,
-            overwrite=self.overwrite,
-            data=section.data,
-            model=self.model,
-            training=section.training.model_copy(update={"seed": seed}),
-            interventions=(load, *self.interventions) if arm == "transfer" else (),
-            measures=self.measures,
-        )
-
-
 class HandmadeConfig(Config):
     """A model built by hand, to be measured like a trained one."""
 
@@ -204,8 +131,8 @@ STUDY = Study(
     configs={
         "train": CompositionConfig,
         "eval": EvalConfig,
-        "transfer": TransferConfig,
         "handmade": HandmadeConfig,
     },
+    commands=("transfer",),
     pages=("attention",),
 )

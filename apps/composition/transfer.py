@@ -1,8 +1,10 @@
 """Learn one task, then another: ``python -m apps.composition.transfer CONFIG [key=value ...]``.
 
-For every seed a model learns the source task; then the target task is learned from it and from scratch. What
-is compared is the number of epochs until the target is learned. Runs that are there already are used as they
-are. Writes ``transfer.csv``, ``transfer.json`` and the learning curves into the folder of the experiment.
+The config is a grid with the arms ``source``, ``scratch`` and ``transfer``; this runs what is missing of it,
+as ``local_grid`` does, and compares the number of epochs until the target task is learned from the source and
+from scratch, seed by seed. Writes ``transfer.csv``, ``transfer.json``, ``transfer.html`` and the learning
+curves into the folder of the grid. Two keys are its own: ``threshold``, the test accuracy that counts as
+learned, and ``expected_speedup``, how many times fewer epochs the transfer has to take.
 """
 
 from __future__ import annotations
@@ -14,13 +16,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pydantic import Field
 from rich.console import Console
 
-from apps.composition.held_out import check_apart
-from apps.composition.settings import CompositionConfig, TransferConfig
+from apps.composition.settings import CompositionConfig
 from apps.composition.tables import write_csv
-from apps.composition.train import run as train_run
-from nanollama.entrypoint import run_main
+from nanollama.config import Config, build_config
+from nanollama.config.source import Node, read_source
+from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
+from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
+from nanollama.launcher.grid.arms import ARM
+from nanollama.launcher.local import run as local
+from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.states import inspect
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
@@ -31,7 +39,19 @@ from nanollama.report.tables import ABSENT, Table
 from nanollama.statistics import mean_interval, ratio_interval, sign_flip_test
 from nanollama.wording import count
 
+PROGRAM = "python -m apps.composition.transfer"
 TARGETS = ("scratch", "transfer")
+MAX_PAIRS = 20
+"""The test tries all 2^n signs of n pairs."""
+
+
+class TransferKeys(Config):
+    """What the comparison is told beside the grid."""
+
+    threshold: float = Field(default=0.9, gt=0, le=1, description="Test accuracy that counts as learned.")
+    expected_speedup: float | None = Field(
+        default=None, gt=0, description="How many times fewer epochs the transfer has to take."
+    )
 
 
 @dataclass(frozen=True)
@@ -72,31 +92,68 @@ class Comparison:
     p_value: float
 
 
-def run(config: TransferConfig) -> None:
-    """Train what is missing, compare, write and print.
+def check_pairs(plan: Plan, threshold: float) -> None:
+    """Refuse a grid whose runs cannot be compared in pairs.
 
     Raises:
-        UserError: the source learns from sequences that the target is tested on.
+        UserError: it is not of pairs, or its runs do not tell when the target is learned.
     """
-    check_apart(config.target.data, config.source.data, "The source")
-    pairs, curves = [], []
-    for seed in config.seeds:
-        for arm in ("source", *TARGETS):
-            train_run(config.run_config(arm, seed))
-        found = {arm: read_curve(config.run_config(arm, seed)) for arm in TARGETS}
-        pairs.append(make_pair(seed, found["scratch"], found["transfer"], config.threshold))
-        curves += [
-            {"seed": seed, "arm": arm, "epoch": epoch, "accuracy": accuracy}
-            for arm, points in found.items()
-            for epoch, accuracy in points
-        ]
+    varied = {key for run in plan.runs for key in run.values}
+    n_runs = [sum(run.values.get(ARM) == arm for run in plan.runs) for arm in TARGETS]
+    if varied != {ARM, plan.seed_key} or n_runs[0] != n_runs[1] or not 2 <= n_runs[0] <= MAX_PAIRS:
+        raise UserError(
+            f"The grid '{plan.name}' is not of pairs: expected the arms {' and '.join(TARGETS)}, "
+            f"2 to {MAX_PAIRS} seeds, and nothing else that varies."
+        )
+    for run in plan.runs:
+        config = run.config
+        if run.values[ARM] not in TARGETS:
+            continue
+        assert isinstance(config, CompositionConfig)
+        stop_when = config.training.stop_when
+        if config.training.eval_every is None:
+            problem = "training.eval_every says how finely epochs are told: it must be set"
+        elif config.data.n_train is None:
+            problem = "data.n_train = null draws sequences without end: there are no epochs"
+        elif "test" not in config.measures.splits:
+            problem = "measures.splits must contain test: what is learned is told by test accuracy"
+        elif stop_when is not None and stop_when.measures.get("test_accuracy", 0.0) < threshold:
+            problem = (
+                "training.stop_when must ask for a test_accuracy of at least "
+                f"threshold = {threshold:g}: runs would stop before they reach it"
+            )
+        else:
+            continue
+        raise UserError(f"The run {run.name} cannot be compared: {problem}.")
+
+
+def tell(plan: Plan, keys: TransferKeys) -> int:
+    """Compare the finished runs of a grid, write and print.
+
+    Returns:
+        0, or 1 when the transfer took more epochs than expected.
+    """
+    found: dict[tuple[Any, str], list[tuple[float, float]]] = {}
+    for run in plan.runs:
+        if run.values[ARM] in TARGETS:
+            assert isinstance(run.config, CompositionConfig)
+            found[run.values[plan.seed_key or ""], run.values[ARM]] = read_curve(run.config)
+    seeds = dict.fromkeys(seed for seed, _ in found)
+    pairs = [make_pair(seed, *(found[seed, arm] for arm in TARGETS), keys.threshold) for seed in seeds]
+    curves = [
+        {"seed": seed, "arm": arm, "epoch": epoch, "accuracy": accuracy}
+        for (seed, arm), points in found.items()
+        for epoch, accuracy in points
+    ]
     comparison = compare(pairs)
-    write_results(config, pairs, comparison, curves)
+    write_results(plan, keys, pairs, comparison, curves)
     Console(soft_wrap=True).print(pairs_table(pairs).to_rich())
-    print(sentence(config, comparison, pairs))
-    if config.expected_speedup is not None:
-        print(verdict(comparison, pairs, config.expected_speedup))
-    print(f"Wrote {config.folder}")
+    print(sentence(keys.threshold, comparison, pairs))
+    print(f"Wrote {plan.folder / 'transfer.html'}")
+    if keys.expected_speedup is None:
+        return EXIT_OK
+    print(verdict(comparison, pairs, keys.expected_speedup))
+    return EXIT_OK if holds(comparison, pairs, keys.expected_speedup) else EXIT_FAILED
 
 
 def read_curve(config: CompositionConfig) -> list[tuple[float, float]]:
@@ -136,11 +193,15 @@ def compare(pairs: Sequence[Pair]) -> Comparison:
     )
 
 
+def holds(comparison: Comparison, pairs: Sequence[Pair], expected: float) -> bool:
+    """Has it come as expected? A transfer that has not learned misses it."""
+    return comparison.speedup >= expected and all(pair.transfer_learned for pair in pairs)
+
+
 def verdict(comparison: Comparison, pairs: Sequence[Pair], expected: float) -> str:
-    """What was expected beside what was found; a transfer that has not learned misses it."""
+    """What was expected beside what was found."""
     n_late = sum(not pair.transfer_learned for pair in pairs)
-    holds = comparison.speedup >= expected and not n_late
-    word = "as expected" if holds else "MISSED"
+    word = "as expected" if holds(comparison, pairs, expected) else "MISSED"
     found = (
         f"but {n_late} of {len(pairs)} transfers have not learned"
         if n_late
@@ -150,17 +211,20 @@ def verdict(comparison: Comparison, pairs: Sequence[Pair], expected: float) -> s
 
 
 def write_results(
-    config: TransferConfig, pairs: Sequence[Pair], comparison: Comparison, curves: Sequence[dict[str, Any]]
+    plan: Plan,
+    keys: TransferKeys,
+    pairs: Sequence[Pair],
+    comparison: Comparison,
+    curves: Sequence[dict[str, Any]],
 ) -> None:
     """Tables, and the learning curves with their bands over seeds."""
-    write_csv(config.folder / "transfer.csv", [asdict(pair) for pair in pairs])
+    write_csv(plan.folder / "transfer.csv", [asdict(pair) for pair in pairs])
     result = {
-        "threshold": config.threshold,
-        "expected_speedup": config.expected_speedup,
+        **keys.model_dump(),
         **asdict(comparison),
         "pairs": [asdict(pair) for pair in pairs],
     }
-    write_atomically(config.folder / "transfer.json", json.dumps(result, indent=2) + "\n")
+    write_atomically(plan.folder / "transfer.json", json.dumps(result, indent=2) + "\n")
     figure = plot_curves(
         band_over_seeds(curves),
         "epoch",
@@ -176,25 +240,23 @@ def write_results(
         "How the target is learned: means over seeds; bands are their 95 % intervals. A run that was stopped "
         "because it had learned keeps its last accuracy."
     )
+    said = sentence(keys.threshold, comparison, pairs)
     sections = [
-        Section(
-            "Learning curves",
-            (Picture("learning_curves", figure, caption, sentence(config, comparison, pairs)),),
-        ),
+        Section("Learning curves", (Picture("learning_curves", figure, caption, said),)),
         Section("Pairs", (pairs_table(pairs),)),
     ]
-    write_page(config.folder / "index.html", config.name, sentence(config, comparison, pairs), sections)
-    save_parts(config.folder / "figures", sections)
+    write_page(plan.folder / "transfer.html", plan.name, said, sections)
+    save_parts(plan.folder / "figures", sections)
 
 
-def sentence(config: TransferConfig, comparison: Comparison, pairs: Sequence[Pair]) -> str:
+def sentence(threshold: float, comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """What the pairs say together: no ratio where a transfer has not learned, as nothing bounds it below."""
     n_pairs = comparison.n_pairs
     n_scratch = sum(pair.scratch_learned for pair in pairs)
     n_transfer = sum(pair.transfer_learned for pair in pairs)
     if n_transfer < n_pairs:
         return (
-            f"The target reaches {config.threshold:.2f} in {n_transfer} of {n_pairs} runs from the source "
+            f"The target reaches {threshold:.2f} in {n_transfer} of {n_pairs} runs from the source "
             f"and in {n_scratch} of {n_pairs} from scratch: too few to compare their epochs."
         )
     least = "at least " if n_scratch < n_pairs else ""
@@ -202,7 +264,7 @@ def sentence(config: TransferConfig, comparison: Comparison, pairs: Sequence[Pai
         "" if comparison.low is None else f"95 % interval {comparison.low:.2f} to {comparison.high:.2f}, "
     )
     return (
-        f"From the source, the target reaches {config.threshold:.2f} in {least}{comparison.speedup:.2f} "
+        f"From the source, the target reaches {threshold:.2f} in {least}{comparison.speedup:.2f} "
         f"times fewer epochs ({interval}{count(n_pairs, 'pair')}; "
         f"p = {comparison.p_value:.4f}, one-sided, all sign flips)."
     )
@@ -253,8 +315,26 @@ def band_over_seeds(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
-    return run_main(TransferConfig, run, argv, "Compare learning a task after another one and from scratch.")
+    """The command; its exit code, 1 also when something expected was missed."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    own = tuple(f"{key}=" for key in TransferKeys.model_fields)
+    about_runs = [item for item in arguments if not item.startswith(own)]
+
+    def work() -> int:
+        if not arguments or HELP_FLAGS.intersection(arguments):
+            return local.main(about_runs, PROGRAM)
+        source = read_source([item for item in arguments if item != DRY_RUN_FLAG])
+        told = {key: node for key, node in source.value.items() if key in TransferKeys.model_fields}
+        keys = build_config(TransferKeys, Node(told, source.place))
+        plan = read_grid([item for item in about_runs if item != DRY_RUN_FLAG])
+        check_pairs(plan, keys.threshold)
+        if DRY_RUN_FLAG in arguments:
+            return local.main(about_runs, PROGRAM)
+        code = local.run_missing(plan)
+        is_whole = all(inspect(run).kind == "finished" for run in plan.runs)
+        return max(code, tell(plan, keys)) if is_whole else code
+
+    return guard(work)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from apps.memory.grid_tables import (
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import Verdict, verdict_table
+from nanollama.launcher.grid.verdict import Verdict, verdict_table
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS

@@ -15,10 +15,11 @@ import pytest
 from nanollama.config import Config
 from nanollama.launcher.attempts import Launch, read_launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.local.pool import Line
 from nanollama.launcher.screen import state_lines
 from nanollama.launcher.slurm import queue as slurm_queue
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.launcher.states import State, inspect
+from nanollama.launcher.states import Kind, State, inspect, parents_first
 from nanollama.monitor.successor import cancel_order, order_anew
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
@@ -140,3 +141,53 @@ def test_the_queue_is_read_as_squeue_prints_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     monkeypatch.setenv("PATH", "/nowhere")
     assert slurm_queue.read_queue() is None
+
+
+@pytest.mark.parametrize(
+    ("parent", "launch", "queue", "kind", "reason"),
+    [
+        ("waiting", None, None, "waiting", "for p"),
+        ("running", None, None, "waiting", "for p"),
+        ("stopped", None, None, "waiting", "for p"),
+        ("finished", None, None, "waiting", ""),
+        ("failed", None, None, "failed", "not run: it starts from p, which has failed"),
+        ("queued", Launch(job="7", queued=True), {"7": "PENDING"}, "queued", "for p"),
+        ("failed", Launch(job="7", queued=True), {"7": "PENDING"}, "queued", "for p"),  # Slurm will see to it
+        ("failed", Launch(job="7", queued=True), {}, "failed", "not run: it starts from p, which has failed"),
+        ("stopped", Launch(job="7", queued=True), {}, "waiting", "for p"),
+        ("finished", Launch(job="7", queued=True), {}, "failed", "its Slurm job 7 was cancelled"),
+        ("failed", Launch(exit_code=1, reason="no"), None, "failed", "no"),
+        ("failed", Launch(exit_code=75), None, "stopped", ""),
+    ],
+)
+def test_the_kind_of_a_run_that_starts_from_another(
+    tmp_path: Path, parent: Kind, launch: Launch | None, queue: Queue | None, kind: str, reason: str
+) -> None:
+    if launch is not None:
+        write_launch(tmp_path, launch)
+    run = GridRun("r", tmp_path, Trains(), {}, ("p",))
+    state = inspect(run, queue, {"p": State(parent, {})})
+    assert state.kind == kind and state.reason.startswith(reason) and bool(state.reason) == bool(reason)
+
+
+def family(*edges: tuple[str, tuple[str, ...]]) -> list[GridRun]:
+    return [GridRun(name, Path(name), Config(), {}, after) for name, after in edges]
+
+
+def test_a_line_keeps_its_order_and_parents_come_first() -> None:
+    line = Line(
+        family(("a", ()), ("b", ("a",)), ("c", ("b", "d")), ("d", ()), ("e", ("a", "gone")), ("f", ()))
+    )
+    assert [line.take().name, line.take().name] == ["a", "d"]
+    line.release("a")
+    assert line.take().name == "b", "before what comes later in the line"
+    line.release("d")
+    assert [line.take().name for _ in range(2)] == ["e", "f"]
+    assert not line and line.n_waiting == 1
+    assert [(run.name, parent) for run, parent in line.drop("b")] == [("c", "b")]
+    assert not line and line.n_waiting == 0
+    runs = family(("a", ()), ("b", ("a",)), ("c", ("x",)), ("d", ("c",)), ("e", ("y",)))
+    assert [[run.name for run in part] for part in parents_first(runs, {"y"})] == [
+        ["a", "b", "e"],
+        ["c", "d"],
+    ]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import outcome
-from nanollama.launcher.grid.expect import judge, verdict_table
 from nanollama.launcher.grid.outcome import show_outcome
+from nanollama.launcher.grid.verdict import Verdict, judge, verdict_table
 from nanollama.launcher.plan import Plan, read_grid
+from nanollama.monitor.run_folder import EVALS
+from nanollama.statistics import bootstrap_interval, mean_interval, sign_flip_test
 
 GRID = """\
 study: memory
@@ -29,10 +35,13 @@ WIDE = "claim: wide models learn, runs: {model.d_model: 32}, measure: recall, at
 BETTER = "claim: width helps, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: recall"
 
 
-def plan_of(tmp_path: Path, *expect: str) -> Plan:
+def plan_of(tmp_path: Path, *expect: str, seeds: int = 2) -> Plan:
     path = tmp_path / "grid.yaml"
     listed = ", ".join(f"{{{entry}}}" for entry in expect)
-    path.write_text(GRID.format(folder=tmp_path / "runs", expect=listed), encoding="utf-8")
+    path.write_text(
+        GRID.format(folder=tmp_path / "runs", expect=listed).replace("seeds: 2", f"seeds: {seeds}"),
+        encoding="utf-8",
+    )
     return read_grid([str(path)])
 
 
@@ -66,6 +75,161 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path, bound: str, word: st
     plan = plan_of(tmp_path, f"{BETTER}, {bound}")
     (verdict,) = judge(plan.expect, plan.runs, rows_of(plan, [0.25, 0.875, 0.125, 0.875]), "training.seed")
     assert (verdict.values, verdict.word) == ((0.625, 0.75), word)
+
+
+def judged(plan: Plan, narrow: Sequence[Any], wide: Sequence[Any]) -> list[Verdict]:
+    """The verdicts where recall is this in each seed."""
+    rows = rows_of(plan, [recall for pair in zip(narrow, wide, strict=True) for recall in pair])
+    return judge(plan.expect, plan.runs, rows, "training.seed")
+
+
+SCATTERED = ([0.25, 0.5, 0.125, 0.25, 0.5], [0.75, 0.875, 0.75, 0.5, 0.875])
+"""Differences .5, .375, .625, .25, .375: mean .425, 95 % interval .248 to .602."""
+
+
+@pytest.mark.parametrize(
+    ("claim", "word"),
+    [
+        ("at_least: 0.4, statistic: mean", "holds"),
+        ("at_least: 0.426, statistic: mean", "MISSED"),
+        ("at_least: 0.248, statistic: interval", "holds"),
+        ("at_least: 0.249, statistic: interval", "MISSED"),
+        ("at_most: 0.602, statistic: interval", "holds"),
+        ("at_most: 0.601, statistic: interval", "MISSED"),
+        ("at_least: 0.2, statistic: test", "holds"),  # all above: p = 1/32
+        ("at_least: 0.3, statistic: test", "MISSED"),  # one below: p = 2/32
+        ("at_most: 0.7, statistic: test", "holds"),
+        ("within: 0.57", "holds"),  # 90 % interval .289 to .561
+        ("within: 0.55", "MISSED"),
+    ],
+)
+def test_seeds_say_it_together(tmp_path: Path, claim: str, word: str) -> None:
+    (verdict,) = judged(plan_of(tmp_path, f"{BETTER}, {claim}", seeds=5), *SCATTERED)
+    assert (verdict.word, verdict.failed) == (word, word == "MISSED")
+    assert verdict.shown.startswith("0.425 [0.248, 0.602], 5 seeds")
+    assert ("p = " in verdict.shown) == ("test" in claim or "within" in claim)
+
+
+def test_ratios_are_compared_by_their_logarithms(tmp_path: Path) -> None:
+    claims = [f"{BETTER.replace('minus', 'over')}, {rest}, statistic: " for rest in ("at_least: 2",)]
+    plan = plan_of(tmp_path, *(claims[0] + statistic for statistic in ("mean", "interval", "test")), seeds=5)
+    narrow, wide = [0.1] * 5, [0.2, 0.4, 0.8, 0.4, 0.4]
+    mean, interval, test = judged(plan, narrow, wide)
+    assert mean.together is not None
+    assert mean.together.mean == pytest.approx(4.0)  # geometric
+    reach = math.log(2) * stats.t.ppf(0.975, 4) * math.sqrt(0.5 / 5)
+    assert mean.together.low == pytest.approx(4 / math.exp(reach))
+    assert test.p_value == pytest.approx(2 / 32)  # of log ratios to 2: 0, 1, 2, 1, 1
+    assert (mean.word, interval.word, test.word) == ("holds", "holds", "MISSED")
+    wide = [0.1, 0.32, 0.32, 0.24, 0.24]
+    assert judged(plan, narrow, wide)[2].p_value == sign_flip_test(np.log(np.array(wide) / 0.2).tolist())
+    assert "recall (ratio)" in verdict_table([mean]).rows[0]
+
+
+def test_a_mean_without_pairs_has_the_interval_of_seeds_and_questions(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, WIDE.replace("0.9", "0.7") + ", statistic: interval", seeds=3)
+    rows = rows_of(plan, [0.5, 0.9] * 3)
+    (alone,) = judge(plan.expect, plan.runs, rows, "training.seed")
+    for row in rows:
+        row |= {"recall_low": row["recall"] - 0.3, "recall_high": row["recall"] + 0.05}
+    (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
+    assert verdict.together == pytest.approx((0.9, 0.6, 0.95, 3)) and verdict.word == "MISSED"
+    assert alone.together == pytest.approx(mean_interval([0.9] * 3, is_share=True))
+
+
+def test_a_bootstrap_judges_eight_seeds_and_more(tmp_path: Path) -> None:
+    narrow, wide = [0.25] * 8, [0.3, 0.35, 0.3, 0.4, 0.3, 0.35, 0.9, 0.3]
+    claims = [f"{BETTER}, at_least: 0, statistic: {statistic}" for statistic in ("interval", "bootstrap")]
+    student, bootstrap = judged(plan_of(tmp_path, *claims, seeds=8), narrow, wide)
+    assert bootstrap.together == pytest.approx(bootstrap_interval(bootstrap.values))
+    assert (student.word, bootstrap.word) == ("MISSED", "holds")  # one far above says nothing of below
+
+
+@pytest.mark.parametrize("claim", ["at_least: 0.1, statistic: interval", "within: 0.5"])
+def test_seeds_that_agree_to_the_digit_tell_no_interval(tmp_path: Path, claim: str) -> None:
+    (verdict,) = judged(plan_of(tmp_path, f"{BETTER}, {claim}"), [0.5, 0.25], [0.75, 0.5])
+    assert verdict.word == "not told: the values are all the same" and verdict.failed
+
+
+def test_what_seeds_say_together_is_open_until_all_are_there(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.9, statistic: mean", f"{BETTER}, within: 2", seeds=3)
+    for verdict in judge(plan.expect, plan.runs, rows_of(plan, [0.5, 0.5, 0.5, 0.6]), "training.seed"):
+        assert verdict.word == "open: 2 of 3" and not verdict.failed and verdict.p_value is None
+
+
+def test_p_values_are_adjusted_for_each_other_and_for_claims_still_open(tmp_path: Path) -> None:
+    tests = [f"{BETTER}, at_least: {bound}, statistic: test" for bound in (0, 0.1)]
+    narrow, wide = [0.1] * 6, [0.3, 0.25, 0.4, 0.15, 0.3, 0.3]
+    alone = judged(plan_of(tmp_path, tests[0], f"{BETTER}, at_least: 0", seeds=6), narrow, wide)
+    assert [verdict.p_value for verdict in alone] == [1 / 64, None]
+    both = judged(plan_of(tmp_path, *tests, seeds=6), narrow, wide)
+    assert [verdict.p_value for verdict in both] == [2 / 64, 3 / 64] and both[1].word == "holds"
+    assert verdict_table(both).caption.endswith("; p values are adjusted for 2 tests (Holm).")
+    equal = "claim: same, runs: {model.d_model: 32}, minus: {model.d_model: 32}, measure: recall, within: 1"
+    beside = judged(plan_of(tmp_path, tests[0], equal, seeds=6), narrow, wide)  # without a p value
+    assert beside[0].p_value == 2 / 64
+
+
+@pytest.mark.parametrize(
+    ("condition", "word", "given"),
+    [
+        ("at_least: 0.9", "holds", "2 of 2"),
+        ("at_least: 0.95", "not told: recall >= 0.95 in 1 of 2 runs", "1 of 2"),
+        ("at_most: 0.9", "not told: recall <= 0.9 in 1 of 2 runs", "1 of 2"),
+    ],
+)
+def test_what_was_not_learned_proves_nothing(tmp_path: Path, condition: str, word: str, given: str) -> None:
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.1, given: {{measure: recall, {condition}}}")
+    (verdict,) = judged(plan, [0.5, 0.5], [0.9, 0.95])
+    assert (verdict.word, verdict.failed) == (word, word != "holds")
+    assert verdict.shown == f"0.400, 0.450 (given in {given} runs)"
+
+
+def steps_plan(tmp_path: Path, claim: str, curves: Sequence[Sequence[float]]) -> list[Verdict]:
+    """Verdicts where recall at steps 10, 20, ... is this in the runs of the grid."""
+    plan = plan_of(tmp_path, f"{BETTER.replace('minus', 'over')}, reaches: 0.9, {claim}")
+    for run, curve in zip(plan.runs, curves, strict=True):
+        run.folder.mkdir(parents=True)
+        evals = [{"step": 10 * number, "recall": recall} for number, recall in enumerate(curve, start=1)]
+        (run.folder / EVALS).write_text("".join(json.dumps(row) + "\n" for row in evals), encoding="utf-8")
+    return judge(plan.expect, plan.runs, rows_of(plan, [curve[-1] for curve in curves]), "training.seed")
+
+
+LATE, NEVER = [0.1, 0.9, 0.3, 0.95], [0.1, 0.2, 0.3, 0.4]  # step 20, and not within 40 steps
+
+
+@pytest.mark.parametrize(
+    ("claim", "curves", "shown", "word"),
+    [
+        ("at_least: 0.5", [LATE, LATE, [0.95], LATE], "1.000, 2.000", "holds"),
+        ("at_least: 2", [LATE, LATE, [0.95], LATE], "1.000, 2.000", "MISSED"),
+        ("at_least: 2", [LATE, NEVER, LATE, NEVER], "> 2.000, > 2.000", "holds"),
+        ("at_least: 3", [LATE, NEVER, LATE, NEVER], "> 2.000, > 2.000", "MISSED"),
+        (
+            "at_least: 0.1",
+            [NEVER, LATE, LATE, LATE],
+            "< 0.500, 1.000",
+            "not told: nothing bounds 1 of 2 values",
+        ),
+        ("at_least: 1", [NEVER, NEVER[:2], LATE, LATE], "-, 1.000", "not told: nothing bounds 1 of 2 values"),
+        ("at_most: 0.5", [NEVER, LATE, NEVER, LATE], "< 0.500, < 0.500", "holds"),
+        ("at_most: 3", [LATE, NEVER, LATE, LATE], "> 2.000, 1.000", "not told: nothing bounds 1 of 2 values"),
+        ("at_most: 1", [LATE, NEVER, LATE, LATE], "> 2.000, 1.000", "MISSED"),
+        ("at_least: 1.4, statistic: mean", [LATE, NEVER, LATE, LATE], "> 1.414 [", "holds"),
+        (
+            "at_least: 0.1, statistic: mean",
+            [NEVER, NEVER, LATE, LATE],
+            "-, 1.000",
+            "not told: nothing bounds",
+        ),
+    ],
+)
+def test_a_run_that_never_gets_there_is_a_bound(
+    tmp_path: Path, claim: str, curves: Sequence[Sequence[float]], shown: str, word: str
+) -> None:
+    (verdict,) = steps_plan(tmp_path, claim, curves)
+    assert verdict.shown.startswith(shown) and verdict.word.startswith(word)
+    assert verdict_table([verdict]).rows[0][1] == "steps to recall 0.9 (ratio)"
 
 
 def test_differences_too_small_for_three_decimals_show_their_size(tmp_path: Path) -> None:
@@ -120,18 +284,49 @@ def test_a_finished_run_without_a_number_is_judged_as_missing(
 @pytest.mark.parametrize(
     ("expect", "message"),
     [
-        ("claim: x, measure: recall", "the claim 'x' needs one of at_least and at_most"),
-        ("claim: x, measure: recall, at_least: 0, at_most: 1", "needs one of at_least and at_most"),
+        ("claim: x, measure: recall", "the claim 'x' needs one of at_least, at_most and within"),
+        ("claim: x, measure: recall, at_least: 0, at_most: 1", "needs one of at_least, at_most and within"),
         ("claim: x, measure: recall, atleast: 0", "did you mean 'at_least'?"),
         (
-            "claim: x, runs: {model.d_model: 64}, measure: recall, at_least: 0",
-            "the claim 'x' is about no run of the grid: none has runs = {\"model.d_model\": 64}.",
+            "claim: x, runs: {model.d_model: 16, training.seed: [0, 2]}, measure: recall, at_least: 0",
+            "the claim 'x' chooses runs by training.seed = 2, but in the grid it is 0 or 1.",
         ),
-        ("claim: x, minus: {n_people: 1}, measure: recall, at_least: 0", "none has minus = "),
+        (
+            "claim: x, runs: {data.sources.0.kind: qaa}, measure: recall, at_least: 0",
+            "by data.sources.0.kind = 'qaa', but in the grid it is qa; did you mean 'qa'?",
+        ),
+        (
+            "claim: x, minus: {model.d_mode: 16}, measure: recall, at_least: 0",
+            "chooses minus by 'model.d_mode', which no run of the grid has; did you mean 'model.d_model'?",
+        ),
+        (
+            "claim: x, over: {n_people: 1}, measure: recall, at_least: 1",
+            "chooses over by 'n_people', which no run of the grid has",
+        ),
         (
             "claim: x, minus: {model.n_layers: 2}, measure: recall, at_least: 0",
             'subtracts runs of one setting, but {"model.n_layers": 2} names 2: d_model=16; d_model=32.',
         ),
+        (
+            "claim: x, over: {model.n_layers: 2}, measure: recall, at_least: 1",
+            'divides by runs of one setting, but {"model.n_layers": 2} names 2',
+        ),
+        (
+            "claim: x, measure: recall, at_least: 0, statistic: mean",
+            "the claim 'x' is about runs of one setting, but {} names 2: d_model=16; d_model=32.",
+        ),
+        (f"{BETTER}, over: {{model.d_model: 16}}, at_least: 1", "has both minus and over: keep one"),
+        ("claim: x, measure: recall, within: 0.1", "within goes with minus and without statistic"),
+        (f"{BETTER}, within: 0.1, statistic: mean", "within goes with minus and without statistic"),
+        (f"{BETTER}, within: -0.1", "expect.0.within"),
+        ("claim: x, measure: recall, at_least: 0, statistic: test", "statistic test needs minus or over"),
+        (f"{BETTER.replace('minus', 'over')}, at_least: 0", "a ratio is above 0, so its bound must be, too"),
+        (f"{BETTER}, at_least: 0, given: {{measure: recall}}", "needs one of at_least and at_most"),
+        (
+            f"{BETTER}, at_least: 0, statistic: test",
+            "the claim 'width helps' (statistic: test) has 2 seeds, and needs at least 5 to be told",
+        ),
+        (f"{BETTER}, at_least: 0, statistic: bootstrap", "has 2 seeds, and needs at least 8 to be told"),
     ],
 )
 def test_claims_about_nothing_are_refused_before_anything_runs(
@@ -140,6 +335,14 @@ def test_claims_about_nothing_are_refused_before_anything_runs(
     with pytest.raises((ConfigError, UserError)) as raised:
         plan_of(tmp_path, expect)
     assert message in str(raised.value)
+
+
+def test_tests_beside_each_other_need_more_seeds(tmp_path: Path) -> None:
+    tests = [f"{BETTER}, at_least: {bound}, statistic: test" for bound in (0, 0.1)]
+    plan_of(tmp_path, tests[0], seeds=5)
+    with pytest.raises(UserError, match="has 5 seeds, and needs at least 6 beside 1 other test to be told"):
+        plan_of(tmp_path, *tests, seeds=5)
+    plan_of(tmp_path, *tests, seeds=6)
 
 
 @pytest.mark.parametrize(

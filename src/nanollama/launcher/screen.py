@@ -70,8 +70,12 @@ class Screen:
         else:
             self._failed.append((run.name, launch.reason))
             word = f"failed: {launch.reason}"
-        count = f"{self._n_finished + len(self._failed)}/{self._n_runs}"
-        self._console.print(f"{count}  {run.name}  {word}  ({seconds:.1f} s)", markup=False, highlight=False)
+        self._say(f"{run.name}  {word}  ({seconds:.1f} s)")
+
+    def left_out(self, run: GridRun, reason: str) -> None:
+        """A run cannot be started any more: a line says so."""
+        self._failed.append((run.name, reason))
+        self._say(f"{run.name}  failed: {reason}")
 
     def look(self, running: Sequence[GridRun], n_waiting: int) -> None:
         """Draw the table anew."""
@@ -79,6 +83,10 @@ class Screen:
         if self._live is not None and now - self._last_frame >= SECONDS_BETWEEN_FRAMES:
             self._last_frame = now
             self._live.update(self._draw(running, n_waiting), refresh=True)
+
+    def _say(self, what: str) -> None:
+        n_ended = self._n_finished + len(self._failed)
+        self._console.print(f"{n_ended}/{self._n_runs}  {what}", markup=False, highlight=False)
 
     def _draw(self, running: Sequence[GridRun], n_waiting: int) -> RenderableType:
         table = Table("running", "step", "loss", "left", box=None, pad_edge=False)

@@ -17,13 +17,16 @@ class LocalConfig(Config):
     """How the runs of a grid share this machine."""
 
     n_jobs: int | None = Field(
-        default=None, ge=1, description="Runs at a time; null: one a GPU of `gpus`, or one a core."
+        default=None,
+        ge=1,
+        description="Runs at a time; null: one a GPU, or one a core where runs use no GPU.",
     )
     n_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of a run; null shares the cores out among the jobs."
     )
     gpus: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="Numbers of the GPUs to use, one a run; none: runs choose by their device."
+        default=(),
+        description="GPUs to use, one a run, counted among the visible ones; none: all, where runs use GPUs.",
     )
     fail_fast: bool = Field(
         default=False, description="Stop all runs when one has failed; otherwise the others go on."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
@@ -43,7 +45,7 @@ class State:
     Args:
         kind: in a word.
         result: ``result.json``, empty when there is none.
-        reason: why it failed, or why it waits although it has finished before.
+        reason: why it failed, or what it waits for.
     """
 
     kind: Kind
@@ -51,12 +53,15 @@ class State:
     reason: str = ""
 
 
-def inspect(run: GridRun, queue: Queue | None = None) -> State:
+def inspect(
+    run: GridRun, queue: Queue | None = None, parents: Mapping[str, State] = MappingProxyType({})
+) -> State:
     """The state of a run; one that is ordered to start anew is not finished, whatever it has left.
 
     Args:
         run: of a grid, or alone.
         queue: what Slurm holds; None: what the run folder says of its jobs is believed.
+        parents: the states of the runs that it starts from, by name.
     """
     result = read_json(run.folder / RESULT)
     finished = result.get("status") == "finished"
@@ -64,8 +69,46 @@ def inspect(run: GridRun, queue: Queue | None = None) -> State:
         return State("finished", result)
     waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
-    if launch is None:
-        return waiting
+    state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
+    has_begun = state.kind not in ("waiting", "queued") and launch is not None and not launch.queued
+    return state if has_begun else _behind(state, parents)
+
+
+def not_run(parent: str) -> str:
+    """Why a run has failed that starts from one that has failed."""
+    return f"not run: it starts from {parent}, which has failed"
+
+
+def parents_first(runs: Sequence[GridRun], done: Collection[str]) -> tuple[list[GridRun], list[GridRun]]:
+    """Runs that can be run in their order, and those that cannot, as they start from none of them.
+
+    Args:
+        runs: of a grid, in its order.
+        done: names of the runs that may be started from already.
+    """
+    known, can, cannot = {*done}, [], []
+    for run in runs:
+        if known.issuperset(run.after):
+            can.append(run)
+            known.add(run.name)
+        else:
+            cannot.append(run)
+    return can, cannot
+
+
+def _behind(state: State, parents: Mapping[str, State]) -> State:
+    """The state of a run that has not begun, as those that it starts from leave it."""
+    for name, parent in parents.items():
+        if parent.kind == "failed" and state.kind != "queued":
+            return State("failed", state.result, not_run(name))
+        if parent.kind != "finished":
+            return State("queued" if state.kind == "queued" else "waiting", state.result, f"for {name}")
+    return state
+
+
+def _of_attempt(run: GridRun, launch: Launch, queue: Queue | None, waiting: State) -> State:
+    """What the last attempt to run a run that has not finished came to."""
+    result = waiting.result
     if launch.job and queue is not None and (state := _in_slurm(launch, queue, result)) is not None:
         return state
     if launch.exit_code is None:

@@ -152,7 +152,7 @@ def show_number(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def show_interval(value: float, low: float, high: float) -> str:
+def show_interval(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A value with its interval in brackets, if it has one: three decimals, unless it is large or tiny."""
     plain = value == 0 or 5e-4 <= abs(value) < 1000
     words = [f"{number:.3f}" if plain else show_number(number) for number in (value, low, high)]

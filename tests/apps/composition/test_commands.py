@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from apps.composition import attention, eval, train, transfer
 from apps.composition.settings import (
     CompositionConfig,
     EvalConfig,
     HandmadeConfig,
-    TransferConfig,
 )
 from apps.composition.transfer import (
     Pair,
+    TransferKeys,
     band_over_seeds,
     compare,
     make_pair,
@@ -39,8 +41,6 @@ CONFIGS = Path(__file__).parents[3] / "apps" / "composition" / "config"
 CLASSES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "handmade": HandmadeConfig,
-    "transfer": TransferConfig,
-    "transfer_frozen": TransferConfig,
     "debug": CompositionConfig,
 }
 SMALL = [
@@ -69,7 +69,9 @@ def test_every_config_is_valid(path: Path, scale: str) -> None:
     elif "grid" in read_source([str(path)]).value:
         plan = read_grid([str(path), f"scale={scale}"])
         assert plan.name == path.stem + ("_paper" if scale == "paper" else "")
-        assert len({run.values["training.seed"] for run in plan.runs}) == 3
+        assert len({run.values["training.seed"] for run in plan.runs}) == (
+            5 if "arm" in plan.runs[0].values else 3
+        )
     else:
         load_config(CLASSES.get(path.stem, CompositionConfig), [str(path), f"scale={scale}"])
 
@@ -170,31 +172,45 @@ class _StopAfter:
         pass
 
 
+TRANSFER = str(CONFIGS / "transfer.yaml")
+
+
+@pytest.mark.slow
 def test_transfer_trains_pairs_and_says_what_they_say(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = "max_length: 3, n_train: 6, n_test: 4"
-    learning = "n_steps: 4, batch_size: 8, eval_every: 2, device: cpu"
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     arguments = [
-        str(CONFIGS / "transfer.yaml"),
+        str(CONFIGS / "transfer_frozen.yaml"),
         f"run_dir={tmp_path}",
-        "seeds=[0, 1]",
+        "grid.seeds=2",
+        "grid.arms.source={training.n_steps: 8}",
         "threshold=0.001",
         "model.d_model=16",
         "model.position_dim=null",
-        f"source={{data: {{tasks: [{{implementation: polynomial, problem_token: 33}}], {sizes}}}, "
-        f"training: {{{learning}}}}}",
-        f"target={{data: {{tasks: [{{implementation: parity, problem_token: 32}}], {sizes}}}, "
-        f"training: {{{learning}}}}}",
-        "interventions=[{implementation: freeze, parameters: ['embedding*']}]",
+        "data.max_length=3",
+        "data.n_train=6",
+        "data.n_test=4",
+        "training.n_steps=4",
+        "training.batch_size=8",
+        "training.eval_every=2",
+        "training.device=cpu",
+        "training.stop_when=null",
     ]
     assert transfer.main(arguments) == 0
     assert "The target reaches 0.00 in 0 of 2 runs from the source" in capsys.readouterr().out
     result = json.loads((tmp_path / "transfer.json").read_text())
     assert [pair["seed"] for pair in result["pairs"]] == [0, 1]
     assert (tmp_path / "figures" / "learning_curves.svg").exists()
-    assert (tmp_path / "seed_1" / "transfer" / "result.json").exists()
-    assert transfer.main(arguments) == 0, "what is there is used as it is"
+    last = max((tmp_path / "arm-source_seed-1" / "checkpoints").iterdir())
+    source, end = (
+        load_file(path / "model.safetensors")
+        for path in (last, max((tmp_path / "arm-transfer_seed-1" / "checkpoints").iterdir()))
+    )
+    changed = {name.partition(".")[0] for name in end if not torch.equal(source[name], end[name])}
+    assert "blocks" in changed and not {name for name in changed if "embedding" in name}
+    assert transfer.main([*arguments, "expected_speedup=1"]) == 1, "what is there is used as it is"
+    assert "MISSED: expected at least 1 times fewer epochs" in capsys.readouterr().out
 
 
 def test_pairs_are_compared_exactly() -> None:
@@ -207,17 +223,16 @@ def test_pairs_are_compared_exactly() -> None:
 
 
 def test_what_was_not_learned_bounds_a_ratio_or_leaves_none() -> None:
-    config = load_config(TransferConfig, [str(CONFIGS / "transfer.yaml")])
     both, late, never = (
         Pair(0, 8.0, 2.0, True, True),
         Pair(1, 4.0, 8.0, True, False),
         Pair(2, 8.0, 8.0, False, False),
     )
     only_scratch_fails = [both, Pair(3, 8.0, 1.0, False, True)]
-    said = sentence(config, compare(only_scratch_fails), only_scratch_fails)
+    said = sentence(0.9, compare(only_scratch_fails), only_scratch_fails)
     assert "in at least 5.66 times fewer epochs" in said
     pairs = [both, late, never]
-    said = sentence(config, compare(pairs), pairs)
+    said = sentence(0.9, compare(pairs), pairs)
     assert said == (
         "The target reaches 0.90 in 1 of 3 runs from the source and in 2 of 3 from scratch: "
         "too few to compare their epochs."
@@ -241,42 +256,36 @@ def test_the_interval_is_students_of_log_ratios() -> None:
 
 
 def test_ratios_that_are_all_the_same_are_told_without_an_interval() -> None:
-    config = load_config(TransferConfig, [str(CONFIGS / "transfer.yaml")])
     for n_pairs, words in ((1, "1 pair"), (2, "2 pairs")):
         pairs = [Pair(seed, 8.0, 2.0, True, True) for seed in range(n_pairs)]
-        assert f"in 4.00 times fewer epochs ({words}; p = 0." in sentence(config, compare(pairs), pairs)
+        assert f"in 4.00 times fewer epochs ({words}; p = 0." in sentence(0.9, compare(pairs), pairs)
 
 
-def transfer_config(folder: Path) -> TransferConfig:
-    return load_config(TransferConfig, [str(CONFIGS / "transfer.yaml"), f"run_dir={folder}", "seeds=[3, 4]"])
-
-
-def test_a_seed_trains_the_source_and_then_both_arms_of_its_pair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("expected", "code"), [(None, 0), (2.5, 0), (3.5, 1)])
+def test_pairs_are_of_one_seed_and_a_smaller_speedup_than_expected_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: float | None, code: int
 ) -> None:
-    trained: list[str] = []
-    steps = {"seed_3/scratch": 40, "seed_3/transfer": 10, "seed_4/scratch": 20, "seed_4/transfer": 10}
-
-    def learn(config: CompositionConfig) -> None:
-        trained.append(config.folder.relative_to(tmp_path).as_posix())
-        config.folder.mkdir(parents=True)
-        step = steps.get(trained[-1], 5)
+    plan = read_grid([TRANSFER, f"run_dir={tmp_path}", "grid.seeds=[3, 4]"])
+    steps = {"arm-scratch_seed-3": 40, "arm-scratch_seed-4": 20, "arm-source_seed-3": 5}
+    for run in plan.runs:
+        run.folder.mkdir(parents=True)
+        step = steps.get(run.name, 10)
         rows = [
             {"step": step, "test_accuracy": 1.0, "train_accuracy": 0.0},
             {"step": 2 * step, "test_accuracy": 1.0, "train_accuracy": 1.0},
         ]
-        (config.folder / "evals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-    monkeypatch.setattr(transfer, "train_run", learn)
-    config = transfer_config(tmp_path)
-    transfer.run(config)
-    assert trained == [f"seed_{seed}/{arm}" for seed in (3, 4) for arm in ("source", "scratch", "transfer")]
+        (run.folder / "evals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert transfer.tell(plan, TransferKeys(expected_speedup=expected)) == code
     pairs = json.loads((tmp_path / "transfer.json").read_text())["pairs"]
-    target = config.run_config("scratch", 3)
-    epochs = target.resolved_training.batch_size / target.data.n_examples
-    found = [(pair["scratch_epochs"] / epochs, pair["transfer_epochs"] / epochs) for pair in pairs]
-    assert found == [pytest.approx((40, 10)), pytest.approx((20, 10))]
-    assert "times fewer epochs" in capsys.readouterr().out
+    config = plan.runs[1].config
+    assert isinstance(config, CompositionConfig)
+    epochs = config.resolved_training.batch_size / config.data.n_examples
+    found = [
+        (pair["seed"], pair["scratch_epochs"] / epochs, pair["transfer_epochs"] / epochs) for pair in pairs
+    ]
+    assert found == [pytest.approx((3, 40, 10)), pytest.approx((4, 20, 10))]
+    said = capsys.readouterr().out
+    assert "times fewer epochs" in said and ("MISSED" in said) == (code == 1)
 
 
 def test_a_speedup_is_as_expected_from_the_one_expected_on() -> None:
@@ -307,7 +316,6 @@ def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
     assert [row["accuracy"] for row in rows] == pytest.approx([0.3, 0.7, 0.8])
 
 
-TRANSFER = str(CONFIGS / "transfer.yaml")
 PARITY = "{implementation: parity, problem_token: 32}"
 
 
@@ -375,12 +383,15 @@ def test_wrong_configs_are_told_in_a_sentence(
             "step_00000004 is a checkpoint: expected the folder",
         ),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
-        (transfer, [TRANSFER, "seeds=[1, 1]"], "seeds must differ, got [1, 1]"),
-        (transfer, [TRANSFER, "seeds=[0, -1]", "--dry-run"], "seeds.1: expected an integer >= 0, got -1"),
-        (transfer, [TRANSFER, f"seeds={list(range(21))}", "--dry-run"], "most 20 entries"),
+        (transfer, [TRANSFER, "grid.seeds=1", "--dry-run"], "is not of pairs: expected the arms scratch and"),
+        (transfer, [TRANSFER, "grid.seeds=21"], "2 to 20 seeds, and nothing else that varies"),
+        (transfer, [TRANSFER, "grid.product={model.d_model: [32, 64]}"], "is not of pairs"),
+        (transfer, [TRANSFER, "grid.arms={source: {}}", "expect=[]"], "is not of pairs"),
+        (transfer, [TRANSFER, "threshold=2", "--dry-run"], "threshold=2: expected a number > 0 and <= 1"),
         (transfer, [TRANSFER, "threshold=0.95", "--dry-run"], "test_accuracy of at least threshold = 0.95"),
         (transfer, [TRANSFER, "measures.splits=[train]", "--dry-run"], "measures.splits must contain test"),
-        (transfer, [TRANSFER, "target.data.n_train=null", "--dry-run"], "there are no epochs"),
+        (transfer, [TRANSFER, "data.n_train=null", "--dry-run"], "there are no epochs"),
+        (transfer, [TRANSFER, "training.eval_every=null", "training.stop_when=null"], "must be set"),
     ],
 )
 def test_wrong_arguments_of_other_commands(

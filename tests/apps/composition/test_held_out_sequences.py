@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from apps.composition import train, transfer
+from apps.composition import train
 from apps.composition.data import (
     Dataset,
     Splits,
@@ -22,9 +22,11 @@ from apps.composition.data import (
     write_dataset,
 )
 from apps.composition.data_config import DataConfig
+from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.errors import UserError
+from nanollama.launcher.plan import read_grid
 
 CONFIGS = Path(__file__).parents[3] / "apps/composition/config"
 SIZES = st.integers(1, 40)
@@ -158,26 +160,15 @@ def test_a_file_whose_test_is_learned_from_is_refused(tmp_path: Path) -> None:
         read_dataset(config, path)
 
 
-SMALL = "max_length: 4, n_train: 12, n_test: 4"
-TRAINING = "training: {n_steps: 2, batch_size: 8, eval_every: 2, device: cpu}"
-
-
-def section(name: str, sizes: str = SMALL) -> str:
-    tasks = "tasks: [{implementation: parity, problem_token: 32}]"
-    return f"{name}={{data: {{{tasks}, {sizes}}}, {TRAINING}}}"
-
-
-def test_a_source_that_learns_from_the_test_of_the_target_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keys = [str(CONFIGS / "transfer.yaml"), f"run_dir={tmp_path}", "seeds=[0, 1]", "threshold=0.001"]
-    keys += ["model.d_model=16", "model.position_dim=null", section("source")]
-    assert transfer.main([*keys, section("target", f"{SMALL}, seed: 1")]) == 2
-    assert (
-        "The source learns from 6 of the sequences to test on: give both the same" in capsys.readouterr().err
-    )
-    assert not list(tmp_path.iterdir()), "nothing was trained"
-    assert transfer.main([*keys, section("target")]) == 0
+@pytest.mark.parametrize("name", ["transfer", "transfer_frozen"])
+def test_no_source_of_a_transfer_learns_from_the_test_of_its_target(name: str) -> None:
+    plan = read_grid([str(CONFIGS / f"{name}.yaml")])
+    for run in plan.runs:
+        for parent in run.after:
+            target, source = run.config, plan.by_name[parent].config
+            assert isinstance(target, CompositionConfig) and isinstance(source, CompositionConfig)
+            assert n_learned_from(target.data, source.data) == 0
+    assert any(run.after for run in plan.runs)
 
 
 def test_a_run_that_starts_from_one_that_learned_its_test_is_refused(

@@ -27,7 +27,8 @@ from apps.memory.grid_tables import (
     read_published,
 )
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import Expectation, judge
+from nanollama.launcher.grid.expect import Expectation
+from nanollama.launcher.grid.verdict import judge
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.monitor.run_folder import EVALS

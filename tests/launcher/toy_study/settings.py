@@ -9,6 +9,7 @@ from pydantic import Field
 from nanollama.config import Config, ConfigPath, RunConfig
 from nanollama.studies import Study
 from nanollama.training.config import TrainingConfig
+from nanollama.training.intervention_config import InterventionConfig
 
 
 class LaunchedToyConfig(RunConfig):
@@ -21,6 +22,9 @@ class LaunchedToyConfig(RunConfig):
     )
     seconds_a_step: float = Field(default=0.0, ge=0, description="To sleep at each step.")
     training: TrainingConfig = Field(description="How to train.")
+    interventions: tuple[InterventionConfig, ...] = Field(
+        default=(), description="What is done to the model."
+    )
 
 
 class ToyEvalConfig(Config):

@@ -14,6 +14,7 @@ from nanollama.data.batch import Batch
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.monitor.run_folder import open_run
+from nanollama.training.interventions import build_interventions
 from nanollama.training.loop import train
 from tests.toy_training import ToyEvaluator, ToyModel, ToyStream, toy_loss
 
@@ -55,6 +56,7 @@ def run(config: LaunchedToyConfig) -> None:
             stream=SlowStream(training.batch_size, training.seed, config.seconds_a_step),
             loss_fn=toy_loss,
             evaluators=[ToyEvaluator()],
+            interventions=build_interventions(config.interventions, training.seed),
         )
 
 

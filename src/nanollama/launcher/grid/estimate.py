@@ -28,7 +28,10 @@ class Cost:
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
-    """A table of the runs: name, what varies, parameters, operations, time where runs have finished."""
+    """A table of the runs: name, what varies, parameters, operations, time where runs have finished.
+
+    Runs are in the order in which they are started; one that starts from another says so.
+    """
     costs = _Costs()
     rate = _seconds_per_flop(plan, costs)
     rows, total = [], 0.0
@@ -36,6 +39,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
         cost = costs.of(run)
         total += cost.flops
         values = " ".join(f"{key}={show(value)}" for key, value in run.values.items())
+        values += "".join(f"  after {name}" for name in run.after)
         seconds = cost.flops * rate
         rows.append((run.name, _count(cost.n_params), _flops(cost.flops), _time(seconds), values))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -12,17 +12,32 @@ The section ``expect`` is a list of claims about a measure of the final evaluati
         minus: {model.n_layers: 1}
         measure: test_accuracy
         at_least: 0.5
+      - claim: with a source the target is learned in a third of the steps
+        runs: {arm: scratch}
+        over: {arm: transfer}
+        measure: test_accuracy
+        reaches: 0.9
+        at_least: 3
+        statistic: mean
 
-A claim holds if it holds in every run meant, so with every seed. With ``minus`` it is about differences: of
-each run under ``runs`` and that of the same seed under ``minus``, which are runs of one setting.
+``minus`` makes it about differences: of each run under ``runs`` and that of the same seed under ``minus``,
+which are runs of one setting. So does ``over`` for ratios of measures above 0, whose means are geometric.
+``reaches`` puts in the place of a measure the first step at which it is as large; a run that never is gives a
+bound, and what is not bounded on the side that is claimed is not told.
+
+By default a claim holds if it holds in every run meant. Other values of ``statistic`` are about seeds of one
+setting: ``mean``; ``interval``, the end of the 95 % interval; ``bootstrap``, that of a studentised bootstrap;
+``test``, the sign-flip test of pairs. ``within: m`` claims that a difference does not matter: its 90 %
+interval lies between -m and m. Claims that a p value judges are adjusted for each other.
+
+``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run under
+``runs``, the claim is not told, as the loss of what was never learned says nothing.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -30,38 +45,21 @@ from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import ARM
 from nanollama.launcher.grid.expand import GridRun, matches
-from nanollama.monitor.files import write_atomically
-from nanollama.report.grouping import group_runs
-from nanollama.report.tables import Table
+from nanollama.report.grouping import group_runs, show_value
 from nanollama.wording import count, shorten, show, suggest
 
 EXPECT = "expect"
-VERDICT = "verdict"
-MAX_VALUES_SHOWN = 5
+LEVEL = 0.05
 
-Row = Mapping[str, Any]
+_NOWHERE = object()
 
 
-class Expectation(Config):
-    """One claim."""
+class Bounded(Config):
+    """A measure held to a bound."""
 
-    claim: str = Field(min_length=1, description="What is claimed, in words.")
-    runs: dict[str, Any] = Field(
-        default={},
-        description="Runs meant: dotted keys of their configs, or arm, with a value or a list of any.",
-    )
-    minus: dict[str, Any] | None = Field(
-        default=None, description="Runs whose measure is subtracted, seed by seed."
-    )
     measure: str = Field(description="Name of a number of the final evaluation.")
-    at_least: float | None = Field(default=None, description="Every value must be this or more.")
-    at_most: float | None = Field(default=None, description="Every value must be this or less.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Expectation:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"the claim '{self.claim}' needs one of at_least and at_most")
-        return self
+    at_least: float | None = Field(default=None, description="It must be this or more.")
+    at_most: float | None = Field(default=None, description="It must be this or less.")
 
     @property
     def bound(self) -> str:
@@ -73,193 +71,208 @@ class Expectation(Config):
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A claim beside what came out.
+class Condition(Bounded):
+    """What has to be so for a claim to say anything."""
 
-    Args:
-        expectation: the claim.
-        values: of the measure, or its differences, in the order of the runs.
-        n_expected: values there are when all runs have finished.
-        missing: runs that have finished with a measure that is no number (null); they have no value.
-    """
+    @model_validator(mode="after")
+    def _check(self) -> Condition:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("needs one of at_least and at_most")
+        return self
 
-    expectation: Expectation
-    values: tuple[float, ...]
-    n_expected: int
-    missing: tuple[str, ...] = ()
+
+class Expectation(Bounded):
+    """One claim."""
+
+    claim: str = Field(min_length=1, description="What is claimed, in words.")
+    runs: dict[str, Any] = Field(
+        default={},
+        description="Runs meant: dotted keys of their configs, or arm, with a value or a list of any.",
+    )
+    minus: dict[str, Any] | None = Field(
+        default=None, description="Runs whose measure is subtracted, seed by seed."
+    )
+    over: dict[str, Any] | None = Field(
+        default=None, description="Runs by whose measure is divided, seed by seed."
+    )
+    reaches: float | None = Field(
+        default=None, description="Judge the first step at which the measure is this or more."
+    )
+    within: float | None = Field(
+        default=None, gt=0, description="The mean difference lies between this and its negative."
+    )
+    statistic: Literal["each", "mean", "interval", "bootstrap", "test"] = Field(
+        default="each", description="What is held to the bound: each value, or what seeds say together."
+    )
+    given: Condition | None = Field(
+        default=None, description="What must be so in each run under runs for anything to be told."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Expectation:
+        n_bounds = sum(bound is not None for bound in (self.at_least, self.at_most, self.within))
+        if n_bounds != 1:
+            raise ValueError(f"the claim '{self.claim}' needs one of at_least, at_most and within")
+        if self.minus is not None and self.over is not None:
+            raise ValueError(f"the claim '{self.claim}' has both minus and over: keep one")
+        if self.within is not None and (self.minus is None or self.statistic != "each"):
+            raise ValueError(f"the claim '{self.claim}': within goes with minus and without statistic")
+        if self.statistic in ("bootstrap", "test") and self.others is None:
+            raise ValueError(f"the claim '{self.claim}': statistic {self.statistic} needs minus or over")
+        if self.over is not None and (self.at_least or self.at_most or 0.0) <= 0:
+            raise ValueError(f"the claim '{self.claim}': a ratio is above 0, so its bound must be, too")
+        return self
 
     @property
-    def missed(self) -> bool:
-        """Is some value out of bounds?"""
-        return not all(map(self.expectation.holds_for, self.values))
+    def others(self) -> Mapping[str, Any] | None:
+        """Those that the runs are compared with."""
+        return self.minus if self.over is None else self.over
 
     @property
-    def word(self) -> str:
-        """The verdict itself."""
-        if self.missed:
-            return "MISSED"
-        n_there = len(self.values)
-        return "holds" if n_there == self.n_expected else f"open: {n_there} of {self.n_expected}"
+    def is_together(self) -> bool:
+        """Do the seeds say together whether it holds?"""
+        return self.statistic != "each" or self.within is not None
+
+    @property
+    def has_p_value(self) -> bool:
+        """Does a p value judge it?"""
+        return self.statistic == "test" or self.within is not None
+
+    @property
+    def bound(self) -> str:
+        """The bound in words, with what is held to it."""
+        if self.within is not None:
+            return f"within {self.within:g}"
+        return f"{super().bound}{f' ({self.statistic})' if self.is_together else ''}"
+
+    @property
+    def subject(self) -> str:
+        """What is measured, in words."""
+        measure = self.measure if self.reaches is None else f"steps to {self.measure} {self.reaches:g}"
+        return measure + (
+            " (ratio)" if self.over is not None else " (difference)" if self.minus is not None else ""
+        )
 
 
 def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridRun], seed_key: str) -> None:
-    """Refuse claims about runs that are not in the grid.
+    """Refuse claims about runs that are not in the grid, and those that no outcome could decide.
 
     Raises:
         UserError: naming the claim.
     """
+    n_tests = sum(expectation.has_p_value for expectation in expectations)
     for expectation in expectations:
-        for key, chosen in (("runs", expectation.runs), ("minus", expectation.minus)):
-            if chosen is not None and not _select(runs, chosen):
-                raise UserError(
-                    f"expect: the claim '{expectation.claim}' is about no run of the grid: "
-                    f"none has {key} = {show(chosen)}."
-                )
-        if expectation.minus is not None:
-            _pairs(expectation, runs, seed_key)
+        for key in ("runs", "minus", "over"):
+            chosen = getattr(expectation, key)
+            if chosen is not None:
+                _check_choice(f"the claim '{expectation.claim}' chooses {key}", chosen, runs)
+                if not select(runs, chosen):
+                    raise UserError(
+                        f"expect: the claim '{expectation.claim}' is about no run of the grid: "
+                        f"none has {key} = {show(chosen)}."
+                    )
+        n_values = len(pair_runs(expectation, runs, seed_key))
+        if expectation.is_together:
+            _check_one_setting(expectation, "is about", expectation.runs, runs, seed_key)
+            _check_number(expectation, n_values, n_tests)
 
 
-def judge(
-    expectations: Sequence[Expectation], runs: Sequence[GridRun], rows: Sequence[Row], seed_key: str
-) -> list[Verdict]:
-    """Each claim beside the measures of the finished runs.
-
-    Args:
-        expectations: the claims.
-        runs: of the grid.
-        rows: of `nanollama.launcher.grid.results.collect`.
-        seed_key: the key that seeds are values of.
-
-    Raises:
-        UserError: a claim is about a measure that no run has.
-    """
-    measured = {row["run"]: row for row in rows if row["status"] == "finished"}
-    verdicts = []
-    for expectation in expectations:
-        chosen = [(run,) for run in _select(runs, expectation.runs)]
-        pairs = chosen if expectation.minus is None else _pairs(expectation, runs, seed_key)
-        values: list[float] = []
-        missing: dict[str, None] = {}
-        for pair in pairs:
-            if all(run.name in measured for run in pair):
-                found = [_value(measured[run.name], expectation) for run in pair]
-                numbers = [value for value in found if value is not None]
-                missing |= {run.name: None for run, value in zip(pair, found, strict=True) if value is None}
-                if len(numbers) == len(pair):
-                    values.append(numbers[0] - sum(numbers[1:]))
-        verdicts.append(Verdict(expectation, tuple(values), len(pairs), tuple(missing)))
-    return verdicts
-
-
-def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """One sentence for each claim of which a finished run has no value."""
-    for verdict in verdicts:
-        if verdict.missing:
-            yield (
-                f"The claim '{verdict.expectation.claim}' is judged without "
-                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but "
-                f"{verdict.expectation.measure} is no number there (null)."
+def pair_runs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[GridRun, ...]]:
+    """The runs meant, each with the one of the same seed that it is compared with, if there are such."""
+    chosen = select(runs, expectation.runs)
+    if expectation.others is None:
+        return [(run,) for run in chosen]
+    verb = "subtracts" if expectation.over is None else "divides by"
+    _check_one_setting(expectation, verb, expectation.others, runs, seed_key)
+    others = {run.values.get(seed_key): run for run in select(runs, expectation.others)}
+    for run in chosen:
+        if (seed := run.values.get(seed_key)) not in others:
+            raise UserError(
+                f"expect: the claim '{expectation.claim}' {verb} one run a seed, but "
+                f"{show(expectation.others)} names none with {seed_key} = {show(seed)}."
             )
+    return [(run, others[run.values.get(seed_key)]) for run in chosen]
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a claim."""
-    rows = [
-        (
-            verdict.expectation.claim,
-            verdict.expectation.measure + (" (difference)" if verdict.expectation.minus is not None else ""),
-            verdict.expectation.bound,
-            _show_values(verdict.values),
-            verdict.word,
-        )
-        for verdict in verdicts
-    ]
-    caption = "What had to come out, in every run meant; thresholds as the config states them."
-    return Table(caption, ("claim", "measure", "expected", "found", "verdict"), tuple(rows))
+def select(runs: Sequence[GridRun], wanted: Mapping[str, Any]) -> list[GridRun]:
+    """The runs that have each key's value, or any of a list of them."""
+    return [run for run in runs if matches({key: _value_at(run, key) for key in wanted}, wanted)]
 
 
-def write_verdicts(folder: Any, verdicts: Sequence[Verdict]) -> None:
-    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid."""
-    write_atomically(folder / f"{VERDICT}.md", verdict_table(verdicts).to_markdown())
-    listed = [
-        {
-            **verdict.expectation.model_dump(exclude_none=True),
-            "values": verdict.values,
-            "n_expected": verdict.n_expected,
-            "missing": verdict.missing,
-            "verdict": verdict.word,
-        }
-        for verdict in verdicts
-    ]
-    write_atomically(folder / f"{VERDICT}.json", json.dumps(listed, indent=2) + "\n")
+def _check_choice(what: str, wanted: Mapping[str, Any], runs: Sequence[GridRun]) -> None:
+    """Refuse keys that no run has, and values of which one is none of the key's: others would hide that."""
+    for key, value in wanted.items():
+        known = {show_value(had): None for run in runs if (had := _value_at(run, key)) is not _NOWHERE}
+        if not known:
+            from nanollama.report.aggregate import flatten
+
+            hint = suggest(key, [ARM, *flatten(runs[0].config.model_dump(mode="json"))])
+            raise UserError(f"expect: {what} by '{key}', which no run of the grid has{hint or '.'}")
+        entries = value if isinstance(value, list) and show_value(value) not in known else [value]
+        for entry in entries:
+            if show_value(entry) not in known:
+                hint = suggest(show_value(entry), known) or "."
+                raise UserError(
+                    f"expect: {what} by {key} = {show(entry)}, but in the grid it is "
+                    f"{shorten(' or '.join(known))}{hint}"
+                )
 
 
-def _select(runs: Sequence[GridRun], wanted: Mapping[str, Any]) -> list[GridRun]:
-    chosen = []
-    for run in runs:
-        tree = run.config.model_dump(mode="json")
-        if ARM in run.values:  # is no key of a config
-            tree[ARM] = run.values[ARM]
-        values = {key: _at(tree, key) for key in wanted}
-        if matches(values, wanted):
-            chosen.append(run)
-    return chosen
-
-
-def _at(tree: Any, key: str) -> Any:
-    """The value at a dotted key, through sections and lists; None where there is none."""
-    for part in key.split("."):
-        if isinstance(tree, list):
-            tree = tree[int(part)] if part.isdecimal() and int(part) < len(tree) else None
-        else:
-            tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
-
-
-def _pairs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[GridRun, GridRun]]:
-    """Each run meant with the one of the same seed that is subtracted."""
-    assert expectation.minus is not None
-    others = _select(runs, expectation.minus)
-    settings = group_runs(others, [run.values for run in others], (seed_key,))
+def _check_one_setting(
+    expectation: Expectation, verb: str, wanted: Mapping[str, Any], runs: Sequence[GridRun], seed_key: str
+) -> None:
+    chosen = select(runs, wanted)
+    settings = group_runs(chosen, [run.values for run in chosen], (seed_key,))
     if len(settings) > 1:
         raise UserError(
-            f"expect: the claim '{expectation.claim}' subtracts runs of one setting, but "
-            f"{show(expectation.minus)} names {len(settings)}: "
+            f"expect: the claim '{expectation.claim}' {verb} runs of one setting, but "
+            f"{show(wanted)} names {len(settings)}: "
             f"{shorten('; '.join(setting.label for setting in settings))}."
         )
-    subtracted = {run.values.get(seed_key): run for run in others}
-    pairs = []
-    for run in _select(runs, expectation.runs):
-        seed = run.values.get(seed_key)
-        if seed not in subtracted:
-            raise UserError(
-                f"expect: the claim '{expectation.claim}' subtracts one run a seed, but "
-                f"{show(expectation.minus)} names none with {seed_key} = {show(seed)}."
-            )
-        pairs.append((run, subtracted[seed]))
-    return pairs
 
 
-def _value(row: Row, expectation: Expectation) -> float | None:
-    value = row.get(expectation.measure)
-    if value is None and expectation.measure in row:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        known = [name for name, number in row.items() if isinstance(number, float)]
-        raise UserError(
-            f"expect: the claim '{expectation.claim}' is about '{expectation.measure}', which the run "
-            f"{row['run']} did not measure{suggest(expectation.measure, known) or '.'}"
+def _check_number(expectation: Expectation, n_values: int, n_tests: int) -> None:
+    """Refuse claims that so few seeds cannot decide, whatever comes out."""
+    from nanollama.statistics import MIN_BOOTSTRAP
+
+    least = {"mean": 1, "bootstrap": MIN_BOOTSTRAP}.get(expectation.statistic, 2)
+    if expectation.statistic == "test":
+        while n_tests / 2**least > LEVEL:
+            least += 1
+    if n_values < least:
+        judged = "within" if expectation.within is not None else f"statistic: {expectation.statistic}"
+        beside = (
+            f" beside {count(n_tests - 1, 'other test')}" if expectation.has_p_value and n_tests > 1 else ""
         )
-    return float(value)
+        raise UserError(
+            f"expect: the claim '{expectation.claim}' ({judged}) has {count(n_values, 'seed')}, and needs at "
+            f"least {least}{beside} to be told: add seeds, or judge it by its mean."
+        )
 
 
-def _show_values(values: Sequence[float]) -> str:
-    if len(values) <= MAX_VALUES_SHOWN:
-        return ", ".join(map(_show_value, values)) or "-"
-    return f"{_show_value(min(values))} to {_show_value(max(values))} ({len(values)} runs)"
+def _value_at(run: GridRun, key: str) -> Any:
+    """The value at a dotted key of a run's config, through sections and lists; or `_NOWHERE`."""
+    if key == ARM:
+        return run.values.get(ARM, _NOWHERE)
+    value: Any = run.config
+    for part in key.split("."):
+        if isinstance(value, Config):
+            value = getattr(value, part) if part in type(value).model_fields else _NOWHERE
+        elif isinstance(value, Mapping):
+            value = value.get(part, _NOWHERE)
+        elif isinstance(value, tuple | list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return _NOWHERE
+    return value if value is _NOWHERE else _as_written(value)
 
 
-def _show_value(value: float) -> str:
-    """Three decimals; the size of what would round to nothing."""
-    return f"{value:.3f}" if value == 0 or abs(value) >= 5e-4 else f"{value:.0e}"
+def _as_written(value: Any) -> Any:
+    """A value of a config as its file says it."""
+    if isinstance(value, Config):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _as_written(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_as_written(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

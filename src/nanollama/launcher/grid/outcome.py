@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from nanollama.errors import EXIT_FAILED, EXIT_OK
-from nanollama.launcher.grid.expect import judge, missing_lines, verdict_table, write_verdicts
 from nanollama.launcher.grid.results import Row
+from nanollama.launcher.grid.verdict import judge, missing_lines, verdict_table, write_verdicts
 from nanollama.launcher.plan import Plan
 
 REPORT = "grid_report"
@@ -25,7 +25,7 @@ def show_outcome(plan: Plan, rows: Sequence[Row]) -> int:
         rows: of `nanollama.launcher.grid.results.collect`; not empty.
 
     Returns:
-        0, or 1 when something expected was missed.
+        0, or 1 when something expected was missed or could not be told.
 
     Raises:
         UserError: a claim is about a measure that no run has.
@@ -40,4 +40,4 @@ def show_outcome(plan: Plan, rows: Sequence[Row]) -> int:
     Console(soft_wrap=True).print(verdict_table(verdicts).to_rich())
     for line in missing_lines(verdicts):
         print(line)
-    return EXIT_FAILED if any(verdict.missed for verdict in verdicts) else EXIT_OK
+    return EXIT_FAILED if any(verdict.failed for verdict in verdicts) else EXIT_OK

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ from nanollama.launcher.attempts import (
     write_launch,
 )
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.states import write_config
+from nanollama.launcher.local.share import VISIBLE
+from nanollama.launcher.states import inspect, not_run, write_config
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -39,6 +41,10 @@ class Watcher(Protocol):
 
     def ended(self, run: GridRun, launch: Launch) -> None:
         """The process of a run ended."""
+        ...
+
+    def left_out(self, run: GridRun, reason: str) -> None:
+        """A run cannot be started any more, as one that it starts from has failed."""
         ...
 
     def look(self, running: Sequence[GridRun], n_waiting: int) -> None:
@@ -107,10 +113,10 @@ class Server:
 
     def close(self) -> None:
         """Ask what still runs to stop, and wait for it."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
-        os.close(self._output)
+        self._process.stdout.close()
 
     @property
     def _output(self) -> int:
@@ -138,39 +144,87 @@ class Server:
         self._ready.extend(json.loads(line) for line in lines)
 
 
+class Line:
+    """Runs that are to be started: in their order, but each after those that it starts from have finished.
+
+    Args:
+        runs: in their order, parents before those that start from them; other parents have finished.
+    """
+
+    def __init__(self, runs: Sequence[GridRun]) -> None:
+        names = {run.name for run in runs}
+        self._runs = runs
+        self._open = [names.intersection(run.after) for run in runs]
+        self._children: dict[str, list[int]] = {}
+        for index, run in enumerate(runs):
+            for name in run.after:
+                self._children.setdefault(name, []).append(index)
+        self._ready = [index for index, parents in enumerate(self._open) if not parents]
+        self.n_waiting = len(runs)
+
+    def __bool__(self) -> bool:
+        """Can one be started now?"""
+        return bool(self._ready)
+
+    def take(self) -> GridRun:
+        """The next."""
+        self.n_waiting -= 1
+        return self._runs[heappop(self._ready)]
+
+    def release(self, parent: str) -> None:
+        """A run has finished: what starts from it may be started."""
+        for index in self._children.get(parent, ()):
+            self._open[index].discard(parent)
+            if not self._open[index]:
+                heappush(self._ready, index)
+
+    def drop(self, parent: str) -> Iterator[tuple[GridRun, str]]:
+        """A run has failed: each run that is not started for this, with the one that it starts from."""
+        for index in self._children.pop(parent, ()):
+            self.n_waiting -= 1
+            yield self._runs[index], parent
+            yield from self.drop(self._runs[index].name)
+
+    def clear(self) -> None:
+        """Start nothing more."""
+        self._ready.clear()
+        self._children.clear()
+        self.n_waiting = 0
+
+
 class Pool:
     """Runs a list of runs, at most ``n_jobs`` at a time.
 
     Args:
         server: starts processes.
         n_jobs: runs at a time.
-        gpus: their numbers; each job sees one of them. None: every job sees all there are.
+        gpus: their names; each job sees one of them. None: every job sees all there are.
         watcher: is told what happens.
         fail_fast: stop all when one has failed.
     """
 
     def __init__(
-        self, server: Server, n_jobs: int, gpus: Sequence[int], watcher: Watcher, fail_fast: bool = False
+        self, server: Server, n_jobs: int, gpus: Sequence[str], watcher: Watcher, fail_fast: bool = False
     ) -> None:
         self._server = server
         self._watcher = watcher
         self._fail_fast = fail_fast
         self._places = deque((place, gpus[place % len(gpus)] if gpus else None) for place in range(n_jobs))
-        self._running: dict[str, tuple[GridRun, Launch, tuple[int, int | None]]] = {}
-        self._waiting: deque[GridRun] = deque()
+        self._running: dict[str, tuple[GridRun, Launch, tuple[int, str | None]]] = {}
+        self._waiting = Line(())
         self._n_asked = self._n_stops = 0
 
     def run(self, runs: Sequence[GridRun]) -> None:
-        """Start each run and return when all that were started have ended."""
-        self._waiting = deque(runs)
+        """Start each run that can be started, see `Line`; return when all that were started have ended."""
+        self._waiting = Line(runs)
         while self._running or self._waiting:
             while self._waiting and self._places:
-                self._start(self._waiting.popleft())
+                self._start(self._waiting.take())
             for end in self._server.ended(SECONDS_BETWEEN_LOOKS):
                 self._finish(end)
             if self._n_stops < self._n_asked:
                 self._stop()
-            self._watcher.look([run for run, _, _ in self._running.values()], len(self._waiting))
+            self._watcher.look([run for run, _, _ in self._running.values()], self._waiting.n_waiting)
 
     def ask_to_stop(self) -> None:
         """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
@@ -186,7 +240,7 @@ class Pool:
     def _start(self, run: GridRun) -> None:
         place = self._places.popleft()
         gpu = place[1]
-        environment = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
+        environment = {} if gpu is None else {VISIBLE: gpu}
         write_config(run)
         pid = self._server.start(run.name, run_arguments(run.folder), run.folder / OUTPUT, environment)
         self._running[run.name] = run, begin_attempt(run.folder, pid), place
@@ -202,5 +256,15 @@ class Pool:
         launch = replace(launch, exit_code=code, reason=reason)
         write_launch(run.folder, launch)
         self._watcher.ended(run, launch)
+        self._go_on_after(run)
         if failed and self._fail_fast and self._n_stops == 0:
             self.ask_to_stop()
+
+    def _go_on_after(self, run: GridRun) -> None:
+        """Let those that start from a run be started if it has finished, and never if it has failed."""
+        kind = inspect(run).kind
+        if kind == "finished":
+            self._waiting.release(run.name)
+        elif kind == "failed":
+            for child, parent in self._waiting.drop(run.name):
+                self._watcher.left_out(child, not_run(parent))

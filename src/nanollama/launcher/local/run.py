@@ -19,11 +19,12 @@ from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
 from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
 from nanollama.launcher.grid.expand import GridConfig, GridRun
 from nanollama.launcher.local.pool import Pool, Server
+from nanollama.launcher.local.share import devices_of, share_machine
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.screen import Screen, state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
 from nanollama.launcher.slurm.queue import read_queue
-from nanollama.launcher.states import State, check_folder, inspect, mark_anew
+from nanollama.launcher.states import State, check_folder, inspect, mark_anew, parents_first
 from nanollama.monitor.successor import is_ordered_anew
 from nanollama.wording import count
 
@@ -81,7 +82,14 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
             print(f"Left out, queued or running elsewhere: {count(len(active), 'run')}, such as {active[0]}.")
         anew = {run.name for run in chosen} if plan.overwrite else set()
         finished = {name for name, state in states.items() if state.kind == "finished"} - anew
-        missing = [run for run in chosen if run.name not in finished and run.name not in active]
+        missing, behind = parents_first(
+            [run for run in chosen if run.name not in finished and run.name not in active], finished
+        )
+        if behind:
+            print(
+                f"Left out, what they start from is not finished: {count(len(behind), 'run')}, such as "
+                f"{behind[0].name}."
+            )
         if missing:
             prepare(plan)
             _run(plan, missing, lock, n_finished=len(finished))
@@ -111,7 +119,10 @@ def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State
 def inspect_all(plan: Plan) -> dict[str, State]:
     """The states of all runs, by name."""
     queue = read_queue()
-    return {run.name: inspect(run, queue) for run in plan.runs}
+    states: dict[str, State] = {}
+    for run in plan.runs:  # parents come first
+        states[run.name] = inspect(run, queue, {name: states[name] for name in run.after})
+    return states
 
 
 def prepare(plan: Plan) -> None:
@@ -124,22 +135,15 @@ def prepare(plan: Plan) -> None:
         importlib.import_module(name).prepare([run.config for run in plan.runs])
 
 
-def share_cores(local: LocalConfig) -> tuple[int, int]:
-    """How many jobs at a time, and how many threads each."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    n_jobs = local.n_jobs or len(local.gpus) or n_cores
-    return n_jobs, local.n_threads or max(1, n_cores // n_jobs)
-
-
 def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> None:
-    n_jobs, n_threads = share_cores(plan.local)
-    server = Server(plan.module, n_threads, keep_open=[lock])
+    shares = share_machine(plan.local, devices_of(missing))
+    server = Server(plan.module, shares.n_threads, keep_open=[lock])
     try:
         if plan.overwrite:  # once the study is imported: what is refused before that leaves no order
             for run in missing:
                 mark_anew(run)
-        with Screen(len(plan.runs), n_finished, n_jobs).open() as screen:
-            pool = Pool(server, n_jobs, plan.local.gpus, screen, plan.local.fail_fast)
+        with Screen(len(plan.runs), n_finished, shares.n_jobs).open() as screen:
+            pool = Pool(server, shares.n_jobs, shares.gpus, screen, plan.local.fail_fast)
             with _signals(pool.ask_to_stop):
                 pool.run(missing)
     except OSError as error:
@@ -162,7 +166,7 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
         return EXIT_FAILED
     if all(states[run.name].kind == "finished" for run in asked):
         if kinds - {"finished", *ACTIVE}:
-            print("The others were not asked for: `nanollama grid run` runs them.")
+            print("The others were left out: `nanollama grid run` runs them.")
         return EXIT_OK
     raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
 

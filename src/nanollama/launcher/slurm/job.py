@@ -1,4 +1,4 @@
-"""What a Slurm job runs on each of its nodes: ``... -m nanollama.launcher.slurm.job SUBMISSION FIRST``.
+"""What a Slurm job runs on each of its nodes: ``... -m nanollama.launcher.slurm.job SUBMISSION ARRAY``.
 
 It starts the run (with several processes, through torchrun), passes on requests to stop, and decides what
 the end means. A run that was stopped, by the time limit, a preemption or its own ``max_minutes``, has saved
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -48,13 +48,13 @@ class JobSpec:
 
     Args:
         module: has the ``main(argv)`` that a run is.
-        folders: of the runs, those of one array after the other.
+        arrays: for each array of the submission, the folders of its runs by the number of their task.
         n_nodes: machines of a run.
         n_processes: processes on each.
     """
 
     module: str
-    folders: tuple[str, ...]
+    arrays: tuple[Mapping[str, str], ...]
     n_nodes: int = 1
     n_processes: int = 1
 
@@ -74,7 +74,7 @@ class Place:
 
     Args:
         job: number of the job, that of its task in an array included.
-        task: index of the run within the array.
+        task: number of the run within the array.
         node: number of this machine within the job.
         nodes: Slurm's short form of the machines' names.
     """
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     if not is_whole(Path(argv[0]), requests):
         return EXIT_FAILED
     spec, place = JobSpec.read(Path(argv[0])), Place.here()
-    folder = Path(spec.folders[int(argv[1]) + place.task])
+    folder = Path(spec.arrays[int(argv[1])][str(place.task)])
     redirect(str(folder / OUTPUT) if place.node == 0 else str(folder / f"output.{place.node}.txt"))
     before = saved_step(folder)
     launch = begin_attempt(folder, os.getpid(), place.job) if place.node == 0 else None

@@ -2,7 +2,7 @@
 
 Built on submitit, which checks the parameters and writes the script. Its usual jobs are pickled functions:
 opaque, and tied to the state of the code. Ours is a command, ``python -m nanollama.launcher.slurm.job
-SUBMISSION FIRST``, so the methods of its executor that take a command are called directly; the folder of the
+SUBMISSION ARRAY``, so the methods of its executor that take a command are called directly; the folder of the
 submission holds all there is to it, as text.
 """
 
@@ -12,13 +12,13 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import SlurmConfig
+from nanollama.launcher.slurm.arrays import Array
 from nanollama.launcher.slurm.examinations import EVALUATION
 from nanollama.monitor.environment import SNAPSHOT_FILE, SNAPSHOT_VARIABLE
 
@@ -29,27 +29,22 @@ EVAL, RUN_KEY = "eval", "run"
 """The verb that examines a trained model, and the key of its config that names the run or the checkpoint."""
 
 
-@dataclass(frozen=True)
-class Array:
-    """Runs that are submitted together.
+def build_executor(plan: Plan, folder: Path, array: Array, jobs: Sequence[str] = ()) -> SlurmExecutor:
+    """Submitit's executor with the parameters of a plan; an array when it has a grid.
 
     Args:
-        first: index of the first of them within the submission.
-        n_runs: how many.
-        parallelism: how many at a time.
+        plan: what is submitted.
+        folder: of the submission.
+        array: of its runs.
+        jobs: Slurm's numbers of the arrays that were submitted before it.
     """
-
-    first: int
-    n_runs: int
-    parallelism: int
-
-
-def build_executor(plan: Plan, folder: Path, array: Array) -> SlurmExecutor:
-    """Submitit's executor with the parameters of a plan; an array when it has a grid."""
     executor = _build(plan.name, plan.slurm, folder)
     if plan.seed_key is not None:
-        executor.parameters["map_count"] = array.n_runs  # as submitit itself sets it for arrays of pickles
-        executor.parameters["array_parallelism"] = array.parallelism
+        executor.parameters["map_count"] = len(array.runs)  # as submitit itself sets it for arrays of pickles
+        executor.parameters["additional_parameters"] |= {"array": array.tasks}
+    if (dependency := array.dependency(jobs)) is not None:
+        executor.parameters["dependency"] = dependency
+        executor.parameters["additional_parameters"] |= {"kill_on_invalid_dep": "yes"}
     return executor
 
 
@@ -63,15 +58,15 @@ def evaluation_script(plan: Plan, folder: Path) -> str:
     return build_script(executor, f'{command} {RUN_KEY}="$1"')
 
 
-def build_command(folder: Path, first: int = 0, n_threads: int = 1) -> str:
-    """The shell command of a submission's jobs.
+def build_command(folder: Path, index: int, n_threads: int) -> str:
+    """The shell command of the jobs of an array.
 
     Args:
         folder: of the submission.
-        first: index within the submission of the run that is the array's first.
+        index: of the array within it.
         n_threads: of each process.
     """
-    return _in_copy(folder, n_threads, "nanollama.launcher.slurm.job", str(folder), str(first))
+    return _in_copy(folder, n_threads, "nanollama.launcher.slurm.job", str(folder), str(index))
 
 
 def _in_copy(folder: Path, n_threads: int, *module: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import math
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -26,19 +25,19 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.run import ACTIVE, check_runs, inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
+from nanollama.launcher.slurm.arrays import Array, share_out
 from nanollama.launcher.slurm.examinations import EVALUATION, SCRIPT
 from nanollama.launcher.slurm.job import JobSpec
 from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
 from nanollama.launcher.slurm.script import (
     EVAL,
     RUN_KEY,
-    Array,
     build_command,
     build_executor,
     evaluation_script,
 )
 from nanollama.launcher.slurm.snapshot import take_snapshot
-from nanollama.launcher.states import mark_anew, write_config
+from nanollama.launcher.states import State, mark_anew, parents_first, write_config
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
 
@@ -83,18 +82,15 @@ def submit(plan: Plan) -> str:
     check_slurm(plan)
     states = inspect_all(plan)
     check_runs(plan, plan.runs, states)
-    missing = [
-        run
-        for run in plan.runs
-        if states[run.name].kind not in ("finished", *ACTIVE)
-        or (states[run.name].kind == "finished" and (plan.overwrite or not run.trains))
-    ]
+    missing, held, behind = choose_runs(plan, states)
+    left = f" Left out: {count(len(behind), 'run')} after others at work elsewhere." if behind else ""
     if not missing:
-        return f"Nothing to submit: {count(len(plan.runs), 'run')} in {plan.folder}, each finished or queued."
-    arrays = share_out(plan, len(missing))
+        n_runs = count(len(plan.runs) - len(behind), "run")
+        return f"Nothing to submit: {n_runs} in {plan.folder}, each finished or queued.{left}"
+    arrays = share_out(plan, missing, held, max_array_size())
     evaluation = evaluation_config(plan)
     prepare(plan)
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S.%f")
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
     folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
     jobs: list[str] = []
     with _whole(folder, missing, jobs):
@@ -103,35 +99,34 @@ def submit(plan: Plan) -> str:
         if evaluation is not None:
             (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
             (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
-        for array in arrays:
-            command = build_command(folder, array.first, plan.slurm.n_cpus)
-            jobs.append(_sbatch(build_executor(plan, folder, array), command))
-        note_jobs(missing, job_numbers(plan, arrays, jobs))
-        folders = tuple(str(run.folder) for run in missing)
-        JobSpec(plan.module, folders, plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
-    return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}."
+        for index, array in enumerate(arrays):
+            command = build_command(folder, index, plan.slurm.n_cpus)
+            jobs.append(_sbatch(build_executor(plan, folder, array, jobs), command))
+        note_jobs(arrays, jobs, alone=plan.seed_key is None)
+        folders = [{str(task): str(run.folder) for task, run in array.runs.items()} for array in arrays]
+        JobSpec(plan.module, tuple(folders), plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
+    return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}.{left}"
 
 
-def share_out(plan: Plan, n_runs: int) -> list[Array]:
-    """The arrays of a submission: as few as Slurm's largest allows, and of equal rights.
+def choose_runs(
+    plan: Plan, states: Mapping[str, State]
+) -> tuple[list[GridRun], dict[str, str], list[GridRun]]:
+    """What is missing of a plan and can be submitted.
 
-    Raises:
-        UserError: together they would have more runs at a time than wanted.
+    Returns:
+        the runs; Slurm's numbers of the jobs of those that it has already, by name; runs that cannot be
+        submitted yet, since a run that they start from is at work outside of Slurm.
     """
-    if plan.seed_key is None:
-        return [Array(0, 1, 1)]
-    largest, wanted = max_array_size(), plan.slurm.array_parallelism
-    n_arrays = math.ceil(n_runs / largest)
-    if wanted < n_arrays:
-        raise UserError(
-            f"slurm.array_parallelism: expected at least {n_arrays}, got {wanted}: this Slurm takes at most "
-            f"{largest:,} runs an array, so {n_runs:,} runs are {n_arrays} arrays, which share it out."
-        )
-    firsts = range(0, n_runs, largest)
-    return [
-        Array(first, min(largest, n_runs - first), (wanted + number) // n_arrays)
-        for number, first in enumerate(firsts)
-    ]
+    anew = {run.name for run in plan.runs if plan.overwrite or not run.trains}
+    finished = {name for name, state in states.items() if state.kind == "finished"} - anew
+    held = {}
+    for run in plan.runs:
+        launch = read_launch(run.folder) if states[run.name].kind in ACTIVE else None
+        if launch is not None and launch.job:
+            held[run.name] = launch.job
+    missing = [run for run in plan.runs if run.name not in finished and states[run.name].kind not in ACTIVE]
+    can, cannot = parents_first(missing, {*finished, *held})
+    return can, held, cannot
 
 
 def check_slurm(plan: Plan) -> None:
@@ -161,13 +156,6 @@ def check_slurm(plan: Plan) -> None:
     if wanted is not None and wanted not in known:
         hint = suggest(wanted, known) or "."
         raise UserError(f"slurm.partition: expected one of {', '.join(known)}, got '{wanted}'{hint}")
-
-
-def job_numbers(plan: Plan, arrays: Sequence[Array], jobs: Sequence[str]) -> list[str]:
-    """Slurm's number of each run's job: that of its array, with its place there."""
-    if plan.seed_key is None:
-        return [*jobs]
-    return [f"{job}_{task}" for array, job in zip(arrays, jobs, strict=True) for task in range(array.n_runs)]
 
 
 def evaluation_config(plan: Plan) -> Config | None:
@@ -205,12 +193,19 @@ def write_runs(plan: Plan, runs: Sequence[GridRun]) -> None:
         write_launch(run.folder, launch)
 
 
-def note_jobs(runs: Sequence[GridRun], numbers: Sequence[str]) -> None:
-    """Write into the folder of each run the number of its job, unless it has begun and did so itself."""
-    for run, number in zip(runs, numbers, strict=True):
-        launch = read_launch(run.folder)
-        if launch is not None and launch.queued and not launch.job:
-            write_launch(run.folder, replace(launch, job=number))
+def note_jobs(arrays: Sequence[Array], jobs: Sequence[str], alone: bool) -> None:
+    """Write into the folder of each run the number of its job, unless it has begun and did so itself.
+
+    Args:
+        arrays: of a submission.
+        jobs: Slurm's numbers of them.
+        alone: the only one is no array but a run without a grid.
+    """
+    for array, job in zip(arrays, jobs, strict=True):
+        for task, run in array.runs.items():
+            launch = read_launch(run.folder)
+            if launch is not None and launch.queued and not launch.job:
+                write_launch(run.folder, replace(launch, job=job if alone else f"{job}_{task}"))
 
 
 def _describe(plan: Plan, n_runs: int, jobs: Sequence[str]) -> str:

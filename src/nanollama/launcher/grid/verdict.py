@@ -1,0 +1,338 @@
+"""The verdict on each claim of a grid; see `nanollama.launcher.grid.expect` for what a claim may say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanollama.errors import UserError
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.expect import LEVEL, Bounded, Expectation, pair_runs
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import EVALS
+from nanollama.report.aggregate import is_number, over_seeds
+from nanollama.report.grouping import group_runs
+from nanollama.report.tables import ABSENT, Table, show_interval
+from nanollama.statistics import (
+    Interval,
+    bootstrap_interval,
+    equivalence_test,
+    holm,
+    mean_interval,
+    ratio_interval,
+    sign_flip_test,
+)
+from nanollama.wording import count, suggest
+
+VERDICT = "verdict"
+MAX_VALUES_SHOWN = 5
+
+Row = Mapping[str, Any]
+
+
+class Value(NamedTuple):
+    """What a run, or a pair of them, says of a claim.
+
+    Args:
+        number: itself, or a bound.
+        sign: nothing; ``>``, ``<``: it is larger or smaller, which side a run that never reaches a value
+            leaves open; ``?``: nothing is known.
+    """
+
+    number: float
+    sign: str = ""
+
+    def __str__(self) -> str:
+        return ABSENT if self.sign == "?" else f"{self.sign} {show_interval(self.number)}".strip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim beside what came out.
+
+    Args:
+        expectation: the claim.
+        found: values of the measure, or its differences or ratios, in the order of the runs.
+        n_expected: values there are when all runs have finished.
+        n_given: runs that fulfil the claim's condition, of those with a value.
+        missing: runs that have finished with a measure that is no number (null); they have no value.
+        together: what the seeds say together, where that is judged and told.
+        p_value: where it judges the claim, adjusted for the other claims.
+    """
+
+    expectation: Expectation
+    found: tuple[Value, ...]
+    n_expected: int
+    n_given: int
+    missing: tuple[str, ...] = ()
+    together: Interval | None = None
+    p_value: float | None = None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The numbers found."""
+        return tuple(value.number for value in self.found)
+
+    @property
+    def _noun(self) -> str:
+        return "seed" if self.expectation.is_together else "run"
+
+    @property
+    def failed(self) -> bool:
+        """Has what had to come out not come out, or not been told?"""
+        return not (self.word == "holds" or self.word.startswith("open"))
+
+    @property
+    def word(self) -> str:
+        """The verdict itself."""
+        expectation, n_found = self.expectation, len(self.found)
+        if self.n_given < n_found:
+            assert expectation.given is not None
+            given = f"{expectation.given.measure} {expectation.given.bound}"
+            return f"not told: {given} in {self.n_given} of {count(n_found, self._noun)}"
+        if not expectation.is_together and not all(
+            expectation.holds_for(value.number) for value in self.found if value.sign != "?"
+        ):
+            return "MISSED"
+        n_told = sum(_is_told(expectation, value) for value in self.found)
+        if n_told < n_found:
+            return f"not told: nothing bounds {n_found - n_told} of {count(n_found, 'value')}"
+        if n_found < self.n_expected:
+            return f"open: {n_found} of {self.n_expected}"
+        return self._of_all() if expectation.is_together else "holds"
+
+    def _of_all(self) -> str:
+        """The verdict of all seeds together."""
+        expectation, together = self.expectation, self.together
+        assert together is not None
+        end = together.low if expectation.at_least is not None else together.high
+        judged = self.p_value if expectation.has_p_value else end
+        if expectation.statistic == "mean":
+            judged = together.mean
+        if judged is None or math.isnan(judged):
+            return "not told: the values are all the same"
+        holds = judged <= LEVEL if expectation.has_p_value else expectation.holds_for(judged)
+        return "holds" if holds else "MISSED"
+
+    @property
+    def shown(self) -> str:
+        """What was found, in few words."""
+        if self.together is None:
+            words = _show_values(self.found)
+        else:
+            sign = next((f"{value.sign} " for value in self.found if value.sign), "")
+            words = f"{sign}{show_interval(*self.together[:3])}, {count(self.together.n, 'seed')}"
+        if self.p_value is not None:
+            words += f", p = {self.p_value:.2g}"
+        if self.expectation.given is not None:
+            words += f" (given in {self.n_given} of {count(len(self.found), self._noun)})"
+        return words
+
+
+def judge(
+    expectations: Sequence[Expectation], runs: Sequence[GridRun], rows: Sequence[Row], seed_key: str
+) -> list[Verdict]:
+    """Each claim beside the measures of the finished runs.
+
+    Args:
+        expectations: the claims.
+        runs: of the grid.
+        rows: of `nanollama.launcher.grid.results.collect`.
+        seed_key: the key that seeds are values of.
+
+    Raises:
+        UserError: a claim is about a measure that no run has.
+    """
+    measured = {row["run"]: row for row in rows if row["status"] == "finished"}
+    verdicts = [_judge(expectation, runs, measured, seed_key) for expectation in expectations]
+    tests = [place for place, expectation in enumerate(expectations) if expectation.has_p_value]
+    # A claim without a p value is one more chance for a false alarm, as large as can be.
+    adjusted = holm([1.0 if (p := verdicts[place].p_value) is None else p for place in tests])
+    for place, p_value in zip(tests, adjusted, strict=True):
+        if verdicts[place].p_value is not None:
+            verdicts[place] = replace(verdicts[place], p_value=p_value)
+    return verdicts
+
+
+def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """One sentence for each claim of which a finished run has no value."""
+    for verdict in verdicts:
+        if verdict.missing:
+            yield (
+                f"The claim '{verdict.expectation.claim}' is judged without "
+                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but "
+                f"{verdict.expectation.measure} is no number there (null)."
+            )
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """One row a claim."""
+    rows = [
+        (
+            verdict.expectation.claim,
+            verdict.expectation.subject,
+            verdict.expectation.bound,
+            verdict.shown,
+            verdict.word,
+        )
+        for verdict in verdicts
+    ]
+    n_tests = sum(verdict.expectation.has_p_value for verdict in verdicts)
+    adjusted = f"; p values are adjusted for {count(n_tests, 'test')} (Holm)" if n_tests > 1 else ""
+    caption = f"What had to come out; thresholds as the config states them{adjusted}."
+    return Table(caption, ("claim", "measure", "expected", "found", "verdict"), tuple(rows))
+
+
+def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
+    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid."""
+    write_atomically(folder / f"{VERDICT}.md", verdict_table(verdicts).to_markdown())
+    listed = [
+        {
+            **verdict.expectation.model_dump(exclude_none=True),
+            "values": verdict.values,
+            "signs": [value.sign for value in verdict.found],
+            "n_expected": verdict.n_expected,
+            "missing": verdict.missing,
+            "together": verdict.together and verdict.together._asdict(),
+            "p_value": verdict.p_value,
+            "verdict": verdict.word,
+        }
+        for verdict in verdicts
+    ]
+    write_atomically(folder / f"{VERDICT}.json", json.dumps(_without_nan(listed), indent=2) + "\n")
+
+
+def _judge(
+    expectation: Expectation, runs: Sequence[GridRun], measured: Mapping[str, Row], seed_key: str
+) -> Verdict:
+    """One claim, its p value not yet adjusted."""
+    pairs = pair_runs(expectation, runs, seed_key)
+    found: list[Value] = []
+    there: list[GridRun] = []
+    missing: dict[str, None] = {}
+    for pair in pairs:
+        if all(run.name in measured for run in pair):
+            values = [_measure(run, measured[run.name], expectation) for run in pair]
+            numbers = [value for value in values if value is not None]
+            missing |= {run.name: None for run, value in zip(pair, values, strict=True) if value is None}
+            if len(numbers) == len(pair):
+                found.append(_compare(expectation, *numbers))
+                there.append(pair[0])
+    verdict = Verdict(
+        expectation,
+        tuple(found),
+        n_expected=len(pairs),
+        n_given=sum(_is_given(expectation, run, measured[run.name]) for run in there),
+        missing=tuple(missing),
+    )
+    is_whole = len(found) == len(pairs) and all(_is_told(expectation, value) for value in found)
+    if not expectation.is_together or not is_whole:
+        return verdict
+    return replace(
+        verdict,
+        together=_over_seeds(verdict, [measured[run.name] for run in there], there, seed_key),
+        p_value=_p_value(expectation, verdict.values),
+    )
+
+
+def _measure(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
+    """What a run says; None for a measure that is there without a number."""
+    number = _number(row, expectation, expectation.claim)
+    if expectation.reaches is None:
+        return None if number is None else Value(number)
+    evals = RowFile(run.folder / EVALS).read()
+    for at in evals:
+        if is_number(at.get(expectation.measure)) and at[expectation.measure] >= expectation.reaches:
+            return Value(float(at["step"]))
+    return Value(float(evals[-1]["step"]), ">") if evals else None
+
+
+def _compare(expectation: Expectation, first: Value, *others: Value) -> Value:
+    """The value of a run, its difference from another, or its ratio to it."""
+    if not others:
+        return first
+    (other,) = others
+    signs = {first.sign, {"": "", ">": "<"}[other.sign]} - {""}
+    sign = "?" if len(signs) > 1 else "".join(signs)
+    if expectation.over is None:
+        return Value(first.number - other.number, sign)
+    if first.number <= 0 or other.number <= 0:
+        return Value(math.nan, "?")
+    return Value(first.number / other.number, sign)
+
+
+def _is_told(expectation: Expectation, value: Value) -> bool:
+    """Is it known on the side of the bound?"""
+    side = ">" if expectation.at_least is not None else "<" if expectation.at_most is not None else ""
+    return value.sign in ("", side)
+
+
+def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:
+    if expectation.given is None:
+        return True
+    number = _number(row, expectation.given, expectation.claim)
+    return number is not None and expectation.given.holds_for(number)
+
+
+def _over_seeds(
+    verdict: Verdict, rows: Sequence[Row], runs: Sequence[GridRun], seed_key: str
+) -> Interval | None:
+    """The mean over seeds with its interval."""
+    expectation, values = verdict.expectation, verdict.values
+    if expectation.others is None and expectation.reaches is None:
+        (setting,) = group_runs(rows, [run.values for run in runs], (seed_key,))
+        return over_seeds(setting, expectation.measure)
+    if expectation.over is None:
+        return bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
+    if expectation.statistic != "bootstrap":
+        return ratio_interval(values)
+    mean, low, high, n_pairs = bootstrap_interval([math.log(value) for value in values])
+    return Interval(math.exp(mean), math.exp(low), math.exp(high), n_pairs)
+
+
+def _p_value(expectation: Expectation, values: Sequence[float]) -> float | None:
+    """The p value that judges a claim, if one does and can be told."""
+    if expectation.within is not None:
+        p_value = equivalence_test(values, expectation.within)
+        return None if math.isnan(p_value) else p_value
+    if expectation.statistic != "test":
+        return None
+    bound, side = (expectation.at_least, 1) if expectation.at_least is not None else (expectation.at_most, -1)
+    assert bound is not None
+    if expectation.over is not None:
+        return sign_flip_test([side * math.log(value / bound) for value in values])
+    return sign_flip_test([side * (value - bound) for value in values])
+
+
+def _number(row: Row, about: Bounded, claim: str) -> float | None:
+    value = row.get(about.measure)
+    if value is None and about.measure in row:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        known = [name for name, number in row.items() if isinstance(number, float)]
+        raise UserError(
+            f"expect: the claim '{claim}' is about '{about.measure}', which the run "
+            f"{row['run']} did not measure{suggest(about.measure, known) or '.'}"
+        )
+    return float(value)
+
+
+def _show_values(values: Sequence[Value]) -> str:
+    if len(values) <= MAX_VALUES_SHOWN:
+        return ", ".join(map(str, values)) or ABSENT
+    known = [value for value in values if value.sign != "?"] or list(values)
+    return f"{min(known)} to {max(known)} ({len(values)} runs)"
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no word for what is no number but null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
