@@ -129,4 +129,4 @@ def test_a_retry_of_a_grid_without_failures_has_done_its_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert commands.retry([write_grid(tmp_path, 1e-3, 1e-2)]) == 0
-    assert "2 waiting, of 2\nThe others were not asked for: `nanollama grid run`" in capsys.readouterr().out
+    assert "2 waiting, of 2\nThe others were left out: `nanollama grid run`" in capsys.readouterr().out
