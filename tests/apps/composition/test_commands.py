@@ -100,7 +100,7 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pyte
     assert {"iteration_peakiness_long_by_d_model.svg", "accuracy_by_length.svg", "results_2.csv"} <= {
         path.name for path in (tmp_path / "figures").iterdir()
     }
-    assert "d_model 8" in (tmp_path / "figures" / "results_2.csv").read_text()
+    assert "d_model=8" in (tmp_path / "figures" / "results_2.csv").read_text()
     assert "| it counts" in (tmp_path / "verdict.md").read_text()
     losses = [row["ideal_maps_loss"] for row in rows]
     assert all(-1 <= loss <= 1 for loss in losses)
