@@ -19,20 +19,18 @@ from nanollama.config import dump_config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, ConfigError, UserError
 from nanollama.launcher.attempts import (
     Launch,
-    begin_attempt,
     read_launch,
     run_arguments,
     saved_step,
     was_preempted,
     write_launch,
 )
-from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.slurm import job
 from nanollama.launcher.slurm import script as slurm_script
 from nanollama.launcher.slurm import submit as slurm
-from nanollama.launcher.slurm.arrays import Array, share_out
+from nanollama.launcher.slurm.arrays import share_out
 from nanollama.launcher.slurm.examinations import Examinations
 from nanollama.launcher.slurm.job import JobSpec, Place
 from nanollama.launcher.slurm.snapshot import take_snapshot
@@ -108,86 +106,6 @@ def test_a_grid_is_one_array(at_root: None, fake_slurm: Path) -> None:
     assert "depend" not in script and "kill" not in script
 
 
-ARMS = "grid={arms: {a: {}, b: {starts_from: a}, c: {starts_from: b}, d: {starts_from: b, data.n_people: 4}}"
-
-
-def tasks(arrays: list[Array]) -> list[tuple[int | str | None, dict[int, str]]]:
-    """Of each array, what it comes after, and its runs by their tasks."""
-    named = ({task: run.name.removeprefix("arm-") for task, run in array.runs.items()} for array in arrays)
-    return [(array.after, runs) for array, runs in zip(arrays, named, strict=True)]
-
-
-def chosen(plan: Plan, *names: str) -> list[GridRun]:
-    return [run for run in plan.runs if run.name.removeprefix("arm-") in names]
-
-
-def test_what_starts_from_another_run_has_its_task(at_root: None, fake_slurm: Path) -> None:
-    plan = plan_of(ARMS + ", seeds: 4}", "slurm.array_parallelism=12")
-    arrays = share_out(plan, plan.runs, {}, 3)
-    assert tasks(arrays) == [
-        (None, {seed: f"a_seed-{seed}" for seed in range(3)}),
-        *((0 if arm == "b" else 1, {s: f"{arm}_seed-{s}" for s in range(3)}) for arm in "bcd"),
-        (None, {0: "a_seed-3"}),
-        (4, {0: "b_seed-3"}),
-        (5, {0: "c_seed-3"}),
-        (5, {0: "d_seed-3"}),
-    ]
-    assert [array.parallelism for array in arrays] == [1, 1, 1, 1, 2, 2, 2, 2]
-    scripts = [
-        slurm_script.build_script(slurm_script.build_executor(plan, Path("/s"), array, ["11", "12"]), "C")
-        for array in arrays[:3]
-    ]
-    assert "depend" not in scripts[0]
-    for script, job_number in zip(scripts[1:], ("11", "12"), strict=True):
-        assert f"#SBATCH --dependency=aftercorr:{job_number}\n" in script
-        assert "#SBATCH --array=0-2%1\n" in script and "#SBATCH --kill-on-invalid-dep=yes\n" in script
-    with pytest.raises(UserError, match=r"at least 8, got 7: these 16 runs are 8 arrays"):
-        share_out(plan_of(ARMS + ", seeds: 4}", "slurm.array_parallelism=7"), plan.runs, {}, 3)
-
-
-def test_what_starts_from_finished_or_submitted_runs_is_shared_out_alike(
-    at_root: None, fake_slurm: Path
-) -> None:
-    plan = plan_of(ARMS + ", seeds: 4}")
-    missing = chosen(plan, "b_seed-0", "b_seed-1", "b_seed-3", "c_seed-1", "c_seed-2", "c_seed-3")
-    held = {"arm-a_seed-1": "7_5", "arm-a_seed-3": "7_2", "arm-b_seed-2": "8_6"}
-    arrays = share_out(plan, missing, held, 1000)
-    assert tasks(arrays) == [
-        (None, {0: "b_seed-0"}),
-        ("7", {5: "b_seed-1", 2: "b_seed-3"}),
-        (1, {5: "c_seed-1", 2: "c_seed-3"}),
-        ("8", {6: "c_seed-2"}),
-    ]
-    assert [array.tasks.partition("%")[0] for array in arrays] == ["0", "2,5", "2,5", "6"]
-    assert arrays[1].dependency([]) == "aftercorr:7"
-    assert Array(None, dict.fromkeys((0, 1, 2, 5, 8, 9), plan.runs[0]), 4).tasks == "0-2,5,8-9%4"
-
-
-def test_an_arm_that_is_refused_takes_the_others_with_it(
-    at_root: None, fake_slurm: Path, tmp_path: Path
-) -> None:
-    (fake_slurm / "kind").touch()
-    with pytest.raises(UserError, match=r"^Slurm refused the job: Invalid account"):
-        slurm.submit(plan_of(ARMS + "}", f"run_dir={tmp_path}/runs", f"data_root={tmp_path}/data"))
-    calls = (fake_slurm / "calls").read_text()
-    assert calls.count("sbatch") == 2 and "scancel 12" in calls
-    assert not (tmp_path / "runs").exists()
-
-
-def test_what_starts_from_a_run_at_work_here_is_left_out(
-    at_root: None, fake_slurm: Path, tmp_path: Path
-) -> None:
-    accept_all(fake_slurm)
-    plan = plan_of(ARMS + ", seeds: 2}", f"run_dir={tmp_path}/runs", f"data_root={tmp_path}/data")
-    run = plan.runs[0]
-    run.folder.mkdir(parents=True)
-    begin_attempt(run.folder, os.getpid())
-    said = slurm.submit(plan)
-    assert said.startswith("Submitted 4 runs in 4 arrays")
-    assert said.endswith(" Left out: 3 runs after others at work elsewhere.")
-    assert not plan.find("arm-b_seed-0").folder.exists()
-
-
 def test_the_command_looks_for_code_in_the_copy_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/other")
     assert slurm_script.build_command(Path("/a b"), 1000, 3) == (
@@ -210,23 +128,6 @@ def test_a_refused_submission_leaves_nothing(
     with pytest.raises(UserError, match=message):
         slurm.submit(plan)
     assert not (tmp_path / "run").exists()
-
-
-def test_a_grid_larger_than_the_largest_array_is_several(
-    at_root: None, fake_slurm: Path, tmp_path: Path
-) -> None:
-    plan = plan_of("grid={seeds: 7}", "slurm.array_parallelism=5", f"run_dir={tmp_path}/runs")
-    arrays = share_out(plan, plan.runs, {}, 3)
-    assert [array.tasks for array in arrays] == ["0-2%1", "0-2%2", "0%1"]
-    for run in plan.runs:
-        run.folder.mkdir(parents=True)
-        write_launch(run.folder, Launch(queued=True))
-    slurm.note_jobs(arrays, ["12", "13", "14"], alone=False)
-    jobs = [launch.job for run in plan.runs if (launch := read_launch(run.folder))]
-    assert jobs == ["12_0", "12_1", "12_2", "13_0", "13_1", "13_2", "14_0"]
-    assert [array.tasks for array in share_out(plan, plan.runs[:3], {}, 3)] == ["0-2%3"]
-    with pytest.raises(UserError, match=r"array_parallelism: expected at least 3, got 2: .* at most 3 runs"):
-        share_out(plan_of("grid={seeds: 7}", "slurm.array_parallelism=2"), plan.runs, {}, 3)
 
 
 def test_an_array_that_is_refused_takes_the_others_with_it(

@@ -11,16 +11,16 @@ from tests.toy_training import rows, same_end
 pytestmark = NEEDS_SLURM
 
 CHAIN = """\
-seconds_a_step: 0.1
 training: {n_steps: 30, log_every: 1, checkpoint: {every: 10}}
 slurm: {partition: second}
 grid:
   arms:
-    a: {training.max_minutes: 0.04}
-    b: {starts_from: a, training.n_steps: 16}
-    c: {starts_from: {arm: b, but: [norm.*]}, seconds_a_step: 0.0}
+    a: {training.max_minutes: 0.04, training.n_steps: 8, seconds_a_step: 0.5}
+    b: {starts_from: a, seconds_a_step: 0.3}
+    c: {starts_from: {arm: b, but: [norm.*]}}
   seeds: 2
 """
+UNDISTURBED = CHAIN.replace("training.max_minutes: 0.04, ", "")
 NAMES = [f"arm-{arm}_seed-{seed}" for seed in (0, 1) for arm in "abc"]
 
 
@@ -34,7 +34,7 @@ def submit(cluster: Checkout, config: str, *keys: str) -> list[str]:
 @pytest.fixture(scope="module")
 def calm(cluster: Checkout) -> None:
     """The chain as it ends here, without Slurm, undisturbed."""
-    cluster.write("calm.yaml", f"name: calm\n{CHAIN}".replace("training.max_minutes: 0.04", ""))
+    cluster.write("calm.yaml", f"name: calm\n{UNDISTURBED}")
     done = cluster.run("apps.toy.local_grid", "calm.yaml", "local.n_jobs=2")
     assert done.returncode == 0, done.stderr
 
@@ -46,23 +46,23 @@ def check_ends(cluster: Checkout, grid: str) -> None:
         assert same_end(cluster.folder / "runs" / grid / name, cluster.folder / "runs/calm" / name)
 
 
-def test_a_chain_whose_first_runs_are_preempted_and_stop_themselves(cluster: Checkout, calm: None) -> None:
+def test_a_chain_whose_runs_stop_themselves_or_are_preempted(cluster: Checkout, calm: None) -> None:
     cluster.write("chain.yaml", f"name: chain\n{CHAIN}")
     jobs = submit(cluster, "chain.yaml")
     assert len(jobs) == 3
     folder = cluster.folder / "runs/chain"
-    parent = folder / "arm-a_seed-0"
-    wait(cluster, lambda: len(rows(parent)) > 2)
     assert "queued    arm-b_seed-0: for arm-a_seed-0\n" in status(cluster, "chain.yaml")
+    parent = folder / "arm-b_seed-0"
+    wait(cluster, lambda: len(rows(parent)) > 2)
     ask(cluster, "sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     wait(cluster, lambda: launch(parent)["n_attempts"] == 2 and not launch(parent)["queued"])
-    assert {f"{job}_{seed}" for job in jobs[1:] for seed in (0, 1)} <= {*queue(cluster, "--states=pending")}
+    assert {f"{jobs[2]}_0", f"{jobs[2]}_1"} <= {*queue(cluster, "--states=pending")}
     for job in jobs:
         wait_for_end(cluster, job)
     check_ends(cluster, "chain")
     attempts = {name: launch(folder / name)["n_attempts"] for name in NAMES}
-    assert attempts["arm-a_seed-0"] > 2, "preempted once, and stopped by itself"
-    assert attempts["arm-c_seed-0"] == attempts["arm-c_seed-1"] == 1
+    assert attempts["arm-a_seed-0"] > 1 and attempts["arm-a_seed-1"] > 1, "they stopped themselves"
+    assert attempts["arm-b_seed-0"] == 2 and attempts["arm-c_seed-0"] == attempts["arm-c_seed-1"] == 1
     for seed in (0, 1):
         for first, then in ("ab", "bc"):
             ended = (folder / f"arm-{first}_seed-{seed}/result.json").stat().st_mtime
@@ -97,13 +97,16 @@ def test_a_run_that_fails_fails_those_after_it_alone(cluster: Checkout) -> None:
 
 
 def test_what_starts_from_runs_that_slurm_has_already(cluster: Checkout, calm: None) -> None:
-    cluster.write("late.yaml", f"name: late\n{CHAIN}")
-    first = submit(cluster, "late.yaml", "grid.exclude=[{arm: [b, c]}]")
-    assert len(first) == 1
-    jobs = submit(cluster, "late.yaml")
-    assert len(jobs) == 2
-    wanted = ask(cluster, "scontrol", "--oneliner", "show", "job", f"{jobs[0]}_1")
-    assert f"Dependency=aftercorr:{first[0]}_" in wanted
+    cluster.write("late.yaml", f"name: late\n{UNDISTURBED}")
+    ask(cluster, "scontrol", "update", "PartitionName=second", "State=DOWN")  # nothing begins meanwhile
+    try:
+        first = submit(cluster, "late.yaml", "grid.exclude=[{arm: [b, c]}]")
+        jobs = submit(cluster, "late.yaml")
+        assert (len(first), len(jobs)) == (1, 2)
+        wanted = ask(cluster, "scontrol", "--oneliner", "show", "job", f"{jobs[0]}_1")
+        assert f"Dependency=aftercorr:{first[0]}_" in wanted
+    finally:
+        ask(cluster, "scontrol", "update", "PartitionName=second", "State=UP")
     for job in (*first, *jobs):
         wait_for_end(cluster, job)
     check_ends(cluster, "late")
