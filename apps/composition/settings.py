@@ -135,4 +135,14 @@ STUDY = Study(
     },
     commands=("transfer",),
     pages=("attention",),
+    measures=(
+        "test_accuracy",
+        "test_accuracy_long",
+        "eoi_peakiness_long",
+        "iteration_peakiness_long",
+        "iteration_entropy_bits",
+        "ideal_maps_loss",
+        "ideal_iteration_map_loss",
+        "uniform_maps_over_chance",
+    ),
 )
