@@ -9,14 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
 from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
 from apps.composition.probes import probe_circuit
 from apps.composition.settings import CompositionConfig, EvalConfig
-from apps.composition.tables import print_table, write_csv
+from apps.composition.tables import print_table
 from nanollama.entrypoint import run_main
+from nanollama.monitor.files import write_csv
 from nanollama.training.trained import load_run
 
 
@@ -31,19 +34,23 @@ def run(config: EvalConfig) -> None:
     print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
     folder = config.folder
     tasks = [task.implementation for task in data.tasks]
-    write_csv(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
+    _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
     circuit = find_best_circuit(summary)
     tested = [group for group in groups if group.split == groups[0].split]
     if all(group.is_iteration for group in tested):
         effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
         print_table(effects)
-        write_csv(folder / "causal.csv", effects)
+        _write(folder / "causal.csv", effects)
     if circuit is not None:
         probes = [asdict(result) for result in probe_circuit(model, tested, circuit)]
         print_table(probes)
-        write_csv(folder / "probes.csv", probes)
+        _write(folder / "probes.csv", probes)
     print(f"Wrote {folder}")
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_csv(path, list(rows[0]), ([*row.values()] for row in rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -133,6 +133,15 @@ STUDY = Study(
         "eval": EvalConfig,
         "handmade": HandmadeConfig,
     },
-    commands=("transfer",),
     pages=("attention",),
+    measures=(
+        "test_accuracy",
+        "test_accuracy_long",
+        "eoi_peakiness_long",
+        "iteration_peakiness_long",
+        "iteration_entropy_bits",
+        "ideal_maps_loss",
+        "ideal_iteration_map_loss",
+        "uniform_maps_over_chance",
+    ),
 )

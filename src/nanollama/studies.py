@@ -40,12 +40,14 @@ class Study:
             `nanollama.training.run_config.TrainingRunConfig`.
         commands: verbs without a kind of config of their own, such as ``show`` or ``chat``.
         pages: verbs that draw a page of one run, for ``nanollama report PAGE RUN``.
+        measures: names of those that settings of a grid are compared by; by default those with intervals.
     """
 
     name: str
     configs: Mapping[str, type[Config]]
     commands: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
 
     @property
     def verbs(self) -> tuple[str, ...]:

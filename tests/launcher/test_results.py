@@ -13,7 +13,7 @@ from nanollama.config import Config, dump_config
 from nanollama.errors import UserError
 from nanollama.launcher.grid import commands
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.results import summary_lines
+from nanollama.launcher.grid.results import GridResults, summary_lines
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 
@@ -39,7 +39,7 @@ def test_the_summary_shows_what_runs_are_compared_by() -> None:
         rows.append(row_of(run, **own, loss=1.0, n_params=16592, **measures))
     rows[4]["status"] = "failed"
     rows[3]["loss"] = None
-    assert list(summary_lines(plan, rows)) == [
+    assert list(summary_lines(GridResults(plan, rows))) == [
         "d=1 (2 seeds)",
         "  n_params  16,592",
         "  loss      1.000",
@@ -68,9 +68,9 @@ def test_different_settings_are_never_one_in_the_summary(
 ) -> None:
     plan = make_plan(keys, [(*setting, seed) for setting in values for seed in (0, 1)])
     rows = [row_of(run, loss=float(number < 2)) for number, run in enumerate(plan.runs)]
-    heads = [line for line in summary_lines(plan, rows) if line.endswith("(2 seeds)")]
+    heads = [line for line in summary_lines(GridResults(plan, rows)) if line.endswith("(2 seeds)")]
     assert len(set(heads)) == 2
-    assert [line for line in summary_lines(plan, rows) if "loss" in line] == [
+    assert [line for line in summary_lines(GridResults(plan, rows)) if "loss" in line] == [
         "  loss  1.000",
         "  loss  0.000",
     ]

@@ -15,7 +15,7 @@ from scipy import stats
 
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import outcome
-from nanollama.launcher.grid.outcome import show_outcome
+from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.verdict import Verdict, judge, verdict_table
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.run_folder import EVALS
@@ -27,21 +27,20 @@ name: judged
 run_dir: {folder}
 data: {{n_people: 32, sources: [{{kind: qa}}]}}
 model: {{implementation: transformer, d_model: 32, n_layers: 2, n_heads: 2}}
-training: {{n_steps: 10}}
-grid: {{product: {{model.d_model: [16, 32]}}, seeds: 2}}
+training: {{{training}}}
+grid: {{product: {{model.d_model: [16, 32]}}, seeds: {seeds}}}
 expect: [{expect}]
 """
+EVERY_5 = "n_steps: 10, eval_every: 5"
 WIDE = "claim: wide models learn, runs: {model.d_model: 32}, measure: recall, at_least: 0.9"
 BETTER = "claim: width helps, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: recall"
 
 
-def plan_of(tmp_path: Path, *expect: str, seeds: int = 2) -> Plan:
+def plan_of(tmp_path: Path, *expect: str, seeds: int = 2, training: str = EVERY_5) -> Plan:
     path = tmp_path / "grid.yaml"
     listed = ", ".join(f"{{{entry}}}" for entry in expect)
-    path.write_text(
-        GRID.format(folder=tmp_path / "runs", expect=listed).replace("seeds: 2", f"seeds: {seeds}"),
-        encoding="utf-8",
-    )
+    text = GRID.format(folder=tmp_path / "runs", training=training, seeds=seeds, expect=listed)
+    path.write_text(text, encoding="utf-8")
     return read_grid([str(path)])
 
 
@@ -248,11 +247,11 @@ def test_runs_are_chosen_by_any_of_several_values_and_through_lists(tmp_path: Pa
 def test_the_verdict_is_printed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outcome, "REPORT", "none")  # the study's own page needs runs that were
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)  # needs runs that were
     plan = plan_of(tmp_path, WIDE, f"{BETTER}, at_least: 0.7")
     plan.folder.mkdir()
-    assert show_outcome(plan, rows_of(plan, [0.25, 0.95, 0.125, 0.95])) == 0
-    assert show_outcome(plan, rows_of(plan, [0.5, 0.95, 0.125, 0.95])) == 1
+    assert show_outcome(judge_grid(plan, rows_of(plan, [0.25, 0.95, 0.125, 0.95]))) == 0
+    assert show_outcome(judge_grid(plan, rows_of(plan, [0.5, 0.95, 0.125, 0.95]))) == 1
     assert "0.450, 0.825" in capsys.readouterr().out
     assert "| width helps" in (plan.folder / "verdict.md").read_text()
     verdicts = [entry["verdict"] for entry in json.loads((plan.folder / "verdict.json").read_text())]
@@ -267,7 +266,7 @@ def test_a_finished_run_without_a_number_is_judged_as_missing(
     claim: str,
     values: tuple[float, ...],
 ) -> None:
-    monkeypatch.setattr(outcome, "REPORT", "none")
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)
     plan = plan_of(tmp_path, claim)
     plan.folder.mkdir()
     rows: list[Any] = rows_of(plan, [0.1, 0.95, 0.2, 0.9])
@@ -275,7 +274,7 @@ def test_a_finished_run_without_a_number_is_judged_as_missing(
     (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
     assert verdict.values == pytest.approx(values)
     assert (verdict.word, verdict.missing) == ("open: 1 of 2", (plan.runs[3].name,))
-    assert show_outcome(plan, rows) == 0
+    assert show_outcome(judge_grid(plan, rows)) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.endswith(f"such as {plan.runs[3].name}: finished, but recall is no number there (null).")
     assert json.loads((plan.folder / "verdict.json").read_text())[0]["missing"] == [plan.runs[3].name]
@@ -346,6 +345,28 @@ def test_tests_beside_each_other_need_more_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            "n_steps: 10",
+            "when recall reaches 0.9, but in the run d_model-16_seed-0 training.eval_every, which",
+        ),
+        (
+            "n_steps: 10, eval_every: 5, stop_when: {recall: 0.8}",
+            "training.stop_when stops it at a smaller recall",
+        ),
+    ],
+)
+def test_runs_that_do_not_tell_when_a_value_is_reached_are_refused(
+    tmp_path: Path, training: str, message: str
+) -> None:
+    claim = "claim: x, measure: recall, reaches: 0.9, at_most: 5"
+    plan_of(tmp_path, claim, training="n_steps: 10, eval_every: 5, stop_when: {recall: 0.9, loss: 0.1}")
+    with pytest.raises(UserError, match=re.escape(message)):
+        plan_of(tmp_path, claim, training=training)
+
+
+@pytest.mark.parametrize(
     ("zipped", "message"),
     [
         (
@@ -360,7 +381,8 @@ def test_tests_beside_each_other_need_more_seeds(tmp_path: Path) -> None:
 )
 def test_what_is_subtracted_is_one_setting_with_every_seed(tmp_path: Path, zipped: str, message: str) -> None:
     path = tmp_path / "grid.yaml"
-    text = GRID.format(folder=tmp_path / "runs", expect=f"{{{BETTER}, at_least: 0}}")
+    expect = f"{{{BETTER}, at_least: 0}}"
+    text = GRID.format(folder=tmp_path / "runs", training=EVERY_5, seeds=2, expect=expect)
     path.write_text(re.sub("grid: .*", f"grid: {{zip: [{{{zipped}}}]}}", text), encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(message)):
         read_grid([str(path)])

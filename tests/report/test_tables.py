@@ -10,6 +10,8 @@ import pytest
 from report_runs import write_run
 from rich.console import Console
 
+from nanollama.errors import UserError
+from nanollama.monitor.files import write_csv
 from nanollama.report.runs import read_runs
 from nanollama.report.tables import (
     Table,
@@ -57,9 +59,17 @@ def test_markdown_is_aligned_and_escaped() -> None:
     ]
 
 
-def test_csv_is_read_back() -> None:
-    rows = list(csv.reader(io.StringIO(TABLE.to_csv())))
+def test_csv_is_read_back(tmp_path: Path) -> None:
+    write_csv(tmp_path / "table.csv", TABLE.columns, TABLE.rows)
+    rows = list(csv.reader((tmp_path / "table.csv").read_text().splitlines()))
     assert rows == [list(TABLE.columns), *map(list, TABLE.rows)]
+
+
+def test_tables_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"table\.csv cannot be written: (File exists|Not a directory);"):
+        write_csv(tmp_path / "file" / "table.csv", TABLE.columns, TABLE.rows)
+    write_csv(tmp_path / "new" / "table.csv", TABLE.columns, TABLE.rows)
 
 
 def test_the_terminal_shows_brackets_as_they_are() -> None:

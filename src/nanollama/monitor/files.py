@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from nanollama.errors import UserError
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -28,6 +33,23 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write comma-separated values under a header, into a folder that is made where it is not there.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"The table {path} cannot be written: {error.strerror or error}; name another folder."
+        ) from error
 
 
 def remove_leftovers(folder: Path, names: Iterable[str]) -> None:

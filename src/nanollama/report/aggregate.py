@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
@@ -17,8 +17,8 @@ LOW, HIGH = "_low", "_high"
 # A measure with one of these words in its name is a share.
 _SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|valid_calls)(?:[_/].*)?")
 
-# Keys that name a run, and keys that set its dice; runs that agree on all others are of one setting.
-_NAMING = ("name", "run_dir", "overwrite")
+# Runs that agree on all but the keys that name them and those that set their dice are of one setting.
+NAMING = ("name", "run_dir", "overwrite")
 _SEEDS = ("seed", "training.seed")
 
 
@@ -70,7 +70,7 @@ def headline_names(names: Sequence[str]) -> list[str]:
 def group_by_seed(runs: Sequence[RunRecord]) -> list[tuple[str, Setting[RunRecord]]]:
     """Runs that differ in their seed alone together, named by what tells them from the others."""
     configs = [flatten(run.config) for run in runs]
-    values = [{key: config[key] for key in config if key not in _NAMING} for config in configs]
+    values = [{key: config[key] for key in config if key not in NAMING} for config in configs]
     return [(_name(setting), setting) for setting in group_runs(runs, values, _SEEDS)]
 
 
@@ -92,6 +92,6 @@ def _name(setting: Setting[RunRecord]) -> str:
     return str(first.config.get("name", first.name)) if others else first.name
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Is it a finite number?"""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import nanollama
 from nanollama.errors import UserError
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.report import default_output
 from nanollama.report.page import Folded, Section, render_page
 from nanollama.report.runs import read_runs
@@ -85,7 +85,7 @@ def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
                     tables += 1
                     table = block if isinstance(block, Table) else block.table
                     paths.append(folder / f"{section.anchor}_{tables}.csv")
-                    write_atomically(paths[-1], table.to_csv())
+                    write_csv(paths[-1], table.columns, table.rows)
     except OSError as error:
         raise UserError(f"Cannot write into {folder}: {error.strerror}; name another folder.") from None
     return paths

@@ -10,6 +10,7 @@ from nanollama.report.style import COLOURS, INK, LINE_STYLES, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, Any]]
@@ -31,6 +32,7 @@ def plot_curves(
     high: str | None = None,
     x_label: str,
     y_label: str,
+    log_x: bool = False,
     log_y: bool = False,
     y_range: tuple[float, float] | None = None,
 ) -> Figure:
@@ -45,6 +47,7 @@ def plot_curves(
         high: column with the upper end.
         x_label: with the unit.
         y_label: with the unit.
+        log_x: a logarithmic horizontal axis.
         log_y: a logarithmic vertical axis; values that are not positive are left out.
         y_range: ends of the vertical axis; by default, those of the data.
     """
@@ -68,8 +71,12 @@ def plot_curves(
                 ends = [row[low] for row in kept], [row[high] for row in kept]
                 axes.fill_between(xs, *ends, color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
+        if log_x:
+            axes.set_xscale("log")
+            label_decades(axes.xaxis)
         if log_y:
-            _scale_by_decades(axes)
+            axes.set_yscale("log")
+            label_decades(axes.yaxis)
         if y_range is not None:
             axes.set_ylim(*y_range)
         _legend(axes)
@@ -126,14 +133,14 @@ def _new() -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _scale_by_decades(axes: Axes) -> None:
-    """A logarithmic vertical axis that shows 0.1, 0.2, 0.5, 1 rather than powers of ten."""
+def label_decades(axis: Axis) -> None:
+    """Let a logarithmic axis show 0.1, 0.2, 0.5, 1 rather than powers of ten; a long one 0.1 and 1."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _by_series(rows: Rows, series: str) -> dict[str, list[Mapping[str, Any]]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,12 +40,6 @@ class Table:
         rule = ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:]))
         padded = [_pad(row, widths) for row in (lines[0], rule, *lines[1:])]
         return "".join(f"| {' | '.join(row)} |\n" for row in padded)
-
-    def to_csv(self) -> str:
-        """Comma-separated values with a header."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
-        return text.getvalue()
 
     def to_rich(self) -> RichTable:
         """For the terminal."""

@@ -7,31 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from apps.composition import attention, eval, train, transfer
+from apps.composition import attention, eval, local_grid, train
 from apps.composition.settings import (
     CompositionConfig,
     EvalConfig,
     HandmadeConfig,
 )
-from apps.composition.transfer import (
-    Pair,
-    TransferKeys,
-    band_over_seeds,
-    compare,
-    make_pair,
-    pairs_table,
-    sentence,
-    verdict,
-)
 from nanollama.config import Config, load_config
 from nanollama.config.source import read_source
-from nanollama.launcher.grid.outcome import show_outcome
+from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.results import collect
+from nanollama.launcher.grid.verdict import judge
 from nanollama.launcher.plan import read_grid
 from nanollama.monitor import preemption
 from nanollama.report import command as report_command
@@ -94,12 +84,12 @@ def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pyte
         assert isinstance(run.config, CompositionConfig)
         train.run(run.config)
     rows = collect(plan)
-    assert show_outcome(plan, rows) == 0
-    assert "4 of 4 runs" in (tmp_path / "index.html").read_text()
-    assert {"iteration_peakiness_long_by_d_model.svg", "accuracy_by_length.svg", "results_2.csv"} <= {
+    assert show_outcome(judge_grid(plan, rows)) == 0
+    assert "4 of 4 runs" in (tmp_path / "report.html").read_text()
+    assert {"iteration_peakiness_long_by_d_model.svg", "accuracy_by_length.svg", "results_1.csv"} <= {
         path.name for path in (tmp_path / "figures").iterdir()
     }
-    assert "d_model=8" in (tmp_path / "figures" / "results_2.csv").read_text()
+    assert "d_model=8" in (tmp_path / "figures" / "results_1.csv").read_text()
     assert "| it counts" in (tmp_path / "verdict.md").read_text()
     losses = [row["ideal_maps_loss"] for row in rows]
     assert all(-1 <= loss <= 1 for loss in losses)
@@ -172,12 +162,9 @@ class _StopAfter:
         pass
 
 
-TRANSFER = str(CONFIGS / "transfer.yaml")
-
-
 @pytest.mark.slow
 def test_transfer_trains_pairs_and_says_what_they_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     arguments = [
@@ -185,7 +172,6 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         f"run_dir={tmp_path}",
         "grid.seeds=2",
         "grid.arms.source={training.n_steps: 8}",
-        "threshold=0.001",
         "model.d_model=16",
         "model.position_dim=null",
         "data.max_length=3",
@@ -196,12 +182,16 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         "training.eval_every=2",
         "training.device=cpu",
         "training.stop_when=null",
+        "local.n_jobs=2",
     ]
-    assert transfer.main(arguments) == 0
-    assert "The target reaches 0.00 in 0 of 2 runs from the source" in capsys.readouterr().out
-    result = json.loads((tmp_path / "transfer.json").read_text())
-    assert [pair["seed"] for pair in result["pairs"]] == [0, 1]
-    assert (tmp_path / "figures" / "learning_curves.svg").exists()
+    claim = "claim: x, runs: {arm: scratch}, over: {arm: transfer}, measure: test_accuracy, statistic: mean"
+    for reaches, code, word in ((0, 0, "holds"), (1, 1, "not told: nothing bounds 2 of 2 values")):
+        expect = f"expect=[{{{claim}, reaches: {reaches}, at_least: 1}}]"
+        assert local_grid.main([*arguments, expect]) == code
+        assert word in (tmp_path / "verdict.md").read_text()
+    assert (tmp_path / "figures" / "test_accuracy_by_step.svg").exists()
+    pairs = (tmp_path / "figures" / "claims_2.csv").read_text().splitlines()
+    assert pairs[1:] == [f"arm-scratch_seed-{seed},> 4.000,> 4.000,-" for seed in (0, 1)]
     last = max((tmp_path / "arm-source_seed-1" / "checkpoints").iterdir())
     source, end = (
         load_file(path / "model.safetensors")
@@ -209,111 +199,27 @@ def test_transfer_trains_pairs_and_says_what_they_say(
     )
     changed = {name.partition(".")[0] for name in end if not torch.equal(source[name], end[name])}
     assert "blocks" in changed and not {name for name in changed if "embedding" in name}
-    assert transfer.main([*arguments, "expected_speedup=1"]) == 1, "what is there is used as it is"
-    assert "MISSED: expected at least 1 times fewer epochs" in capsys.readouterr().out
 
 
-def test_pairs_are_compared_exactly() -> None:
-    learned = make_pair(0, [(1.0, 0.1), (8.0, 0.95)], [(1.0, 0.3), (2.0, 0.9)], 0.9)
-    assert learned == Pair(0, 8.0, 2.0, True, True)
-    assert make_pair(0, [(1.0, 0.1), (9.0, 0.5)], [(1.0, 1.0)], 0.9) == Pair(0, 9.0, 1.0, False, True)
-    comparison = compare([learned] * 5)
-    assert (comparison.speedup, comparison.p_value) == (pytest.approx(4.0), 1 / 32)
-    assert comparison.low is None and comparison.high is None
-
-
-def test_what_was_not_learned_bounds_a_ratio_or_leaves_none() -> None:
-    both, late, never = (
-        Pair(0, 8.0, 2.0, True, True),
-        Pair(1, 4.0, 8.0, True, False),
-        Pair(2, 8.0, 8.0, False, False),
-    )
-    only_scratch_fails = [both, Pair(3, 8.0, 1.0, False, True)]
-    said = sentence(0.9, compare(only_scratch_fails), only_scratch_fails)
-    assert "in at least 5.66 times fewer epochs" in said
-    pairs = [both, late, never]
-    said = sentence(0.9, compare(pairs), pairs)
-    assert said == (
-        "The target reaches 0.90 in 1 of 3 runs from the source and in 2 of 3 from scratch: "
-        "too few to compare their epochs."
-    )
-    assert "MISSED" in (told := verdict(compare(pairs), pairs, 0.1)) and "but 2 of 3 transfers" in told
-    assert [row[-1] for row in pairs_table(pairs + only_scratch_fails[1:]).rows] == [
-        "4.00",
-        "< 0.50",
-        "-",
-        "> 8.00",
-    ]
-
-
-def test_the_interval_is_students_of_log_ratios() -> None:
-    pairs = [Pair(seed, 2.0**seed, 1.0, True, True) for seed in range(8)]
-    comparison = compare(pairs)
-    assert comparison.speedup == pytest.approx(2**3.5)
-    assert comparison.low is not None and comparison.high is not None
-    reach = 2.364624 * np.std(range(8), ddof=1) / 8**0.5
-    assert np.log2([comparison.low, comparison.high]) == pytest.approx([3.5 - reach, 3.5 + reach])
-
-
-def test_ratios_that_are_all_the_same_are_told_without_an_interval() -> None:
-    for n_pairs, words in ((1, "1 pair"), (2, "2 pairs")):
-        pairs = [Pair(seed, 8.0, 2.0, True, True) for seed in range(n_pairs)]
-        assert f"in 4.00 times fewer epochs ({words}; p = 0." in sentence(0.9, compare(pairs), pairs)
-
-
-@pytest.mark.parametrize(("expected", "code"), [(None, 0), (2.5, 0), (3.5, 1)])
-def test_pairs_are_of_one_seed_and_a_smaller_speedup_than_expected_fails(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], expected: float | None, code: int
-) -> None:
-    plan = read_grid([TRANSFER, f"run_dir={tmp_path}", "grid.seeds=[3, 4]"])
-    steps = {"arm-scratch_seed-3": 40, "arm-scratch_seed-4": 20, "arm-source_seed-3": 5}
+@pytest.mark.parametrize(("steps", "code"), [((40, 90), 0), ((20, 30), 1)])
+def test_a_smaller_speedup_than_claimed_is_missed(tmp_path: Path, steps: tuple[int, int], code: int) -> None:
+    """From scratch it takes the first number of steps with four seeds, the second with one; else 10."""
+    plan = read_grid([str(CONFIGS / "transfer.yaml"), f"run_dir={tmp_path}"])
+    found = []
     for run in plan.runs:
         run.folder.mkdir(parents=True)
-        step = steps.get(run.name, 10)
+        scratch = steps[run.values["training.seed"] == 3]
+        step = {"arm-source": 5, "arm-scratch": scratch, "arm-transfer": 10}[run.name.partition("_")[0]]
         rows = [
-            {"step": step, "test_accuracy": 1.0, "train_accuracy": 0.0},
+            {"step": step, "test_accuracy": 0.9, "train_accuracy": 0.0},
             {"step": 2 * step, "test_accuracy": 1.0, "train_accuracy": 1.0},
         ]
         (run.folder / "evals.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    assert transfer.tell(plan, TransferKeys(expected_speedup=expected)) == code
-    pairs = json.loads((tmp_path / "transfer.json").read_text())["pairs"]
-    config = plan.runs[1].config
-    assert isinstance(config, CompositionConfig)
-    epochs = config.resolved_training.batch_size / config.data.n_examples
-    found = [
-        (pair["seed"], pair["scratch_epochs"] / epochs, pair["transfer_epochs"] / epochs) for pair in pairs
-    ]
-    assert found == [pytest.approx((3, 40, 10)), pytest.approx((4, 20, 10))]
-    said = capsys.readouterr().out
-    assert "times fewer epochs" in said and ("MISSED" in said) == (code == 1)
-
-
-def test_a_speedup_is_as_expected_from_the_one_expected_on() -> None:
-    pairs = [Pair(0, 8.0, 2.0, True, True), Pair(1, 8.0, 2.0, False, True)]
-    assert verdict(compare(pairs), pairs, 4.0).startswith("as expected")
-    assert verdict(compare(pairs), pairs, 4.1).startswith("MISSED")
-
-
-def test_bands_stay_within_zero_and_one_and_do_not_begin_before_a_run() -> None:
-    curves = [
-        {"seed": seed, "arm": "transfer", "epoch": epoch, "accuracy": accuracy}
-        for seed, points in ((0, {1.0: 0.0, 2.0: 0.5}), (1, {1.0: 1.0, 2.0: 0.5}), (2, {2.0: 0.56}))
-        for epoch, accuracy in points.items()
-    ]
-    first, second = band_over_seeds(curves)
-    assert (first["low"], first["accuracy"], first["high"]) == pytest.approx((0.0, 0.5, 1.0))
-    assert second["accuracy"] == pytest.approx(0.52) and 0 < second["low"] < 0.52 < second["high"] < 1
-
-
-def test_a_run_that_has_stopped_keeps_its_accuracy() -> None:
-    curves = [
-        {"seed": seed, "arm": "transfer", "epoch": epoch, "accuracy": accuracy}
-        for seed, points in ((0, [(1.0, 0.2), (2.0, 0.9)]), (1, [(1.0, 0.4), (2.0, 0.5), (3.0, 0.7)]))
-        for epoch, accuracy in points
-    ]
-    rows = band_over_seeds(curves)
-    assert [row["epoch"] for row in rows] == [1.0, 2.0, 3.0]
-    assert [row["accuracy"] for row in rows] == pytest.approx([0.3, 0.7, 0.8])
+        found.append({"run": run.name, "status": "finished", **run.values, **rows[-1]})
+    learned, faster, chance = judge(plan.expect, plan.runs, found, "training.seed")
+    assert faster.values == (steps[0] / 10,) * 3 + (steps[1] / 10, steps[0] / 10)
+    assert (learned.word, chance.word, chance.p_value) == ("holds", "holds", 1 / 32)
+    assert faster.failed == (code == 1)
 
 
 PARITY = "{implementation: parity, problem_token: 32}"
@@ -383,15 +289,6 @@ def test_wrong_configs_are_told_in_a_sentence(
             "step_00000004 is a checkpoint: expected the folder",
         ),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
-        (transfer, [TRANSFER, "grid.seeds=1", "--dry-run"], "is not of pairs: expected the arms scratch and"),
-        (transfer, [TRANSFER, "grid.seeds=21"], "2 to 20 seeds, and nothing else that varies"),
-        (transfer, [TRANSFER, "grid.product={model.d_model: [32, 64]}"], "is not of pairs"),
-        (transfer, [TRANSFER, "grid.arms={source: {}}", "expect=[]"], "is not of pairs"),
-        (transfer, [TRANSFER, "threshold=2", "--dry-run"], "threshold=2: expected a number > 0 and <= 1"),
-        (transfer, [TRANSFER, "threshold=0.95", "--dry-run"], "test_accuracy of at least threshold = 0.95"),
-        (transfer, [TRANSFER, "measures.splits=[train]", "--dry-run"], "measures.splits must contain test"),
-        (transfer, [TRANSFER, "data.n_train=null", "--dry-run"], "there are no epochs"),
-        (transfer, [TRANSFER, "training.eval_every=null", "training.stop_when=null"], "must be set"),
     ],
 )
 def test_wrong_arguments_of_other_commands(

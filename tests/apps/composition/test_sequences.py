@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from apps.composition.data import build_dataset, draw_distinct, encode, encode_rows
 from apps.composition.data_config import DataConfig, split_sizes
-from apps.composition.tables import write_csv
 from nanollama.errors import UserError
 
 PARITY = {"implementation": "parity", "problem_token": 32}
@@ -173,12 +172,6 @@ def test_sequences_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"Cannot write .*sequences\.npz: (File exists|Not a directory);"):
         build_dataset(data_config(PARITY, file=tmp_path / "file" / "sequences.npz"))
-
-
-def test_tables_that_cannot_be_written_are_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"Cannot write .*table\.csv: (File exists|Not a directory);"):
-        write_csv(tmp_path / "file" / "table.csv", [{"a": 1}])
 
 
 def test_large_values_survive_a_file(tmp_path: Path) -> None:

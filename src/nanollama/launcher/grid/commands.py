@@ -55,7 +55,7 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     Returns:
         0, or 1 when something expected was missed.
     """
-    from nanollama.launcher.grid.outcome import show_outcome
+    from nanollama.launcher.grid.outcome import judge_grid, show_outcome
     from nanollama.launcher.grid.results import collect, summary_lines, write_table
 
     plan = read_grid(argv)
@@ -64,7 +64,8 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
     print("means over seeds, in brackets 95 % intervals where there are several that differ")
-    for line in summary_lines(plan, rows):
+    grid = judge_grid(plan, rows)
+    for line in summary_lines(grid):
         print(line)
     print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")
-    return show_outcome(plan, rows)
+    return show_outcome(grid)

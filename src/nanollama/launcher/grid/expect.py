@@ -37,6 +37,7 @@ interval lies between -m and m. Claims that a p value judges are adjusted for ea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -46,6 +47,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import ARM
 from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.report.grouping import group_runs, show_value
+from nanollama.training.config import TrainingConfig
 from nanollama.wording import count, shorten, show, suggest
 
 EXPECT = "expect"
@@ -171,10 +173,12 @@ def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridR
                         f"expect: the claim '{expectation.claim}' is about no run of the grid: "
                         f"none has {key} = {show(chosen)}."
                     )
-        n_values = len(pair_runs(expectation, runs, seed_key))
+        pairs = pair_runs(expectation, runs, seed_key)
+        for run in chain(*pairs) if expectation.reaches is not None else ():
+            _check_reaches(expectation, run)
         if expectation.is_together:
             _check_one_setting(expectation, "is about", expectation.runs, runs, seed_key)
-            _check_number(expectation, n_values, n_tests)
+            _check_number(expectation, len(pairs), n_tests)
 
 
 def pair_runs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[GridRun, ...]]:
@@ -228,6 +232,23 @@ def _check_one_setting(
             f"expect: the claim '{expectation.claim}' {verb} runs of one setting, but "
             f"{show(wanted)} names {len(settings)}: "
             f"{shorten('; '.join(setting.label for setting in settings))}."
+        )
+
+
+def _check_reaches(expectation: Expectation, run: GridRun) -> None:
+    """Refuse a run that does not tell when a measure is reached, or stops before."""
+    training, least = getattr(run.config, "training", None), expectation.reaches
+    if not isinstance(training, TrainingConfig) or least is None:
+        return
+    problem = None
+    if training.eval_every is None:
+        problem = "training.eval_every, which says how finely steps are told, is not set"
+    elif training.stop_when and training.stop_when.measures.get(expectation.measure, least) < least:
+        problem = f"training.stop_when stops it at a smaller {expectation.measure}"
+    if problem:
+        raise UserError(
+            f"expect: the claim '{expectation.claim}' asks when {expectation.measure} reaches {least:g}, but "
+            f"in the run {run.name} {problem}."
         )
 
 

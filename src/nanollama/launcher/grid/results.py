@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
-from nanollama.monitor.files import write_atomically
-from nanollama.monitor.run_folder import ENVIRONMENT
-from nanollama.report.aggregate import headline_names, over_seeds
+from nanollama.monitor.files import write_csv
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
+from nanollama.report.aggregate import headline_names, is_number, over_seeds
 from nanollama.report.grouping import Setting
 from nanollama.report.tables import show_mean
 from nanollama.statistics import Interval
+from nanollama.studies import find_study
 from nanollama.wording import count
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
 """What a row tells of the result, beside its measures."""
@@ -63,37 +67,94 @@ def _commit(run: GridRun) -> str | None:
     return f"{commit}+" if commit and environment.get("diff") else commit
 
 
-def finished_settings(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[Setting[Mapping[str, Any]]]:
-    """The settings of a grid that have finished runs, with the rows of those; rows are of `collect`."""
-    finished = {row["run"]: row for row in rows if row["status"] == "finished"}
-    settings = (setting.read(lambda run: finished.get(run.name)) for setting in plan.settings)
-    return [setting for setting in settings if setting.by_seed]
+@dataclass(frozen=True)
+class Finished:
+    """A finished run of a grid.
 
-
-def intervals(setting: Setting[Mapping[str, Any]]) -> dict[str, Interval]:
-    """The intervals over seeds of the numbers in rows; one that a row lacks has none."""
-    found = {name: over_seeds(setting, name) for name in setting.runs[0]}
-    return {name: interval for name, interval in found.items() if interval is not None}
-
-
-def summary_lines(plan: Plan, rows: Sequence[Row]) -> Iterator[str]:
-    """What the finished seeds of each setting make of the measures that runs are compared by.
-
-    Measures whose names have slashes are details, for the file only.
+    Args:
+        run: what it was.
+        row: what it came to; see `collect`.
+        evals: its evaluations by step, at least one; what `row` measured where it left none.
     """
-    for setting in finished_settings(plan, rows):
-        measures = intervals(setting)
-        names = _compared([name for name in measures if name not in plan.runs[0].values])
+
+    run: GridRun
+    row: Row
+    evals: Sequence[Row]
+
+    def at(self, step: int) -> Row:
+        """The evaluation at a step, empty if there was none; past its last one, a run keeps that."""
+        last = self.evals[-1]
+        return last if step >= last["step"] else self._by_step.get(step, {})
+
+    @cached_property
+    def _by_step(self) -> dict[int, Row]:
+        return {row["step"]: row for row in self.evals}
+
+
+@dataclass(frozen=True)
+class GridResults:
+    """What a grid has come to: what its page is drawn from.
+
+    Args:
+        plan: the grid.
+        rows: of `collect`.
+        verdicts: on its claims.
+    """
+
+    plan: Plan
+    rows: Sequence[Row]
+    verdicts: Sequence[Verdict] = ()
+
+    @cached_property
+    def settings(self) -> list[Setting[Finished]]:
+        """Those that have finished runs, in the order of the grid."""
+        finished = {row["run"]: row for row in self.rows if row["status"] == "finished"}
+
+        def read(run: GridRun) -> Finished | None:
+            row = finished.get(run.name)
+            if row is None:
+                return None
+            return Finished(
+                run, row, RowFile(run.folder / EVALS).read() or [{**row, "step": row.get("step") or 0}]
+            )
+
+        settings = (setting.read(read) for setting in self.plan.settings)
+        return [setting for setting in settings if setting.by_seed]
+
+    @cached_property
+    def measures(self) -> list[str]:
+        """Names of the measures to compare settings by: what claims are about, then what reports show.
+
+        Measures whose names have slashes are details, unless a claim is about them.
+        """
+        known = dict.fromkeys(name for setting in self.settings for done in setting.runs for name in done.row)
+        shown = find_study(self.plan.study).measures or headline_names(
+            [name for name in known if "/" not in name and name not in {*FACTS, *self.plan.runs[0].values}]
+        )
+        claimed = [verdict.expectation.measure for verdict in self.verdicts]
+        return [
+            name
+            for name in dict.fromkeys([*claimed, "loss", *shown])
+            if name in known and self._is_measure(name)
+        ]
+
+    def _is_measure(self, name: str) -> bool:
+        return any(is_number(done.row.get(name)) for setting in self.settings for done in setting.runs)
+
+
+def final(setting: Setting[Finished], name: str) -> Interval | None:
+    """A measure after the last step, over the seeds of a setting; None where one of its runs lacks it."""
+    return over_seeds(setting.read(attrgetter("row")), name)
+
+
+def summary_lines(results: GridResults) -> Iterator[str]:
+    """What the finished seeds of each setting make of the measures that settings are compared by."""
+    for setting in results.settings:
+        names = ["n_params", *results.measures]
+        shown = {name: show_mean(found) for name in names if (found := final(setting, name))}
         yield f"{setting.label} ({count(setting.n_seeds, 'seed')})"
-        width = max(map(len, names), default=0)
-        yield from (f"  {name:<{width}}  {show_mean(measures[name])}" for name in names)
-
-
-def _compared(measures: Sequence[str]) -> list[str]:
-    """Size, loss, and the measures that a report shows."""
-    first = [name for name in ("n_params", "loss") if name in measures]
-    hidden = {"step", "seconds", *first}
-    return first + headline_names([name for name in measures if name not in hidden and "/" not in name])
+        width = max(map(len, shown), default=0)
+        yield from (f"  {name:<{width}}  {words}" for name, words in shown.items())
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], out: str | Path) -> Path:
@@ -105,19 +166,12 @@ def write_table(rows: Sequence[Mapping[str, Any]], out: str | Path) -> Path:
     """
     path = Path(out)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    try:
-        if path.suffix == ".csv":
-            text = io.StringIO()
-            writer = csv.DictWriter(text, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_atomically(path, text.getvalue())
-        elif path.suffix == ".parquet":
-            _write_parquet({name: [row.get(name) for row in rows] for name in columns}, path)
-        else:
-            raise UserError(f"The table '{path}' has an unknown ending: expected .csv or .parquet.")
-    except OSError as error:
-        raise UserError(f"The table {path} cannot be written: {error.strerror or error}.") from error
+    if path.suffix == ".csv":
+        write_csv(path, columns, ([row.get(name) for name in columns] for row in rows))
+    elif path.suffix == ".parquet":
+        _write_parquet({name: [row.get(name) for row in rows] for name in columns}, path)
+    else:
+        raise UserError(f"The table '{path}' has an unknown ending: expected .csv or .parquet.")
     return path
 
 
@@ -127,4 +181,7 @@ def _write_parquet(columns: Mapping[str, Sequence[Any]], path: Path) -> None:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise MissingExtraError("pyarrow", "parquet") from error
-    parquet.write_table(arrow.table(dict(columns)), path)
+    try:
+        parquet.write_table(arrow.table(dict(columns)), path)
+    except OSError as error:
+        raise UserError(f"The table {path} cannot be written: {error.strerror or error}.") from error

@@ -61,6 +61,7 @@ class Verdict:
         n_expected: values there are when all runs have finished.
         n_given: runs that fulfil the claim's condition, of those with a value.
         missing: runs that have finished with a measure that is no number (null); they have no value.
+        pairs: of which values are differences or ratios: the run's name, its value, that of the other.
         together: what the seeds say together, where that is judged and told.
         p_value: where it judges the claim, adjusted for the other claims.
     """
@@ -70,6 +71,7 @@ class Verdict:
     n_expected: int
     n_given: int
     missing: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, Value, Value], ...] = ()
     together: Interval | None = None
     p_value: float | None = None
 
@@ -214,6 +216,7 @@ def _judge(
     pairs = pair_runs(expectation, runs, seed_key)
     found: list[Value] = []
     there: list[GridRun] = []
+    compared: list[tuple[str, Value, Value]] = []
     missing: dict[str, None] = {}
     for pair in pairs:
         if all(run.name in measured for run in pair):
@@ -223,12 +226,15 @@ def _judge(
             if len(numbers) == len(pair):
                 found.append(_compare(expectation, *numbers))
                 there.append(pair[0])
+                if len(pair) > 1:
+                    compared.append((pair[0].name, numbers[0], numbers[1]))
     verdict = Verdict(
         expectation,
         tuple(found),
         n_expected=len(pairs),
         n_given=sum(_is_given(expectation, run, measured[run.name]) for run in there),
         missing=tuple(missing),
+        pairs=tuple(compared),
     )
     is_whole = len(found) == len(pairs) and all(_is_told(expectation, value) for value in found)
     if not expectation.is_together or not is_whole:

@@ -172,12 +172,12 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
 
 
 def _show_outcome(plan: Plan) -> int:
-    from nanollama.launcher.grid.outcome import show_outcome
+    from nanollama.launcher.grid.outcome import judge_grid, show_outcome
     from nanollama.launcher.grid.results import collect, write_table
 
     rows = collect(plan)
     print(f"results in {write_table(rows, plan.folder / RESULTS)}")
-    return show_outcome(plan, rows)
+    return show_outcome(judge_grid(plan, rows))
 
 
 @contextmanager

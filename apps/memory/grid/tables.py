@@ -16,7 +16,7 @@ from apps.memory.dataset.dependent import database_bits
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.results import finished_settings, intervals
+from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.plan import Plan
 from nanollama.report.grouping import Setting, series_labels
 from nanollama.statistics import Interval
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 ENOUGH = 0.95
 """Mean recall that counts as learned, as published."""
-PUBLISHED = Path(__file__).parent / "published"
+PUBLISHED = Path(__file__).parents[1] / "published"
 AXES: dict[str, Callable[[MemoryConfig], Any]] = {
     "people": lambda config: config.data.n_people,
     "alpha": lambda config: None if config.data.dependence is None else config.data.dependence.alpha,
@@ -47,8 +47,7 @@ class Measured:
         parameters: of the model.
         exposures: of each fact or sum.
         bits: what there is to know about a person.
-        n_seeds: that have finished.
-        measures: means and intervals over them.
+        setting: with its runs.
     """
 
     label: str
@@ -59,12 +58,15 @@ class Measured:
     parameters: int
     exposures: float
     bits: float
-    n_seeds: int
-    measures: Mapping[str, Interval]
+    setting: Setting[Finished]
 
     def at(self, axis: str) -> Any:
         """The value on an axis of `AXES`."""
         return getattr(self, axis)
+
+    def final(self, name: str) -> Interval | None:
+        """A measure after the last step, over seeds."""
+        return final(self.setting, name)
 
 
 def arm_of(config: MemoryConfig) -> str:
@@ -98,25 +100,23 @@ def bits_to_know(config: MemoryConfig) -> float:
     return database_bits(dependence.alpha, n_people, dependence.seed) / n_people
 
 
-def measure_settings(plan: Plan, rows: Sequence[Row]) -> list[Measured]:
+def measure_settings(grid: GridResults) -> list[Measured]:
     """What has finished of a grid, a setting each, by place on the axes."""
     measured = []
-    for setting in finished_settings(plan, rows):
+    for setting in grid.settings:
         first = setting.runs[0]
-        config = plan.by_name[first["run"]].config
-        if isinstance(config, MemoryConfig):
-            measured.append(
-                Measured(
-                    label=setting.label,
-                    arm=arm_of(config),
-                    **{axis: place(config) for axis, place in AXES.items()},
-                    parameters=first["n_params"],
-                    exposures=exposures(config),
-                    bits=bits_to_know(config),
-                    n_seeds=setting.n_seeds,
-                    measures=intervals(setting),
-                )
+        config = cast(MemoryConfig, first.run.config)
+        measured.append(
+            Measured(
+                label=setting.label,
+                arm=arm_of(config),
+                **{axis: place(config) for axis, place in AXES.items()},
+                parameters=first.row["n_params"],
+                exposures=exposures(config),
+                bits=bits_to_know(config),
+                setting=setting,
             )
+        )
     return sorted(measured, key=lambda found: (found.arm, found.people, found.alpha or 0.0, found.width))
 
 
@@ -159,9 +159,9 @@ def params_needed(
     """
     groups: dict[tuple[str, str, Any], list[tuple[int, Interval]]] = {}
     for found in measured:
-        if measure in found.measures:
+        if recall := found.final(measure):
             group = groups.setdefault((series[found.label], found.arm, found.at(axis)), [])
-            group.append((found.parameters, found.measures[measure]))
+            group.append((found.parameters, recall))
 
     def smallest(sized: list[tuple[int, Interval]], end: Callable[[Interval], float]) -> int | None:
         return min((size for size, found in sized if end(found) >= ENOUGH), default=None)

@@ -1,4 +1,4 @@
-"""What is made of the rows of a grid: settings, parameters needed, crossings, and the page."""
+"""What this study adds to the page of a grid: parameters needed, capacity, crossings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from toy_run import toy_config
 
-from apps.memory import grid_report
-from apps.memory.grid_tables import (
+from apps.memory.grid.tables import (
     arm_of,
     axis_of,
     crossing_step,
@@ -26,13 +25,14 @@ from apps.memory.grid_tables import (
     params_per_fact,
     read_published,
 )
+from apps.memory.grid_sections import crossing_blocks, recall_bars
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Expectation
-from nanollama.launcher.grid.verdict import judge
+from nanollama.launcher.grid.outcome import judge_grid, write_grid_page
+from nanollama.launcher.grid.results import GridResults
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.page import Picture
 from nanollama.report.tables import Table
 
 SIZES = {4: 2_612, 8: 6_248, 12: 10_908}
@@ -89,7 +89,7 @@ def make_plan(folder: Path, kinds: tuple[str, ...] = ("qa", "qatool")) -> tuple[
 
 def test_the_smallest_model_that_learned_is_found(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path)
-    measured = measure_settings(plan, rows)
+    measured = measure_settings(GridResults(plan, rows))
     assert len(measured) == 12 and axis_of(measured) == "people"
     needed = params_needed(measured, "people", name_series(plan, "people", "width"))
     found = {(row["arm"], row["people"]): row["parameters"] for row in needed}
@@ -107,7 +107,7 @@ def test_nothing_is_needed_where_nothing_was_enough(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path, kinds=("qa",))
     failed = [{**row, "recall_trained": 0.1} for row in rows]
     series = name_series(plan, "people", "width")
-    needed = params_needed(measure_settings(plan, failed), "people", series)
+    needed = params_needed(measure_settings(GridResults(plan, failed)), "people", series)
     assert [row["parameters"] for row in needed] == [None, None]
     assert params_per_fact(needed) == {}
 
@@ -116,28 +116,15 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path, kinds=("qa",))
     for row in rows[1:]:
         row["status"] = "preempted"
-    (found,) = measure_settings(plan, rows)
-    assert found.measures["recall_trained"].n == found.n_seeds == 1
-    assert math.isnan(found.measures["recall_trained"].low)
     for run, last in zip(plan.runs[:2], (0.8, 0.2), strict=True):  # the second may yet cross one half
         run.folder.mkdir(parents=True)
         (run.folder / EVALS).write_text(json.dumps({"step": 50, "recall_new_names": last}) + "\n")
-    picture, table = grid_report.training_blocks(plan, {plan.runs[0].name})
-    assert isinstance(picture, Picture) and isinstance(table, Table)
-    assert picture.alt == "in-weight, n_people=100, d_model=4 crosses one half: 50"
-    assert table.rows == (("in-weight, n_people=100, d_model=4", "50"),)
-
-
-def test_seeds_that_agree_have_the_interval_of_their_questions(tmp_path: Path) -> None:
-    plan, rows = make_plan(tmp_path, kinds=("qa",))
-    own = {"recall_trained": 1.0, "recall_trained_low": 0.963, "recall_trained_high": 1.0}
-    measured = measure_settings(plan, [{**row, **own} for row in rows[:2]])
-    (found,) = measured
-    assert found.measures["recall_trained"] == (1.0, 0.963, 1.0, 2)
-    table = grid_report.recall_table(measured, ["trained"])
-    assert "1.000 [0.963, 1.000]" in table.rows[0]
-    (row,) = grid_report.series_rows(measured, "people", "recall_trained", {found.label: "in-weight"})
-    assert (row["low"], row["mean"], row["high"]) == (0.963, 1.0, 1.0)
+    grid = GridResults(plan, rows)
+    (found,) = measure_settings(grid)
+    recall = found.final("recall_trained")
+    assert recall is not None and recall.n == found.setting.n_seeds == 1 and math.isnan(recall.low)
+    (table,) = crossing_blocks(grid)
+    assert isinstance(table, Table) and table.rows == (("n_people=100, d_model=4", "50"),)
 
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
@@ -182,27 +169,24 @@ def test_the_page_shows_all_parts(
         run.folder.mkdir(parents=True)
         evaluations = [{"step": 50, "recall_new_names": 0.2}, {"step": 100, "recall_new_names": 0.8}]
         (run.folder / EVALS).write_text("".join(json.dumps(row) + "\n" for row in evaluations))
-    grid_report.write(plan, rows, judge(plan.expect, plan.runs, rows, "training.seed"))
+    write_grid_page(judge_grid(plan, rows))
     page = (tmp_path / "report.html").read_text()
     for text in ("all is known", "MISSED", "Parameters needed", "more parameters", "2 bits"):
         assert text in page
-    assert "crosses one half: 100" in page
+    crossings = (tmp_path / "figures" / "what-was-never-shown_1.csv").read_text()
+    assert '"sources=[{kind: qa}], n_people=100, d_model=4","100, never"' in crossings
     names = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
-    assert names == {
-        "recall_trained",
-        "recall_new_names",
-        "parameters_needed",
-        "capacity",
-        "through_training",
-    }
+    measures = ("recall_trained", "recall_new_names", "bits_per_parameter")
+    by_axis = {f"{name}_by_{axis}" for name in measures for axis in ("n_people", "d_model")}
+    assert names == {*by_axis, "recall_new_names_by_step", "parameters_needed", "capacity"}
     assert str(tmp_path / "report.html") in capsys.readouterr().out
 
 
 def test_settings_without_an_axis_are_bars(tmp_path: Path) -> None:
     plan, rows = make_plan(tmp_path)
     plan = replace(plan, runs=[run for run in plan.runs if "-400-8-" in run.name])
-    measured = measure_settings(plan, rows)
-    picture = grid_report.recall_bars(measured, ["trained", "new_names"], name_series(plan))
+    measured = measure_settings(GridResults(plan, rows))
+    picture = recall_bars(measured, name_series(plan))
     assert picture.alt.startswith("in-tool, trained person: 0.985; in-weight, trained person: 0.205")
 
 
@@ -249,21 +233,23 @@ def test_different_settings_are_rows_and_lines_of_their_own(
 ) -> None:
     monkeypatch.setattr("nanollama.report.command.FORMATS", ())
     plan, rows = make_pair(tmp_path, key, values)
-    grid_report.write(plan, rows, [])
-    text = (tmp_path / "figures" / "recall_1.csv").read_text()
+    write_grid_page(GridResults(plan, rows))
+    text = (tmp_path / "figures" / "results_1.csv").read_text()
     table = list(csv.DictReader(text.splitlines()))
     assert [row["seeds"] for row in table] == ["3"] * 4
     alike = ("0.000 [0.000, 0.708]", "1.000 [0.292, 1.000]")  # three shares that are the same
-    assert sorted(row["trained person"] for row in table) == [share for share in alike for _ in range(2)]
+    assert sorted(row["recall trained"] for row in table) == [share for share in alike for _ in range(2)]
     page = html.unescape((tmp_path / "report.html").read_text())
     for label, share in zip(labels, ("1.000", "0.000"), strict=True):
-        assert f"in-weight, {label}, people 400: {share}" in page
-        assert f"in-weight, {label}, n_people=400 crosses one half" in page
+        assert f"{label} ends at {share}" in page
+        assert f"{label}, n_people=400" in page
 
 
 def test_the_smallest_model_is_sought_among_those_of_one_setting(tmp_path: Path) -> None:
     plan, rows = make_pair(tmp_path, "training.precision", ("float32", "bfloat16"))
-    needed = params_needed(measure_settings(plan, rows), "people", name_series(plan, "people", "width"))
+    needed = params_needed(
+        measure_settings(GridResults(plan, rows)), "people", name_series(plan, "people", "width")
+    )
     found = {(row["series"], row["people"]): row["parameters"] for row in needed}
     assert found == {
         ("in-weight, precision=float32", 100): 6_248,

@@ -1,0 +1,166 @@
+"""What the page of a grid of this study shows beside what every grid has.
+
+Who asks and who knows by heart, the smallest model that learns beside the published ones, what weights hold,
+and when what was never shown is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from apps.memory.grid.figures import AXIS_LABELS, BITS_A_PARAMETER, mark_level, plot_params_needed
+from apps.memory.grid.tables import (
+    ENOUGH,
+    Measured,
+    axis_of,
+    crossing_step,
+    measure_settings,
+    name_series,
+    params_needed,
+    params_per_fact,
+    read_published,
+)
+from apps.memory.samples import SET_NAMES
+from apps.memory.settings import MemoryConfig
+from nanollama.launcher.grid.results import Finished, GridResults
+from nanollama.launcher.grid.sections import draw_means
+from nanollama.report.figures import plot_bars
+from nanollama.report.page import Block, Picture, Section, Words
+from nanollama.report.tables import Table, show_mean, show_number
+
+
+def grid_sections(grid: GridResults) -> Sequence[Section]:
+    """The sections; see `nanollama.launcher.grid.outcome`."""
+    measured = measure_settings(grid)
+    axis = axis_of(measured)
+    series = name_series(grid.plan, axis)
+    bars = (recall_bars(measured, series),) if axis is None else ()
+    return [
+        Section("Asked or known by heart", (ways_table(measured), *bars)),
+        Section("Parameters needed", needed_blocks(measured, axis, name_series(grid.plan, axis, "width"))),
+        Section("Capacity", capacity_blocks(measured, axis, series)),
+        Section("What was never shown", crossing_blocks(grid)),
+    ]
+
+
+def ways_table(measured: Sequence[Measured]) -> Table:
+    """One row a setting: how much there was to learn, and how it answers."""
+    bits = ["bits a person"] if len({found.alpha for found in measured}) > 1 else []
+    known = [name for name in SET_NAMES if any(found.final(f"recall_{name}") for found in measured)]
+    columns = (
+        {
+            f"tool_use_{known[0]}": f"asked a tool ({SET_NAMES[known[0]]})",
+            f"recall_{known[0]}_asked": "recall, tool asked",
+            f"recall_{known[0]}_by_heart": "recall, by heart",
+            "bits_per_parameter": "bits a parameter",
+        }
+        if known
+        else {}
+    )
+    shown = [key for key in columns if any(found.final(key) for found in measured)]
+    lines = [
+        (
+            found.label,
+            found.arm,
+            *(f"{found.bits:.3f}" for _ in bits),
+            show_number(float(f"{found.exposures:.3g}")),
+            *(show_mean(found.final(key)) for key in shown),
+        )
+        for found in measured
+    ]
+    caption = "After the last step, means over seeds, in brackets 95 % intervals."
+    return Table(
+        caption, ("setting", "arm", *bits, "exposures", *(columns[key] for key in shown)), tuple(lines)
+    )
+
+
+def recall_bars(measured: Sequence[Measured], series: Mapping[str, str]) -> Picture:
+    """Where there is no axis: a group of bars for each set of questions, a bar a setting."""
+    rows = [
+        {"series": series[found.label], "set": words, **recall._asdict()}
+        for name, words in SET_NAMES.items()
+        for found in measured
+        if (recall := found.final(f"recall_{name}"))
+    ]
+    figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
+    caption = "Recall by set of questions: means over seeds, with 95 % intervals."
+    described = "; ".join(f"{row['series']}, {row['set']}: {row['mean']:.3f}" for row in rows)
+    return Picture("recall", figure, caption, described)
+
+
+def needed_blocks(
+    measured: Sequence[Measured], axis: str | None, series: Mapping[str, str]
+) -> tuple[Block, ...]:
+    """The smallest model that learned, by people or alpha, beside the published; needs several widths."""
+    if axis not in ("people", "alpha") or len({found.width for found in measured}) < 2:
+        return ()
+    needed = params_needed(measured, axis, series)
+    if axis == "people":
+        published = [
+            {
+                "people": row["n_people"],
+                "in-weight": row["in_weight_params"],
+                "in-tool": row["in_tool_params"],
+            }
+            for row in read_published("params_needed")
+        ]
+    else:
+        published = [
+            {"alpha": row["alpha"], "in-weight": row["params_needed"]}
+            for row in read_published("compressibility")
+        ]
+    lines = tuple((row["series"], str(row[axis]), show_number(row["parameters"])) for row in needed)
+    caption = f"Smallest model with a mean recall of {ENOUGH:g}; a dash: none of those tried."
+    figure = plot_params_needed(needed, published, axis)
+    described = "; ".join(f"{name} at {place}: {size}" for name, place, size in lines)
+    blocks: list[Block] = [
+        Table(caption, ("runs", axis, "parameters"), lines),
+        Picture("parameters_needed", figure, f"{caption} Lines: arXiv 2508.20755.", described),
+    ]
+    slopes = params_per_fact(needed) if axis == "people" else {}
+    for name, slope in slopes.items():
+        text = f"{name}: a fact takes {slope:.2f} more parameters (least squares; published: 8.1)."
+        blocks.append(Words(text))
+    return tuple(blocks)
+
+
+def capacity_blocks(
+    measured: Sequence[Measured], axis: str | None, series: Mapping[str, str]
+) -> tuple[Block, ...]:
+    """Bits per parameter of what was learned by heart."""
+    name = "bits_per_parameter"
+    points = [
+        (series[found.label], found.at(axis), held)
+        for found in measured
+        if axis is not None and (held := found.final(name))
+    ]
+    if axis is None or not points:
+        return ()
+    caption = "Means over seeds, 95 % intervals; dotted: seen after a thousand exposures."
+    picture = draw_means("capacity", points, AXIS_LABELS[axis], name, caption)
+    mark_level(picture.figure, BITS_A_PARAMETER, "2 bits a parameter")
+    return (picture,)
+
+
+def crossing_blocks(grid: GridResults) -> tuple[Block, ...]:
+    """By seed, the first evaluation from which on half of what was never shown is answered rightly."""
+    rows = []
+    for setting in grid.settings:
+        steps = [_crossing(done) for done in setting.runs]
+        if any(step is not None for step in steps):
+            rows.append((setting.label, ", ".join(step or "" for step in steps)))
+    if not rows:
+        return ()
+    caption = "First evaluation from which on at least half of new names, or unseen sums, is right, by seed."
+    return (Table(caption, ("setting", "steps"), tuple(rows)),)
+
+
+def _crossing(done: Finished) -> str | None:
+    """In words; None for a run that is asked nothing new while it learns."""
+    config = cast(MemoryConfig, done.run.config)
+    name = next((name for name in ("new_names", "sums_unseen") if name in config.recall.sets), None)
+    if name is None or config.training.eval_every is None:
+        return None
+    step = crossing_step(done.evals, f"recall_{name}")
+    return "never" if step is None else f"{step:,}"

@@ -1,0 +1,226 @@
+"""What the page of any grid shows: claims, measures of settings, curves, cost, failures, configs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from statistics import fmean
+from typing import Any
+
+from nanollama.launcher.attempts import OUTPUT, tail
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.results import Finished, GridResults, final
+from nanollama.launcher.grid.verdict import Verdict, missing_lines, verdict_table
+from nanollama.launcher.states import inspect
+from nanollama.report.aggregate import NAMING, flatten, is_number, is_share, over_seeds
+from nanollama.report.figures import plot_curves
+from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
+from nanollama.report.page import Block, Folded, Listing, Picture, Section, Words
+from nanollama.report.tables import ABSENT, Table, show_interval, show_mean, show_number, spell
+from nanollama.statistics import Interval
+from nanollama.wording import count
+
+RANGE = (-0.03, 1.03)
+MAX_LINES = 12
+"""More of them in a figure cannot be told apart."""
+MAX_LISTED = 20
+N_LINES = 15
+"""Of what a failed run printed last."""
+BANDS = "Means over seeds; bands are their 95 % intervals."
+
+Point = tuple[str, float, Interval]
+"""The name of a line, a place on the horizontal axis, and what was found there."""
+
+
+def result_sections(grid: GridResults) -> list[Section]:
+    """What was found, in general."""
+    return [
+        Section("Claims", claim_blocks(grid.verdicts)),
+        Section("Results", (measures_table(grid),) if grid.settings else ()),
+        Section("Against what varies", tuple(axis_pictures(grid))),
+        Section("Through training", training_blocks(grid)),
+    ]
+
+
+def cost_sections(grid: GridResults) -> list[Section]:
+    """What it took, what went wrong, and what exactly was run."""
+    return [
+        Section("Cost", (cost_table(grid),) if grid.settings else ()),
+        Section("Not finished", unfinished_blocks(grid)),
+        Section("Configs", difference_blocks(grid)),
+    ]
+
+
+def claim_blocks(verdicts: Sequence[Verdict]) -> tuple[Block, ...]:
+    """The verdicts, and the pairs that they are about."""
+    if not verdicts:
+        return ()
+    pairs = [
+        Folded(f"{verdict.expectation.claim}: by seed", pairs_table(verdict))
+        for verdict in verdicts
+        if verdict.pairs
+    ]
+    return (verdict_table(verdicts), *map(Words, missing_lines(verdicts)), *pairs)
+
+
+def pairs_table(verdict: Verdict) -> Table:
+    """One row a pair: the value of a run, that of the run it is compared with, and both together."""
+    rows = [
+        (name, str(first), str(other), str(compared))
+        for (name, first, other), compared in zip(verdict.pairs, verdict.found, strict=True)
+    ]
+    together = "ratio" if verdict.expectation.over is not None else "difference"
+    caption = f"Each run with that of its seed: {spell(verdict.expectation.subject)}; >: more than that."
+    return Table(caption, ("run", "its own", "compared with", together), tuple(rows))
+
+
+def measures_table(grid: GridResults) -> Table:
+    """After the last step, a row a setting; a measure that one of its runs lacks has no mean."""
+    rows = [
+        (setting.label, str(setting.n_seeds), *(show_mean(final(setting, name)) for name in grid.measures))
+        for setting in grid.settings
+    ]
+    caption = "After the last step: means over seeds, in brackets 95 % intervals."
+    return Table(caption, ("setting", "seeds", *map(spell, grid.measures)), tuple(rows))
+
+
+def axis_pictures(grid: GridResults) -> Iterator[Picture]:
+    """Each measure after the last step against each number that varies; other values tell lines apart.
+
+    A number that goes with an earlier one, as in a zip, is no axis of its own.
+    """
+    known = grid.plan.settings
+    axes = short_keys(known[0].parts)
+    for index, (key, axis) in enumerate(axes.items()):
+        if any(goes_with(known, key, _place_on(earlier)) for earlier in list(axes)[:index]):
+            continue
+        if not all(is_number(setting.values.get(key)) for setting in known):
+            continue
+        lines = series_labels(known, _place_on(key))
+        for name in grid.measures:
+            points = [
+                (lines[setting.label], setting.values[key], found)
+                for setting in grid.settings
+                if (found := final(setting, name))
+            ]
+            if len({place for _, place, _ in points}) > 1 and len({line for line, *_ in points}) <= MAX_LINES:
+                yield draw_means(f"{name}_by_{axis}", points, axis, name)
+
+
+def training_blocks(grid: GridResults) -> tuple[Block, ...]:
+    """Each measure by step, a line a setting."""
+    if len(grid.settings) > MAX_LINES:
+        words = f"{count(len(grid.settings), 'setting')} are too many lines for a figure"
+        return (Words(f"{words}: `nanollama report RUN ...` draws chosen runs."),)
+    pictures = []
+    for name in grid.measures:
+        points = [point for setting in grid.settings for point in curve(setting, name)]
+        if len({step for _, step, _ in points}) > 1:
+            pictures.append(draw_means(f"{name}_by_step", points, "optimizer steps", name))
+    return tuple(pictures)
+
+
+def curve(setting: Setting[Finished], name: str) -> Iterator[Point]:
+    """A measure over the seeds of a setting at each step that one of its runs was evaluated at.
+
+    A run that has stopped before the others keeps its last value; where one lacks the measure, none is told.
+    """
+    for step in sorted({row["step"] for done in setting.runs for row in done.evals}):
+        found = over_seeds(setting.read(lambda done, step=step: done.at(step)), name)  # type: ignore[misc]
+        if found is not None:
+            yield setting.label, step, found
+
+
+def draw_means(
+    name: str, points: Iterable[Point], x_label: str, measure: str, caption: str = BANDS
+) -> Picture:
+    """Means and their intervals as lines with bands.
+
+    Args:
+        name: of the picture.
+        points: in any order.
+        x_label: of the horizontal axis.
+        measure: on the vertical axis.
+        caption: said after what is drawn.
+    """
+    rows: list[dict[str, Any]] = [
+        {"run": line, "place": place, "mean": found.mean, "low": found.low, "high": found.high}
+        for line, place, found in sorted(points, key=lambda point: point[1])
+    ]
+    what = spell(measure)
+    figure = plot_curves(
+        rows,
+        "place",
+        "mean",
+        low="low",
+        high="high",
+        x_label=x_label,
+        y_label=what,
+        log_x=_spans_decades([row["place"] for row in rows]),
+        y_range=RANGE if is_share(measure) else None,
+    )
+    last = {row["run"]: row["mean"] for row in rows}
+    words = "; ".join(f"{line} ends at {show_interval(mean)}" for line, mean in last.items())
+    said = f"{what[:1].upper()}{what[1:]} by {x_label}"
+    return Picture(name.replace("/", "_"), figure, f"{said}. {caption}", f"{said}: {words}.")
+
+
+def cost_table(grid: GridResults) -> Table:
+    """What the runs of each setting took."""
+    rows, total = [], 0.0
+    for setting in grid.settings:
+        known = [seconds for done in setting.runs if is_number(seconds := done.row.get("seconds"))]
+        total += sum(known)
+        first = setting.runs[0].row
+        mean = show_number(float(f"{fmean(known):.3g}")) if known else ABSENT
+        size, steps = show_number(first.get("n_params")), show_number(first.get("step"))
+        rows.append((setting.label, str(len(setting.runs)), size, steps, mean))
+    caption = f"Cost of a run; all finished ones together took {total / 3600:.2f} hours."
+    return Table(caption, ("setting", "runs", "parameters", "steps", "seconds"), tuple(rows))
+
+
+def unfinished_blocks(grid: GridResults) -> tuple[Block, ...]:
+    """Runs that have not finished, why, and what those that failed printed last."""
+    finished = {done.run.name for setting in grid.settings for done in setting.runs}
+    states = [(run, inspect(run)) for run in grid.plan.runs if run.name not in finished]
+    if not states:
+        return ()
+    rows = [(run.name, state.kind, state.reason or ABSENT) for run, state in states]
+    kept = f"; the first {MAX_LISTED} of {len(rows):,}" if len(rows) > MAX_LISTED else ""
+    table = Table(f"Runs that have not finished{kept}.", ("run", "state", "reason"), tuple(rows[:MAX_LISTED]))
+    failed = [run for run, state in states if state.kind == "failed"][:MAX_LISTED]
+    return (table, *(_last_lines(run) for run in failed))
+
+
+def difference_blocks(grid: GridResults) -> tuple[Block, ...]:
+    """What differs between the configs of settings, also what goes with an arm."""
+    runs = [setting.runs[0] for setting in grid.plan.settings]
+    if len(runs) < 2:
+        return ()
+    trees = (flatten(run.config.model_dump(mode="json")) for run in runs)
+    configs = [{key: show_value(value) for key, value in tree.items() if key not in NAMING} for tree in trees]
+    keys = [
+        key
+        for key in dict.fromkeys(chain(*configs))
+        if key != grid.plan.seed_key and len({config.get(key) for config in configs}) > 1
+    ]
+    rows = [
+        (setting.label, *(config.get(key, ABSENT) for key in keys))
+        for setting, config in zip(grid.plan.settings, configs, strict=True)
+    ]
+    caption = "Keys on which the configs of settings differ."
+    return (Folded("What differs", Table(caption, ("setting", *keys), tuple(rows))),)
+
+
+def _last_lines(run: GridRun) -> Listing:
+    lines = [line for line in tail(run.folder / OUTPUT) if line.strip()][-N_LINES:]
+    return Listing(f"{run.name}: last lines", "\n".join(lines) or "It has printed nothing.")
+
+
+def _place_on(key: str) -> Callable[[Setting[Any]], Any]:
+    return lambda setting: setting.values[key]
+
+
+def _spans_decades(places: Sequence[float]) -> bool:
+    """Is a logarithmic axis clearer? A place at 0 has none."""
+    return min(places) > 0 and max(places) / min(places) >= 16 and len(set(places)) > 2
