@@ -1,7 +1,7 @@
 """Examine a trained model: ``python -m apps.composition.eval CONFIG [key=value ...]``.
 
-Writes into the folder ``eval`` of the run: ``measures.csv`` (one number a row), ``causal.csv`` and
-``probes.csv``; prints what they say in short.
+Writes into the folder ``evaluations/step_<8 digits>`` of the run: ``measures.csv`` (one number a row),
+``causal.csv`` and ``probes.csv``; prints what they say in short.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
-from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
+from apps.composition.measures import build_groups, find_best_circuit, heads_split, measure, summarise
 from apps.composition.probes import probe_circuit
 from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table
 from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_csv
 from nanollama.training.trained import load_run
+
+FOLDER = "evaluations"  # inside a run folder
 
 
 def run(config: EvalConfig) -> None:
@@ -32,12 +34,13 @@ def run(config: EvalConfig) -> None:
     summary = summarise(rows, data)
     print(f"{trained.checkpoint}: {model.n_params():,} parameters")
     print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
-    folder = config.folder
+    folder = config.out or trained.folder / FOLDER / f"step_{trained.step:08d}"
     tasks = [task.implementation for task in data.tasks]
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
     circuit = find_best_circuit(summary)
-    tested = [group for group in groups if group.split == groups[0].split]
+    examined = heads_split(config.measures.splits)
+    tested = [group for group in groups if group.split == examined]
     if all(group.is_iteration for group in tested):
         effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
         print_table(effects)

@@ -9,7 +9,7 @@ Layers and heads count from 0, as in the names of parameters.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -139,7 +139,8 @@ def _measure_heads(maps: Mapping[int, Tensor], about: tuple[int, Split, int]) ->
 def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
     """Means over lengths, the best heads, then every number under its own name, as a row of ``evals.jsonl``.
 
-    ``*_long`` are means over the upper half of the lengths. The heads are found on the test sequences.
+    ``*_long`` are means over the upper half of the lengths. The heads are found on the test
+    sequences, or on those learned from where no others are measured on.
     """
     summary: dict[str, float] = {}
     splits = list(dict.fromkeys(row.split for row in rows))
@@ -150,8 +151,14 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
             summary[f"{split}_{name}"] = _mean(row.value for row in here)
             if name == "accuracy":
                 summary[f"{split}_accuracy_long"] = _mean(row.value for row in here if row.length > longer)
-    summary |= _best_heads([row for row in rows if row.split == splits[0]], longer)
+    examined = heads_split(splits)
+    summary |= _best_heads([row for row in rows if row.split == examined], longer)
     return summary | {_name(row, config): row.value for row in rows}
+
+
+def heads_split(splits: Sequence[Split]) -> Split:
+    """On which of the splits heads are found: the test, where it is measured on."""
+    return "test" if "test" in splits else splits[0]
 
 
 def find_best_circuit(summary: Mapping[str, float]) -> Circuit | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -45,7 +44,18 @@ class CompositionConfig(TrainingRunConfig):
     @model_validator(mode="after")
     def _check(self) -> CompositionConfig:
         check_fit(self.data, self.model)
-        n_steps = self.resolved_training.n_steps
+        training = self.resolved_training
+        n_steps = training.n_steps
+        if training.n_accumulation > training.batch_size:
+            raise ValueError(
+                f"training.n_accumulation is {training.n_accumulation}, but with data.full_batch a batch is "
+                f"the {training.batch_size} sequences of the training set: expected at most as many"
+            )
+        if training.optimizer.warmup_steps > n_steps:
+            raise ValueError(
+                f"training.optimizer.warmup_steps is {training.optimizer.warmup_steps}, but "
+                f"data.n_epochs = {self.data.n_epochs} makes {n_steps} steps: expected at most as many"
+            )
         if self.data.phases and self.data.phases[-1].from_step >= n_steps:
             raise ValueError(
                 f"data.phases has from_step = {self.data.phases[-1].from_step}, "
@@ -83,14 +93,10 @@ class EvalConfig(Config):
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
     run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
     out: ConfigPath | None = Field(
-        default=None, description="Folder of the tables; default `eval` in the run."
+        default=None,
+        description="Folder of the tables; default `evaluations/step_<8 digits>` in the run folder.",
     )
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the tables."""
-        return self.out or self.run / "eval"
 
 
 class HandmadeConfig(Config):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.composition.data import Dataset, Splits, as_codes, encode_rows
@@ -16,6 +17,7 @@ from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import DocumentStream, Stream, quotas
 from nanollama.seeds import named_seed
 from nanollama.training.learner import LossFn
+from nanollama.training.loss import next_token_loss
 
 
 @dataclass(frozen=True)
@@ -184,31 +186,22 @@ class FreshStream:
         return drawn
 
 
-def weighted_loss(loss_fn: LossFn, weights: Mapping[int, float]) -> LossFn:
-    """A loss whose sequences count by task: ``weights`` by problem token, which opens each row.
+def weighted_loss(weights: Mapping[int, float]) -> LossFn:
+    """The loss of `next_token_loss`, with sequences that count by task: ``weights`` by problem token.
 
-    The learner divides by the number of tokens, not by their weights.
+    The problem token opens each row. The learner divides by the number of tokens, not by their weights.
     """
     if all(weight == 1.0 for weight in weights.values()):
-        return loss_fn
+        return next_token_loss
 
     def loss(model: nn.Module, batch: Batch) -> Tensor:
+        # One pass for all tasks: all processes of a run take part in as many, whichever tasks they got.
+        logits = model(batch.input_ids, query_positions=batch.query_positions, documents=batch.documents)
+        losses = F.cross_entropy(
+            logits.transpose(1, 2).float(), batch.targets, ignore_index=IGNORE, reduction="none"
+        )
         opens = batch.input_ids[:, 0]
-        total = torch.zeros((), device=opens.device)
-        for token, weight in weights.items():
-            rows = (opens == token).nonzero()[:, 0]
-            if len(rows):
-                total = total + weight * loss_fn(model, _rows(batch, rows))
-        return total
+        counts = sum(weight * (opens == token).float() for token, weight in weights.items())
+        return (losses.sum(dim=1) * counts).sum()
 
     return loss
-
-
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    assert batch.query_positions is not None
-    return replace(
-        batch,
-        input_ids=batch.input_ids[rows],
-        targets=batch.targets[rows],
-        query_positions=batch.query_positions[rows],
-    )

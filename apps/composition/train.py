@@ -13,7 +13,6 @@ from apps.composition.settings import CompositionConfig
 from apps.composition.streams import build_stream, weighted_loss
 from nanollama.entrypoint import run_main
 from nanollama.seeds import named_seed
-from nanollama.training.loss import next_token_loss
 from nanollama.training.run import Parts, train_run
 
 
@@ -27,7 +26,7 @@ def build_parts(config: CompositionConfig) -> Iterator[Parts]:
         stream=build_stream(data, dataset, training.batch_size, named_seed(training.seed, "data")),
         data_hashes={"sequences": sequences_hash(data, dataset)},
         evaluators=[Examiner(data, dataset, config.measures)],
-        loss_fn=weighted_loss(next_token_loss, {task.problem_token: task.loss_weight for task in data.tasks}),
+        loss_fn=weighted_loss({task.problem_token: task.loss_weight for task in data.tasks}),
     )
 
 

@@ -24,9 +24,9 @@ from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.report.runs import printable
 from nanollama.tokenizer import Message
 from nanollama.training.trained import load_run
+from nanollama.wording import printable
 
 USAGE = "usage: python -m apps.memory.chat RUN [key=value ...], RUN being the folder of a run or a checkpoint"
 FAREWELLS = frozenset({"quit", "exit"})

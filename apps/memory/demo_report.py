@@ -18,10 +18,11 @@ from nanollama.monitor.log import RunLog
 from nanollama.report.command import FORMATS, write_page
 from nanollama.report.figures import plot_bars, plot_curves
 from nanollama.report.page import Block, Dialogs, Folded, Picture, Section
-from nanollama.report.runs import RunRecord, SampleDialog, printable
+from nanollama.report.runs import RunRecord, SampleDialog
 from nanollama.report.sections import loss_pictures, origin_blocks, speed_blocks
 from nanollama.report.style import save_figure
 from nanollama.report.tables import Table, measures_table, show_interval, show_measure, show_number
+from nanollama.wording import printable
 
 ARMS = {"with_tool": "in-tool", "without_tool": "in-weight"}
 PAGE = "index.html"

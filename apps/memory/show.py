@@ -18,8 +18,8 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream, build_tokenizer
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.entrypoint import run_main
-from nanollama.report.runs import printable
 from nanollama.tokenizer import ByteTokenizer
+from nanollama.wording import printable
 
 N_ROWS_SHOWN = 6
 LEARNED, GIVEN = "bold green", "dim"

@@ -17,7 +17,7 @@ from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig, SourceKind
 from apps.memory.sums import sum_dialogs
 from nanollama.data.stream import DocumentStream
-from nanollama.dialogs.source import DialogSource, read_dialogs
+from nanollama.dialogs.source import DialogSource, open_texts, read_dialogs
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
 from nanollama.tokenizer import ByteTokenizer, Message
@@ -91,7 +91,7 @@ def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
 
 def _read_biographies(root: Path, n_people: int) -> Iterator[list[Message]]:
     path, n_there = biographies_path(root), 0
-    with path.open("rb") as lines:
+    with open_texts(path) as lines:
         for line in islice(lines, n_people):
             n_there += 1
             try:

@@ -51,6 +51,14 @@ class World:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
+    def min(self, mine: int) -> int:
+        """The smallest number of all processes."""
+        if self.world_size == 1:
+            return mine
+        tensor = torch.tensor(mine, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MIN)
+        return int(tensor)
+
     def any(self, mine: bool) -> bool:
         """Is it so in any process?"""
         return self.sum([mine])[0] > 0

@@ -46,3 +46,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like ``name``, if one does."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return nearest[0] if nearest else None
+
+
+def printable(text: str) -> str:
+    """A text without the characters that steer a terminal or the direction of writing; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

@@ -56,6 +56,10 @@ def test_the_first_dialogs_of_a_file_are_read(tmp_path: Path) -> None:
             b'{"messages": [{"role": "system", "content": "x"}]}\n',
             r"qa.jsonl:1: unknown role 'system'; expected one of user, assistant, database\.",
         ),
+        (
+            b'{"messages": [{"role": "user", "content": 7}]}\n',
+            r"qa.jsonl:1: a role or a content is not a text",
+        ),
         (b"", r"qa.jsonl: the file is empty"),
     ],
 )
@@ -79,3 +83,10 @@ def test_a_role_that_the_tokenizer_does_not_know_is_a_mistake_of_the_data() -> N
         DialogSource([[Message("system", "x")]], ByteTokenizer())
     with pytest.raises(UserError, match="no dialogs"):
         DialogSource([], ByteTokenizer())
+
+
+def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file of dialogs"):
+        read_dialogs(tmp_path / "none.jsonl", ROLES)
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
+        read_dialogs(tmp_path, ROLES)

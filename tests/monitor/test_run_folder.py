@@ -257,3 +257,12 @@ def test_half_written_files_are_replaced(tmp_path: Path) -> None:
     run_toy(toy_config(tmp_path))
     assert newest(tmp_path).name == "step_00000012"
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_result_that_another_process_removes_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "result.json").write_text("{}")
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # as it was when it was asked
+    (tmp_path / "result.json").unlink()
+    assert read_result(tmp_path) is None

@@ -148,3 +148,17 @@ def test_shares_are_drawn_on_their_whole_range(tmp_path: Path) -> None:
     assert measure_pictures(runs)[0].figure.axes[0].get_ylim() == (-0.03, 1.03)
     beyond = read_runs([write_run(tmp_path / "beyond", recall=2.0)])
     assert measure_pictures(beyond)[0].figure.axes[0].get_ylim()[1] > 2
+
+
+def test_twenty_four_curves_are_told_apart_and_more_are_a_crowd() -> None:
+    def lines_of(n_curves: int) -> list[matplotlib.lines.Line2D]:
+        rows = [{"run": f"r{number}", "step": 1, "loss": number} for number in range(n_curves)]
+        figure = plot_curves(rows, "step", "loss", x_label="steps", y_label="loss")
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == (n_curves if n_curves <= 24 else 2)
+        return list(figure.axes[0].lines)
+
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines_of(24)}) == 24
+    crowd = lines_of(100)
+    assert len({line.get_color() for line in crowd}) == 100
+    assert {line.get_linewidth() for line in crowd} == {0.8}

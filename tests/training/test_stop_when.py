@@ -98,3 +98,15 @@ def test_a_wrong_rule_is_refused(tmp_path: Path, rule: str, message: str) -> Non
     path.write_text(f"n_steps: 1\nstop_when: {rule}\n")
     with pytest.raises(ConfigError, match=message):
         load_config(TrainingConfig, [str(path)])
+
+
+def test_rows_of_before_a_measure_was_reported_decide_nothing() -> None:
+    rule = StopWhen(recall=1.0, evaluations=2)
+    assert rule.reason([{"step": 2}, {"step": 4, "recall": 1.0}]) is None
+    assert rule.reason([{"step": 2}, {"step": 4, "recall": 1.0}, {"step": 6, "recall": 1.0}]) is not None
+
+
+def test_more_steps_than_names_of_checkpoints_have_digits_for_are_refused() -> None:
+    TrainingConfig(n_steps=99_999_999)
+    with pytest.raises(ValueError, match="less than or equal to 99999999"):
+        TrainingConfig(n_steps=100_000_000)

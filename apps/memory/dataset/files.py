@@ -15,6 +15,8 @@ from typing import BinaryIO, Literal
 
 from nanollama.errors import UserError
 
+SECONDS_OF_SILENCE = 3600
+"""After them a temporary file is taken to be of a writer that was killed."""
 State = Literal["written", "unchanged", "longer"]
 
 
@@ -95,6 +97,9 @@ def replacing(path: Path) -> Iterator[Path]:
     new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            if time.time() - left.stat().st_mtime > SECONDS_OF_SILENCE:
+                left.unlink(missing_ok=True)
         try:
             yield new_path
         finally:

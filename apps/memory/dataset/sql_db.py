@@ -21,6 +21,7 @@ from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, POPULATIONS, people
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
+from nanollama.wording import printable
 
 TABLE = "people"
 COLUMNS = ("name", *ATTRIBUTES)
@@ -229,7 +230,7 @@ def _authorize(action: int, *_: str | None) -> int:
 
 
 def _cell(value: object) -> str:
-    return "NULL" if value is None else str(value)
+    return "NULL" if value is None else printable(str(value)).replace("\n", "\\n")
 
 
 def _table(header: Row, rows: Sequence[Row]) -> list[str]:

@@ -39,7 +39,8 @@ def examine() -> str:
 def _machine() -> Iterator[tuple[str, str]]:
     yield "nanollama", nanollama.__version__
     yield "python", f"{platform.python_version()} ({sys.executable})"
-    yield "platform", platform.platform()
+    known = platform.system() in ("Linux", "Darwin")
+    yield "platform", platform.platform() + ("" if known else ": runs need Linux or macOS")
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     yield "cores", f"{usable} of {cores} usable"

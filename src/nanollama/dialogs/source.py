@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -47,6 +48,20 @@ def _encode(number: int, messages: Sequence[Message], tokenizer: ByteTokenizer) 
         raise UserError(f"dialog {number}: {error}") from None
 
 
+def open_texts(path: Path) -> BinaryIO:
+    """A file of JSON lines, opened.
+
+    Raises:
+        UserError: it is not there, is no file, or may not be read.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of dialogs; generate it first.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
 def read_dialogs(path: Path, roles: Sequence[str], n_dialogs: int | None = None) -> list[list[Message]]:
     """The first dialogs of a file, all of them when ``n_dialogs`` is ``None``.
 
@@ -58,10 +73,8 @@ def read_dialogs(path: Path, roles: Sequence[str], n_dialogs: int | None = None)
     Raises:
         UserError: the file is missing, too short or a line is not a dialog between these roles.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of dialogs; generate it first.")
     dialogs: list[list[Message]] = []
-    with path.open("rb") as lines:
+    with open_texts(path) as lines:
         for number, line in enumerate(lines, start=1):
             if len(dialogs) == n_dialogs:
                 break
@@ -80,9 +93,11 @@ def _parse_line(line: bytes, place: str, roles: Sequence[str]) -> list[Message]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{place}: not a line of JSON ({error}); {expected}.") from None
     try:
-        messages = [Message(str(turn["role"]), str(turn["content"])) for turn in record["messages"]]
+        messages = [Message(turn["role"], turn["content"]) for turn in record["messages"]]
     except (TypeError, KeyError):
         raise UserError(f"{place}: not a dialog; {expected}.") from None
+    if not all(isinstance(text, str) for message in messages for text in message):
+        raise UserError(f"{place}: a role or a content is not a text; {expected}.")
     if not messages:
         raise UserError(f"{place}: a dialog without messages; {expected}.")
     for message in messages:

@@ -170,10 +170,10 @@ def read_result(folder: Path) -> TrainResult | None:
         UserError: it is not the result of a run.
     """
     path = folder / RESULT
-    if not path.exists():
-        return None
     try:
         return TrainResult(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:  # perhaps just removed, by the process that goes on with the run
+        return None
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not the result of a run ({error}): remove it.") from error
 

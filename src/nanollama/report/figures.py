@@ -20,6 +20,8 @@ MAX_LEGEND_CHARACTERS = 76
 """What fits on one line of a legend."""
 LEGEND_MARK_CHARACTERS = 8
 """Room that the mark before each name takes."""
+N_LOOKS = len(COLOURS) * len(LINE_STYLES)
+"""Curves that can be told apart; more are drawn as a crowd, from dark to light in their order."""
 
 
 def plot_curves(
@@ -36,7 +38,7 @@ def plot_curves(
     log_y: bool = False,
     y_range: tuple[float, float] | None = None,
 ) -> Figure:
-    """One line a series.
+    """One line a series; of more than `N_LOOKS`, thin ones in the colours of their order, without bands.
 
     Args:
         rows: of any number of series; a row without `x` or `y` is left out.
@@ -53,23 +55,19 @@ def plot_curves(
     """
     with figure_style():
         figure, axes = _new()
-        for number, (name, points) in enumerate(_by_series(rows, series).items()):
-            kept = [row for row in points if _drawable(row, x, y, log_y)]
-            xs = [row[x] for row in kept]
-            colour, line_style = _look(number)
-            marker = "o" if len(kept) <= MAX_MARKED_POINTS else ""
-            axes.plot(
-                xs,
-                [row[y] for row in kept],
-                color=colour,
-                linestyle=line_style,
-                marker=marker,
-                markersize=3.5,
-                label=name,
-            )
-            if low and high and kept and all(low in row and high in row for row in kept):
-                ends = [row[low] for row in kept], [row[high] for row in kept]
-                axes.fill_between(xs, *ends, color=colour, alpha=0.2, linewidth=0)
+        curves = {
+            name: [row for row in points if _drawable(row, x, y, log_y)]
+            for name, points in _by_series(rows, series).items()
+        }
+        for number, (name, points) in enumerate(curves.items()):
+            xs, look = [row[x] for row in points], _look(number, len(curves))
+            marker = "o" if len(points) <= MAX_MARKED_POINTS and len(curves) <= N_LOOKS else ""
+            axes.plot(xs, [row[y] for row in points], **look, marker=marker, markersize=3.5, label=name)
+            if len(curves) > N_LOOKS or not points:
+                continue
+            if low and high and all(low in row and high in row for row in points):
+                ends = [row[low] for row in points], [row[high] for row in points]
+                axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         if log_x:
             axes.set_xscale("log")
@@ -114,7 +112,7 @@ def plot_bars(
                 width * 0.9,
                 yerr=reach,
                 error_kw={"ecolor": INK, "elinewidth": 1.2, "capsize": 3},
-                color=_look(number)[0],
+                color=COLOURS[number % len(COLOURS)],
                 label=name,
             )
             axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=9)
@@ -157,13 +155,28 @@ def _drawable(row: Mapping[str, Any], x: str, y: str, log_y: bool) -> bool:
     return row[y] > 0 or not log_y
 
 
-def _look(number: int) -> tuple[str, str]:
-    """Colour and line style, told apart also without colour."""
-    return COLOURS[number % len(COLOURS)], LINE_STYLES[number % len(LINE_STYLES)]
+def _look(number: int, n_curves: int) -> dict[str, Any]:
+    """Colour and line of a curve: told apart also without colour, or a thin one of a crowd in its order."""
+    if n_curves > N_LOOKS:
+        from matplotlib import colormaps
+
+        return {"color": colormaps["viridis"](0.9 * number / (n_curves - 1)), "linewidth": 0.8, "alpha": 0.7}
+    shift = (
+        number // len(COLOURS) // 2
+    )  # six colours and four lines: after twelve, each colour has other lines
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": LINE_STYLES[(number + shift) % len(LINE_STYLES)],
+    }
 
 
 def _legend(axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
+    if len(handles) > N_LOOKS:
+        handles, names = (
+            [handles[0], handles[-1]],
+            [f"{names[0]} (first of {len(names)})", f"{names[-1]} (last)"],
+        )
     if handles:
         n_columns = max(1, MAX_LEGEND_CHARACTERS // (max(map(len, names)) + LEGEND_MARK_CHARACTERS))
         axes.figure.legend(handles, names, loc="outside upper left", ncols=n_columns)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
-from nanollama.report.runs import SampleDialog, printable
+from nanollama.report.runs import SampleDialog
 from nanollama.report.style import to_inline_svg
 from nanollama.report.tables import Table
+from nanollama.wording import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

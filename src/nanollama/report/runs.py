@@ -148,11 +148,6 @@ def read_samples(path: Path) -> list[SampleDialog]:
     return dialogs
 
 
-def printable(text: str) -> str:
-    """A text without the characters that steer a terminal or the direction of writing; line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
 def _parse_config(path: Path, text: str) -> Mapping[str, Any]:
     try:
         config = YAML(typ="safe", pure=True).load(text)

@@ -16,6 +16,9 @@ from nanollama.precision import Precision
 from nanollama.training.optim import OptimizerConfig
 from nanollama.wording import show, suggest
 
+MAX_STEPS = 10**8 - 1
+"""The names of checkpoints have eight digits."""
+
 
 def _check_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
@@ -81,7 +84,7 @@ class StopWhen(Config):
                     f"(reported: {', '.join(known)})"
                 )
         reached = (
-            row[name] is not None and row[name] >= least
+            row.get(name) is not None and row[name] >= least
             for row in last
             for name, least in self.measures.items()
         )
@@ -94,7 +97,7 @@ class StopWhen(Config):
 class TrainingConfig(Config):
     """How a model is trained. The study hands `batch_size` and `seed` on to the parts it builds."""
 
-    n_steps: int = Field(ge=1, description="Optimizer steps of the run.")
+    n_steps: int = Field(ge=1, le=MAX_STEPS, description="Optimizer steps of the run.")
     batch_size: int = Field(
         default=128, ge=1, description="Examples of a step, over all processes and micro-batches."
     )

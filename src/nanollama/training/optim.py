@@ -34,7 +34,10 @@ class OptimizerConfig(Config):
     )
     eps: float = Field(default=1e-8, gt=0, description="Added to the root of the mean squared gradient.")
     weight_decay: float = Field(
-        default=0.1, ge=0, description="Each step shrinks weights by learning rate * weight decay."
+        default=0.1,
+        ge=0,
+        description="Each step shrinks weights by learning rate * weight decay; for `sgd` with momentum, "
+        "what decays joins the gradient, so later steps shrink them further.",
     )
     decay: Literal["matrices", "all"] = Field(
         default="matrices",

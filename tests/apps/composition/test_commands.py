@@ -106,13 +106,14 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={folder}"]) == 0
     assert "uniform maps: every head" in capsys.readouterr().out
-    with open(folder / "eval" / "measures.csv", newline="") as file:
+    examined = folder / "evaluations" / "step_00000006"
+    with open(examined / "measures.csv", newline="") as file:
         table = list(csv.DictReader(file))
     accuracies = [
         float(row["value"]) for row in table if (row["split"], row["measure"]) == ("test", "accuracy")
     ]
     assert sum(accuracies) / len(accuracies) == pytest.approx(found[-1]["test_accuracy"])
-    assert (folder / "eval" / "causal.csv").exists() and (folder / "eval" / "probes.csv").exists()
+    assert (examined / "causal.csv").exists() and (examined / "probes.csv").exists()
 
     assert attention.main([str(folder), "length=2"]) == 0
     assert "<image" not in (folder / "attention.html").read_text(), "the page's policy would not show it"
@@ -246,6 +247,19 @@ PARITY = "{implementation: parity, problem_token: 32}"
         (["training.optimizer.momentum=0.9"], "momentum belongs to implementation = sgd"),
         (["interventions=[{implementation: freeze, at_step: 300}]"], "is never reached in 300 steps"),
         (["interventions=[{implementation: thaw}]"], "'freeze'"),
+        (
+            [
+                "data.full_batch=true",
+                "data.n_train=1",
+                "training.batch_size=99",
+                "training.n_accumulation=99",
+            ],
+            "n_accumulation is 99, but with data.full_batch a batch is the",
+        ),
+        (
+            ["data.n_epochs=9", "training.optimizer.warmup_steps=5"],
+            "warmup_steps is 5, but data.n_epochs = 9 makes 4 steps",
+        ),
         (["data.phases=[{from_step: 500}]"], "from_step = 500, which is never reached in 300 steps"),
         (
             ["data.n_epochs=9", "data.phases=[{from_step: 4}]"],

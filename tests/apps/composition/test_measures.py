@@ -174,7 +174,7 @@ def head_tables(
     }
 
 
-def test_summary_is_of_the_best_heads_on_the_first_split_and_of_lengths_above_the_middle() -> None:
+def test_summary_is_of_the_best_heads_on_the_test_and_of_lengths_above_the_middle() -> None:
     config = CONFIG.model_copy(update={"min_length": 2})  # 2 to 6: the middle is 4
     rows = [
         Row(0, split, length, measure, value)
@@ -348,3 +348,12 @@ def test_each_causal_test_changes_what_its_name_says(monkeypatch: pytest.MonkeyP
             torch.testing.assert_close(logits[name], model(group.tokens[:, :-1]), msg=name)
     for one, other in itertools.combinations(logits.values(), 2):
         assert not torch.allclose(one, other, atol=1e-3)
+
+
+def test_heads_are_found_on_the_test_whatever_the_order_of_the_splits() -> None:
+    tables = {"test": [[0.2, 0.9]], "train": [[0.9, 0.2]]}
+    rows = [Row(0, split, 6, "accuracy", 1.0) for split in ("train", "test")]
+    for split in ("train", "test"):
+        rows += head_rows(split, 6, head_tables([*tables[split], [0, 0]], [[0, 0], [0, 1.0]], 0.0))
+    assert summarise(rows, CONFIG)["eoi_head"] == 1
+    assert summarise([row for row in rows if row.split == "train"], CONFIG)["eoi_head"] == 0

@@ -176,13 +176,24 @@ def test_loss_weights_multiply_the_loss_of_their_task() -> None:
     _, stream = stream_of(PARITY, POLYNOMIAL)
     shape = ModelConfig(implementation="transformer", vocab_size=64, d_model=8, n_layers=1, n_heads=1)
     model = build_model(shape, torch.Generator().manual_seed(0))
-    assert weighted_loss(next_token_loss, {32: 1.0, 33: 1.0}) is next_token_loss
+    assert weighted_loss({32: 1.0, 33: 1.0}) is next_token_loss
 
     def loss(weights: dict[int, float], module: nn.Module = model) -> float:
         with torch.no_grad():
-            return float(weighted_loss(next_token_loss, weights)(module, stream.batch(0)))
+            return float(weighted_loss(weights)(module, stream.batch(0)))
 
     parts = [loss({32: 1.0, 33: 1e-9}), loss({32: 1e-9, 33: 1.0})]
     with torch.no_grad():
         assert sum(parts) == pytest.approx(float(next_token_loss(model, stream.batch(0))), rel=1e-5)
     assert loss({32: 2.0, 33: 0.5}) == pytest.approx(2 * parts[0] + 0.5 * parts[1], rel=1e-5)
+
+
+def test_all_tasks_share_one_pass_through_the_model() -> None:
+    """So processes with rows of other tasks take part in as many exchanges."""
+    _, stream = stream_of(PARITY, POLYNOMIAL)
+    shape = ModelConfig(implementation="transformer", vocab_size=64, d_model=8, n_layers=1, n_heads=1)
+    model = build_model(shape, torch.Generator().manual_seed(0))
+    passes: list[object] = []
+    model.register_forward_hook(lambda *_: passes.append(None))
+    weighted_loss({32: 2.0, 33: 0.5})(model, stream.batch(0)).backward()
+    assert len(passes) == 1

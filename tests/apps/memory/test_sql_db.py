@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from apps.memory.dataset import sql_db
+from apps.memory.dataset.files import replacing
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import N_PEOPLE, POPULATIONS, people
 from nanollama.errors import UserError
@@ -318,3 +319,19 @@ def test_strange_roots(tmp_path, capsys):
     sql_db.create_database(root, 3)
     assert sql_db.main(["query", "--name", "Bertha Malone", "--root", str(root)]) == 0
     assert "1997-08-24" in capsys.readouterr().out
+
+
+def test_a_query_shows_no_character_that_steers_the_terminal(command, path):
+    code, output, _ = command("query", "SELECT char(27) || '[2J' || char(10) || 'x' AS a")
+    assert code == 0
+    assert output.splitlines() == ["a", "-" * 7, "\ufffd[2J\\nx"]
+
+
+def test_what_a_killed_writer_left_long_ago_is_removed(tmp_path):
+    old, young = (tmp_path / f".people.jsonl.{name}.tmp" for name in ("0a", "0b"))
+    for left in (old, young):
+        left.write_text("half")
+    os.utime(old, (0, 0))
+    with replacing(tmp_path / "people.jsonl"):
+        pass
+    assert not old.exists() and young.exists(), "of the young one the writer may be at work"

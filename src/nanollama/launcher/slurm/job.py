@@ -40,6 +40,8 @@ MAX_STALLED = 5
 """Attempts in a row, stopped before they could save a step more: then the time limit is too short."""
 SECONDS_BETWEEN_LOOKS = 5.0
 PATIENCE_SECONDS, SECONDS_BETWEEN_TRIES = 600.0, 0.2
+PATIENCE_OF_TORCHRUN = 7 * 24 * 3600
+"""Seconds; `slurm.grace_seconds` is what ends the waiting, as Slurm then kills the job."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,14 @@ def _meeting_point(spec: JobSpec, place: Place) -> list[str]:
 
 
 class Requests:
-    """Requests to stop: heard from the moment this is made, and passed on to the run."""
+    """Requests to stop: heard from the moment this is made, and passed on to the run.
+
+    Torchrun, which would kill its processes 30 seconds later, leaves the time to Slurm.
+    """
 
     def __init__(self) -> None:
         self.heard = False
+        self._environment = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE_OF_TORCHRUN)}
         self._child: subprocess.Popen[bytes] | None = None
         for number in STOP_SIGNALS:
             signal.signal(number, self._hear)
@@ -168,7 +174,7 @@ class Requests:
         """
         if self.heard:
             return EXIT_PREEMPTED
-        self._child = subprocess.Popen(command, preexec_fn=_ignore_user_signals)
+        self._child = subprocess.Popen(command, env=self._environment, preexec_fn=_ignore_user_signals)
         if self.heard:  # while it was started
             self._child.terminate()
         code = None
