@@ -12,7 +12,7 @@ from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
 from nanollama.model import ModelSection
 from nanollama.studies import Study
-from nanollama.training.config import TrainingConfig
+from nanollama.training.config import DeviceName, TrainingConfig
 from nanollama.training.run_config import TrainingRunConfig
 
 Split = Literal["train", "test"]
@@ -84,6 +84,9 @@ class EvalConfig(Config):
     run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
     out: ConfigPath | None = Field(
         default=None, description="Folder of the tables; default `eval` in the run."
+    )
+    device: DeviceName | None = Field(
+        default=None, description="Where the model computes; null: as the run says, its training.device."
     )
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
 
