@@ -44,7 +44,7 @@ HALF_LOSS_NATS = 0.3  # a token: requests are written, names are not copied
 MAX_STEPS = 1500
 BUDGET_SECONDS = 270.0
 COMPLETIONS = "completions.pickle"
-TOKENIZER = ByteTokenizer()
+TOKENIZER = ByteTokenizer(("user", "assistant", "database"))
 
 
 class Size(NamedTuple):

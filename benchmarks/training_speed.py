@@ -65,7 +65,7 @@ def read(kind: DialogKind) -> DialogSource:
     """The dialogs of the first people."""
     asked = itertools.product(people(0, N_PEOPLE), ATTRIBUTES)
     dialogs = (make_dialog(person, attribute, kind).messages for person, attribute in asked)
-    return DialogSource(dialogs, ByteTokenizer())
+    return DialogSource(dialogs, ByteTokenizer(("user", "assistant", "database")))
 
 
 def ours(size: Size, kind: DialogKind, compile_model: bool, implementation: str = "transformer") -> Step:

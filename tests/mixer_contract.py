@@ -82,16 +82,16 @@ def check_decoding_equals_the_full_forward(config: ModelConfig) -> None:
 
 @torch.no_grad()
 def check_lanes_stand_at_their_own_positions(config: ModelConfig) -> None:
-    """Prompts of different lengths are padded; a lane leaves; what padding held is never seen."""
+    """Prompts of different lengths are padded; a row leaves; what padding held is never seen."""
     model, ids, lengths = build(config), tokens(3, 14), torch.tensor([4, 9, 1])
     state = model.make_state(3, capacity=12)
-    for lanes in (slice(0, 2), slice(2, 3)):  # a few at a time
-        part = state.part(lanes, lengths[lanes])
-        model(ids[lanes, : int(lengths[:2].max())], state=part)
+    for rows in (slice(0, 2), slice(2, 3)):  # a few at a time
+        part = state.part(rows, lengths[rows])
+        model(ids[rows, : int(lengths[:2].max())], state=part)
     state.advance(lengths, 9)
     assert state.keep(torch.tensor([True, False, True])).tolist() == [0, 2]
     assert state.longest == 4 and state.lengths.tolist() == [4, 1]
-    more = torch.tensor([3, 0])  # one lane waits
+    more = torch.tensor([3, 0])  # one row waits
     model(ids[[0, 2], 9:13], state=state.part(slice(None), more))
     state.advance(more, 7)
     logits = model(ids[[0, 2], 13:14], state=state)[:, 0]

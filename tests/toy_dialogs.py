@@ -13,7 +13,7 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer, Message
 from nanollama.training.loss import next_token_loss
 
-TOKENIZER = ByteTokenizer()
+TOKENIZER = ByteTokenizer(("user", "assistant", "database"))
 FACTS = {
     "a": "red",
     "b": "green",
@@ -67,7 +67,13 @@ def toy_prompts(letters: str = "abcdefgh") -> list[list[int]]:
 
 def toy_config(**changes: object) -> ModelConfig:
     """A very small transformer."""
-    shape = {"d_model": 32, "n_layers": 2, "n_heads": 2, "max_seq_len": 64}
+    shape = {
+        "vocab_size": TOKENIZER.vocab_size,
+        "d_model": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "max_seq_len": 64,
+    }
     return ModelConfig.model_validate({**shape, **changes})
 
 

@@ -1,8 +1,9 @@
-"""The attention page of a run: ``nanollama report attention RUN [length=L]``.
+"""The attention page of a run: ``nanollama report attention RUN [length=L] [training.device=D]``.
 
-Writes ``attention.html`` into the run folder, and every picture as SVG, PDF and PNG into ``attention/``:
-the maps of each head, averaged over test sequences and on one of them, the same maps at every checkpoint that
-was kept (``training.checkpoint.keep: null`` keeps all), and the scores of each head.
+The model computes where the run says, or on the device that is given. Writes ``attention.html`` into the run
+folder, and every picture as SVG, PDF and PNG into ``attention/``: the maps of each head, averaged over test
+sequences and on one of them, the same maps at every checkpoint that was kept (``training.checkpoint.keep:
+null`` keeps all), and the scores of each head.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ from nanollama.training.trained import load_run
 
 N_SEQUENCES = 128
 N_FRAMES = 8
-ON_CPU = ("training.device=cpu",)
-USAGE = "usage: nanollama report attention RUN [length=L]"
+DEVICE_KEY = "training.device="
+USAGE = "usage: nanollama report attention RUN [length=L] [training.device=D]"
 
 
-def run(folder: Path, length: int | None) -> None:
+def run(folder: Path, length: int | None, keys: Sequence[str] = ()) -> None:
     """Write the page of a run.
+
+    Args:
+        folder: of the run.
+        length: inputs of the sequences that are shown; None: the longest.
+        keys: for `nanollama.training.trained.load_run`.
 
     Raises:
         UserError: there is no such run, a checkpoint of it is named, its model does not attend, or it has no
@@ -42,14 +48,14 @@ def run(folder: Path, length: int | None) -> None:
     """
     if NAME.fullmatch(folder.name):
         raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
-    trained = load_run(CompositionConfig, folder, ON_CPU)
+    trained = load_run(CompositionConfig, folder, keys)
     config, model = trained.config, trained.model
     if not attention_heads(model):
         raise UserError(f"The model of {folder} has no attention to show: its blocks are of another kind.")
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
         Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
-        Section("Over training", film(config, folder, group)),
+        Section("Over training", film(config, folder, group, keys)),
     ]
     lead = f"{trained.checkpoint.name}: {len(group.tokens)} test sequences of {group.length} inputs."
     write_page(folder / "attention.html", f"Attention of {config.name}", lead, sections)
@@ -140,7 +146,9 @@ def scores_table(config: CompositionConfig, model: LanguageModel, group: Group) 
     )
 
 
-def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | Words, ...]:
+def film(
+    config: CompositionConfig, folder: Path, group: Group, keys: Sequence[str]
+) -> tuple[Film | Words, ...]:
     """The averaged maps at intact checkpoints spread over training."""
     checkpoints = Checkpointer(folder / FOLDER)
     steps = [step for step in checkpoints.steps() if is_intact(checkpoints, step)]
@@ -150,7 +158,7 @@ def film(config: CompositionConfig, folder: Path, group: Group) -> tuple[Film | 
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
     frames = []
     for step in chosen:
-        model = load_run(CompositionConfig, checkpoints.path(step), ON_CPU).model
+        model = load_run(CompositionConfig, checkpoints.path(step), keys).model
         panels = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
             for i, layer in maps_of(model, group).items()
@@ -175,15 +183,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> None:
-        if not arguments or len(arguments) > 2:
+        if not arguments:
             raise UserError(USAGE)
+        keys = [argument for argument in arguments[1:] if argument.startswith(DEVICE_KEY)]
         length = None
         for argument in arguments[1:]:
             key, _, value = argument.partition("=")
-            if key != "length" or not value.isdigit():
+            if argument not in keys and (key != "length" or not value.isdigit()):
                 raise UserError(f"{argument}: expected length=L with a number L; {USAGE}")
-            length = int(value)
-        run(Path(arguments[0]), length)
+            length = length if argument in keys else int(value)
+        run(Path(arguments[0]), length, keys)
 
     return guard(work)
 

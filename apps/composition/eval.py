@@ -27,7 +27,8 @@ FOLDER = "evaluations"  # inside a run folder
 
 def run(config: EvalConfig) -> None:
     """Measure, test and probe the newest checkpoint of a run."""
-    trained = load_run(CompositionConfig, config.run, ["training.device=cpu"])
+    keys = [] if config.device is None else [f"training.device={config.device}"]
+    trained = load_run(CompositionConfig, config.run, keys)
     model, data = trained.model, trained.config.data
     groups = build_groups(data, build_dataset(data), config.measures)
     rows = list(measure(model, data, groups, config.measures.heads))

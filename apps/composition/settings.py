@@ -11,7 +11,7 @@ from apps.composition.tasks import TaskConfig
 from nanollama.config import Config, ConfigPath
 from nanollama.model import ModelSection
 from nanollama.studies import Study
-from nanollama.training.config import TrainingConfig
+from nanollama.training.config import DeviceName, TrainingConfig
 from nanollama.training.run_config import TrainingRunConfig
 
 Split = Literal["train", "test"]
@@ -95,6 +95,9 @@ class EvalConfig(Config):
     out: ConfigPath | None = Field(
         default=None,
         description="Folder of the tables; default `evaluations/step_<8 digits>` in the run folder.",
+    )
+    device: DeviceName | None = Field(
+        default=None, description="Where the model computes; null: as the run says, its training.device."
     )
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
 

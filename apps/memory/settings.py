@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationError, model_validator
 
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
@@ -16,12 +16,16 @@ from nanollama.data.batching import Batching
 from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
+from nanollama.model.config import HUGGING_FACE, HuggingFaceConfig, ModelConfig, model_tag
+from nanollama.model.mixers import ATTENTION
 from nanollama.studies import Study
 from nanollama.training.config import DeviceName
 from nanollama.training.run_config import TrainingRunConfig
 
 SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
+N_TOKENS = 260
+"""Of the study's tokenizer: 256 bytes, three roles and the end."""
 MAX_OPERAND_DIGITS = 18  # operands are drawn as int64
 SUM_SETS = ("sums_trained", "sums_unseen", "sums_longer")
 
@@ -153,10 +157,30 @@ class RecallConfig(Config):
     max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
 
 
+class MemoryModelConfig(ModelConfig):
+    """A model that reads the study's tokens."""
+
+    vocab_size: int = Field(default=N_TOKENS, ge=1, description="Number of token ids.")
+
+
+class MemoryHuggingFaceConfig(HuggingFaceConfig):
+    """A model of the package transformers that reads the study's tokens."""
+
+    vocab_size: int = Field(default=N_TOKENS, ge=1, description="Number of token ids in the data.")
+
+
+MemoryModel = Annotated[
+    Annotated[MemoryModelConfig, Tag(ATTENTION)] | Annotated[MemoryHuggingFaceConfig, Tag(HUGGING_FACE)],
+    Discriminator(model_tag),
+    SerializeAsAny(),
+]
+
+
 class MemoryConfig(TrainingRunConfig):
     """A training run of the memory study."""
 
     study: Literal["memory"] = Field(description="Which study this config belongs to.")
+    model: MemoryModel = Field(description="Which model learns.")
     data_root: ConfigPath = Field(default=Path("data"), description="Folder of people, dialogs and database.")
     data: DataConfig = Field(description="What is learned.")
     recall: RecallConfig = Field(default=RecallConfig(), description="How it is examined.")

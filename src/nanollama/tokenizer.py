@@ -2,11 +2,11 @@
 
 A dialog is laid out turn by turn, each turn opened by the special token of its role::
 
-    <user>Where was Ann Bell born?<assistant>Ann Bell was born in Chile.<end>
+    <user>What is 12*3?<assistant>12*3 is 36.<end>
 
 and, when the assistant calls a tool, the tool's reply stands between two turns of the assistant::
 
-    <user>..?<assistant>FIND birth_place FOR Ann Bell<database>Chile<assistant>Ann Bell was ...<end>
+    <user>What is 12*3?<assistant>CALC 12*3<calculator>36<assistant>12*3 is 36.<end>
 
 The assistant writes its own text and the token that ends its turn (the role it hands over to, or ``<end>``).
 These tokens carry loss; all others are given to it.
@@ -60,9 +60,7 @@ class ByteTokenizer:
         assistant: the role whose tokens carry loss.
     """
 
-    def __init__(
-        self, roles: Sequence[str] = ("user", "assistant", "database"), assistant: str = "assistant"
-    ) -> None:
+    def __init__(self, roles: Sequence[str], assistant: str = "assistant") -> None:
         names = [*roles, "end"]
         if len(set(names)) != len(names):
             raise ValueError(f"Special tokens must differ, got {names}.")

@@ -80,19 +80,19 @@ def test_no_more_dialogs_are_written_side_by_side_than_fit_into_memory(
     sizes: list[int] = []
     make_state = model.make_state
 
-    def watched(n_lanes: int, capacity: int) -> DecodingState:
-        state = make_state(n_lanes, capacity)
+    def watched(n_rows: int, capacity: int) -> DecodingState:
+        state = make_state(n_rows, capacity)
         sizes.append(sum(part.nbytes for layer in state.layers for part in layer.tensors().values()))
         return state
 
     monkeypatch.setattr(model, "make_state", watched)
-    for n_lanes in (0, 1, 3):
+    for n_rows in (0, 1, 3):
         sizes.clear()
-        room = n_lanes * model.state_bytes(len(prompts[0]) + 40)
+        room = n_rows * model.state_bytes(len(prompts[0]) + 40)
         monkeypatch.setattr("nanollama.dialogs.generate.STATE_BYTES", room)
         assert generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=40) == whole
-        assert len(sizes) == -(-len(prompts) // max(1, n_lanes))
-        assert n_lanes == 0 or max(sizes) <= room
+        assert len(sizes) == -(-len(prompts) // max(1, n_rows))
+        assert n_rows == 0 or max(sizes) <= room
 
 
 def test_a_trained_model_asks_and_answers() -> None:

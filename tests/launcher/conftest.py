@@ -102,7 +102,7 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "squeue": "exit 0",
         "scontrol": "echo 'MaxArraySize = 3'",
         "scancel": "exit 0",
-        "sbatch": f"rm {folder}/kind 2>/dev/null && echo 'Submitted batch job 12' || {{ {refuse}; }}",
+        "sbatch": f"rm {folder}/kind 2>/dev/null && echo 12 || {{ {refuse}; }}",
     }.items():
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/calls\n{code}\n')
         (folder / name).chmod(0o755)

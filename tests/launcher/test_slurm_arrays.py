@@ -49,8 +49,8 @@ def test_what_starts_from_another_run_has_its_task(fake_slurm: Path) -> None:
     ]
     assert [array.parallelism for array in arrays] == [1, 1, 1, 1, 2, 2, 2, 2]
     scripts = [
-        slurm_script.build_script(slurm_script.build_executor(plan, Path("/s"), array, ["11", "12"]), "C")
-        for array in arrays[:3]
+        slurm_script.array_script(plan, Path("/s"), index, array, ["11", "12"])
+        for index, array in enumerate(arrays[:3])
     ]
     assert "depend" not in scripts[0]
     for script, job_number in zip(scripts[1:], ("11", "12"), strict=True):

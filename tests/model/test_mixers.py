@@ -62,13 +62,13 @@ def test_a_model_that_sees_what_comes_cannot_decode() -> None:
 
 def test_a_row_that_decodes_holds_one_document() -> None:
     model, batch = build(shape()), documents_batch(row_len=15)
-    with pytest.raises(ValueError, match="one document a lane"):
+    with pytest.raises(ValueError, match="one document a row"):
         model(batch.input_ids, documents=batch.documents, state=model.make_state(3, 15))
 
 
 def test_a_full_state_says_so() -> None:
     model = build(shape())
-    with pytest.raises(ValueError, match="holds 4 tokens a lane; 5 asked for"):
+    with pytest.raises(ValueError, match="holds 4 tokens a row; 5 asked for"):
         model(tokens(1, 5), state=model.make_state(1, capacity=4))
 
 

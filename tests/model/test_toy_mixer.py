@@ -81,8 +81,8 @@ class Ema(Mixer):
         mixed = torch.stack(means, dim=1)
         return self.output(mixed if query_positions is None else gather(mixed, query_positions))
 
-    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> EmaState:
-        return EmaState(torch.zeros(n_lanes, self.output.in_features, device=device))
+    def make_state(self, n_rows: int, capacity: int, device: torch.device) -> EmaState:
+        return EmaState(torch.zeros(n_rows, self.output.in_features, device=device))
 
     def forward_flops(self, seq_len: int, n_queries: int) -> int:
         return 2 * (seq_len * self.input.weight.numel() + n_queries * self.output.weight.numel())

@@ -1,4 +1,4 @@
-"""Mirrors of the rows, with stand-ins for their packages."""
+"""Trackers of the rows, with stand-ins for their packages."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_missing_package_names_the_extra(
         run_toy(toy_config(tmp_path, track=(name,)))
 
 
-def test_a_mirror_is_closed_when_the_run_fails(tmp_path: Path, tensorboard: list[FakeWriter]) -> None:
+def test_a_tracker_is_closed_when_the_run_fails(tmp_path: Path, tensorboard: list[FakeWriter]) -> None:
     class Failing:
         def evaluate(self, model: object, step: int) -> dict[str, float]:
             raise OSError("no database")
@@ -106,7 +106,7 @@ def test_a_mirror_is_closed_when_the_run_fails(tmp_path: Path, tensorboard: list
     assert tensorboard[0].closed
 
 
-def test_mirrors_may_differ_and_do_not_change_the_numbers(
+def test_trackers_may_differ_and_do_not_change_the_numbers(
     tmp_path: Path, tensorboard: list[FakeWriter]
 ) -> None:
     run_toy(toy_config(tmp_path / "plain"))

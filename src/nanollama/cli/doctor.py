@@ -75,7 +75,8 @@ def _extras() -> Iterator[tuple[str, str]]:
         if missing:
             yield extra, f"{', '.join(missing)} missing: run `pip install 'nanollama[{extra}]'`"
         else:
-            yield extra, ", ".join(f"{name} {_version(name)}" for name in _packages(extra))
+            found = ", ".join(f"{name} {_version(name)}" for name in _packages(extra))
+            yield extra, found or "nothing to install"
 
 
 def _programs() -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ def collate(
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
     sequences, masks = [sequences[index] for index in order], [masks[index] for index in order]
     lengths = [len(sequence) - 1 for sequence in sequences]
-    rows = [[index] for index in range(len(sequences))] if row_len is None else first_fit(lengths, row_len)
+    rows = [[index] for index in range(len(lengths))] if row_len is None else first_fit(lengths, row_len)
     n_queries = [sum(int(masks[index][1:].sum()) for index in row) for row in rows]
     seq_len = _round_up(max(sum(lengths[index] for index in row) for row in rows), round_to)
     width = max(_round_up(max(n_queries), round_to), 1)
@@ -122,12 +122,11 @@ def collate(
     for row, indices in enumerate(rows):
         start = filled = 0
         for number, index in enumerate(indices):
-            sequence, stop = sequences[index], start + lengths[index]
-            queries = np.flatnonzero(masks[index][1:])
+            stop, queries = start + lengths[index], np.flatnonzero(masks[index][1:])
             span = slice(filled, filled + len(queries))
-            input_ids[row, start:stop] = sequence[:-1]
+            input_ids[row, start:stop] = sequences[index][:-1]
             documents[row, start:] = number
-            targets[row, span] = sequence[1:][queries]
+            targets[row, span] = sequences[index][1:][queries]
             positions[row, span] = queries + start
             start, filled = stop, span.stop
         documents[row, start:] = len(indices)  # padding is a document of its own

@@ -9,7 +9,7 @@ What is written does not depend on how it is computed. The token that follows is
 reads a dialog alone and whole. Side by side and step by step, logits differ in their last bits, and so could
 the choice between two tokens that are as good as equal: there, `next_token` is asked.
 
-Shapes: B lanes (dialogs side by side), T tokens, V vocabulary.
+Shapes: B rows (dialogs side by side), T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ N_READ = 64
 """Prompts read in one forward pass: enough to keep a processor busy, few enough for its caches."""
 
 LEAVING = 1 / 32
-"""Share of lanes that have to be finished before they make room."""
+"""Share of rows that have to be finished before they make room."""
 
 Ending = Literal["end", "malformed", "limit"]
 
@@ -123,17 +123,17 @@ def continue_dialogs(
     """`generate`, with the number of tokens at which each dialog is cut off."""
     completions: dict[int, Completion] = {}
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    n_lanes = min(batch_size, max(1, STATE_BYTES // model.state_bytes(max(limits, default=1))))
+    n_rows = min(batch_size, max(1, STATE_BYTES // model.state_bytes(max(limits, default=1))))
     with evaluating(model):
-        for start in range(0, len(prompts), n_lanes):
-            chosen = by_length[start : start + n_lanes]
-            lanes = _Lanes(
+        for start in range(0, len(prompts), n_rows):
+            chosen = by_length[start : start + n_rows]
+            rows = _Rows(
                 model,
                 _Turns(tokenizer, tool),
                 [Completion(list(prompts[index])) for index in chosen],
                 [limits[index] for index in chosen],
             )
-            completions.update(zip(chosen, lanes.run(), strict=True))
+            completions.update(zip(chosen, rows.run(), strict=True))
     return [completions[index] for index in range(len(prompts))]
 
 
@@ -202,34 +202,34 @@ class _Turns:
         return [*self.tokenizer.encode(reply.text), self.assistant_id]
 
 
-class _Lanes:
+class _Rows:
     """Dialogs written side by side, each at its own position.
 
-    A step reads one token a lane, given or just written, and chooses the next one where none is given. Python
-    looks at single lanes only where something happens: a special token, a limit, a tie.
+    A step reads one token a row, given or just written, and chooses the next one where none is given. Python
+    looks at single rows only where something happens: a special token, a limit, a tie.
 
     Attributes:
         tokens: (B, longest limit + 1) what is known of each dialog.
         n_known: (B,) how many tokens these are.
-        alive: (B,) lanes that are still written. The state's lengths say how many tokens of a lane were read.
+        alive: (B,) rows that are still written. The state's lengths say how many tokens of a row were read.
     """
 
     def __init__(
         self, model: LanguageModel, turns: _Turns, completions: list[Completion], limits: Sequence[int]
     ) -> None:
         device = model.device
-        n_lanes = len(completions)
+        n_rows = len(completions)
         self.model = model
         self.turns = turns
         self.completions = completions
-        self.origin = list(range(n_lanes))  # the completion that each lane writes
+        self.origin = list(range(n_rows))  # the completion that each row writes
         self.limits = torch.tensor(limits, device=device)
-        self.tokens = torch.zeros(n_lanes, max(limits) + 1, dtype=torch.int64, device=device)
-        for lane, completion in enumerate(completions):
-            self.tokens[lane, : len(completion.ids)] = torch.tensor(completion.ids)
+        self.tokens = torch.zeros(n_rows, max(limits) + 1, dtype=torch.int64, device=device)
+        for row, completion in enumerate(completions):
+            self.tokens[row, : len(completion.ids)] = torch.tensor(completion.ids)
         self.n_known = torch.tensor([len(completion.ids) for completion in completions], device=device)
-        self.alive = torch.ones(n_lanes, dtype=torch.bool, device=device)
-        self.state = model.make_state(n_lanes, max(limits))
+        self.alive = torch.ones(n_rows, dtype=torch.bool, device=device)
+        self.state = model.make_state(n_rows, max(limits))
         is_text = [turns.is_text(token) for token in range(model.vocab_size)]
         self.is_special = ~torch.tensor(is_text, device=device)
 
@@ -249,17 +249,17 @@ class _Lanes:
         """Read all prompts, some at a time; logits (B, V) after each."""
         logits = []
         for start in range(0, len(self.tokens), N_READ):
-            lanes = slice(start, start + N_READ)
-            n_known = self.n_known[lanes]
-            given = self.tokens[lanes, : int(n_known.max())]
+            rows = slice(start, start + N_READ)
+            n_known = self.n_known[rows]
+            given = self.tokens[rows, : int(n_known.max())]
             last = n_known[:, None] - 1
-            part = self.state.part(lanes, n_known)  # no more than these count: the rest is padding
+            part = self.state.part(rows, n_known)  # no more than these count: the rest is padding
             logits.append(self.model(given, query_positions=last, state=part)[:, 0])
         self.state.advance(self.n_known, int(self.n_known.max()))
         return torch.cat(logits)
 
     def _read_next(self) -> Tensor:
-        """Read one token of each lane; logits (B, V) after it."""
+        """Read one token of each row; logits (B, V) after it."""
         position = self.state.lengths[:, None]
         logits = self.model(self.tokens.gather(1, position), state=self.state)
         longest = int((self.state.lengths + self.alive).max())
@@ -267,52 +267,52 @@ class _Lanes:
         return logits[:, 0]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """Write the next token where none is given; returns which lanes (B,) something happened to."""
+        """Write the next token where none is given; returns which rows (B,) something happened to."""
         position = self.state.lengths
         free = self.alive & (position == self.n_known)
         chosen, is_tie = most_likely(logits)
-        for lane in (free & is_tie).nonzero().flatten().tolist():
-            ids = self.tokens[lane, : int(self.n_known[lane])].tolist()
-            chosen[lane] = next_token(self.model, ids)
+        for row in (free & is_tie).nonzero().flatten().tolist():
+            ids = self.tokens[row, : int(self.n_known[row])].tolist()
+            chosen[row] = next_token(self.model, ids)
         given = self.tokens.gather(1, position[:, None])
         self.tokens.scatter_(1, position[:, None], torch.where(free, chosen, given[:, 0])[:, None])
         self.n_known = self.n_known + free
         return free & (self.is_special[chosen] | (self.n_known >= self.limits))
 
-    def _handle(self, lanes: Sequence[int]) -> None:
-        """Finish lanes whose dialog is at its end; give the tool's replies to those that asked for them."""
-        dialogs = {lane: self.tokens[lane, : int(self.n_known[lane])].tolist() for lane in lanes}
+    def _handle(self, rows: Sequence[int]) -> None:
+        """Finish rows whose dialog is at its end; give the tool's replies to those that asked for them."""
+        dialogs = {row: self.tokens[row, : int(self.n_known[row])].tolist() for row in rows}
         turns, tool = self.turns, self.turns.tool
-        asking = [lane for lane in lanes if tool is not None and dialogs[lane][-1] == turns.tool_id]
+        asking = [row for row in rows if tool is not None and dialogs[row][-1] == turns.tool_id]
         if tool is not None and asking:
-            replies = tool.reply([turns.request(dialogs[lane]) for lane in asking])
-            for lane, reply in zip(asking, replies, strict=True):
-                self.completions[self.origin[lane]].replies.append(reply)
-                dialogs[lane] += turns.reply_ids(reply)
-        for lane, ids in dialogs.items():
-            limit = int(self.limits[lane])
+            replies = tool.reply([turns.request(dialogs[row]) for row in asking])
+            for row, reply in zip(asking, replies, strict=True):
+                self.completions[self.origin[row]].replies.append(reply)
+                dialogs[row] += turns.reply_ids(reply)
+        for row, ids in dialogs.items():
+            limit = int(self.limits[row])
             if ids[-1] == turns.end_id:
-                self._finish(lane, ids, "end")
-            elif lane not in asking and not turns.is_text(ids[-1]):
-                self._finish(lane, ids, "malformed")
+                self._finish(row, ids, "end")
+            elif row not in asking and not turns.is_text(ids[-1]):
+                self._finish(row, ids, "malformed")
             elif len(ids) >= limit:
-                self._finish(lane, ids[:limit], "limit")
+                self._finish(row, ids[:limit], "limit")
             else:
-                self.tokens[lane, : len(ids)] = torch.tensor(ids)
-                self.n_known[lane] = len(ids)
+                self.tokens[row, : len(ids)] = torch.tensor(ids)
+                self.n_known[row] = len(ids)
 
-    def _finish(self, lane: int, ids: list[int], ending: Ending) -> None:
-        completion = self.completions[self.origin[lane]]
+    def _finish(self, row: int, ids: list[int], ending: Ending) -> None:
+        completion = self.completions[self.origin[row]]
         completion.ids, completion.ending = ids, ending
-        self.alive[lane] = False
-        self.state.lengths[lane] = 0  # until it leaves it stays there, out of the way
+        self.alive[row] = False
+        self.state.lengths[row] = 0  # until it leaves it stays there, out of the way
 
     def _compact(self) -> None:
-        """Let finished lanes leave, once that saves more than it costs."""
-        n_lanes = len(self.alive)
-        if n_lanes - int(self.alive.sum()) < LEAVING * n_lanes:
+        """Let finished rows leave, once that saves more than it costs."""
+        n_rows = len(self.alive)
+        if n_rows - int(self.alive.sum()) < LEAVING * n_rows:
             return
         kept = self.state.keep(self.alive)
         self.tokens, self.n_known, self.limits = self.tokens[kept], self.n_known[kept], self.limits[kept]
-        self.origin = [self.origin[lane] for lane in kept.tolist()]
+        self.origin = [self.origin[row] for row in kept.tolist()]
         self.alive = self.alive[kept]

@@ -35,7 +35,7 @@ class ModelConfig(Config):
         min_length=1,
         description="What mixes tokens in the blocks: a mixer, or a list of them, which is repeated.",
     )
-    vocab_size: int = Field(default=260, ge=1, description="Number of token ids.")
+    vocab_size: int = Field(default=256, ge=1, description="Number of token ids.")
     d_model: int = Field(description="Width of the residual stream.", ge=1)
     n_layers: int = Field(description="Number of blocks.", ge=1)
     n_heads: int | None = Field(
@@ -251,7 +251,7 @@ class HuggingFaceConfig(Config):
     sizes: dict[str, int | float | bool | str] = Field(
         default={}, description="Of the architecture, by the names transformers has for them: hidden_size."
     )
-    vocab_size: int = Field(default=260, ge=1, description="Number of token ids in the data.")
+    vocab_size: int = Field(default=256, ge=1, description="Number of token ids in the data.")
     max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
 
     @model_validator(mode="after")
@@ -265,14 +265,15 @@ class HuggingFaceConfig(Config):
         return self
 
 
-def _tag(section: Any) -> str:
+def model_tag(section: Any) -> str:
+    """Which member of `ModelSection` a section is."""
     stated = section.get("implementation") if isinstance(section, dict) else None
     return HUGGING_FACE if isinstance(section, HuggingFaceConfig) or stated == HUGGING_FACE else ATTENTION
 
 
 ModelSection = Annotated[
     Annotated[ModelConfig, Tag(ATTENTION)] | Annotated[HuggingFaceConfig, Tag(HUGGING_FACE)],
-    Discriminator(_tag),
+    Discriminator(model_tag),
     SerializeAsAny(),
 ]
 """What the section ``model`` of a study's config may be."""

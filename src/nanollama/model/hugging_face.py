@@ -1,10 +1,10 @@
 """A causal language model of the package transformers, with the face of our own models.
 
-Packed documents and lanes at different positions are told to it by 4D masks and positions of tokens; keys and
+Packed documents and rows at different positions are told to it by 4D masks and positions of tokens; keys and
 values lie in the same state as those of our attention. So it needs attention over all that came before, in
 every layer.
 
-Shapes: B rows (lanes when decoding), T tokens, M queries, S keys.
+Shapes: B rows, T tokens, M queries, S keys.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class HuggingFaceModel(LanguageModel):
         reading: dict[str, Any] = {}
         if state is not None:
             if documents is not None:
-                raise ValueError("A model that decodes reads one document a lane.")
+                raise ValueError("A model that decodes reads one document a row.")
             positions = state.positions(n_tokens)
             reading = self._told(visible_until(positions, state.longest + n_tokens), positions)
             reading[self._state_key] = _Reading(state, positions)
@@ -90,25 +90,25 @@ class HuggingFaceModel(LanguageModel):
             self._queries = None
         return logits.float()
 
-    def _told(self, seen: Tensor, positions: Tensor) -> dict[str, Any]:
+    def _told(self, mask: Tensor, positions: Tensor) -> dict[str, Any]:
         """Keys that tokens see, (B, 1, T, S) bool, and their positions, (B, T), as transformers has them."""
-        hidden = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        hidden.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        hidden = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device)
+        hidden.masked_fill_(~mask, torch.finfo(self._dtype).min)
         return {"attention_mask": hidden, "position_ids": positions}
 
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def make_state(self, n_lanes: int, capacity: int) -> DecodingState:
+    def make_state(self, n_rows: int, capacity: int) -> DecodingState:
         """See `LanguageModel.make_state`."""
-        shape = (n_lanes, self._n_kv_heads, capacity, self._head_dim)
+        shape = (n_rows, self._n_kv_heads, capacity, self._head_dim)
 
         def empty() -> Tensor:
             return torch.zeros(shape, dtype=self._dtype, device=self.device)
 
         layers = [KeyValues(empty(), empty()) for _ in range(self._n_layers)]
-        return DecodingState([*layers], n_lanes, capacity, self.device)
+        return DecodingState([*layers], n_rows, capacity, self.device)
 
     def state_bytes(self, capacity: int) -> int:
         """See `LanguageModel.state_bytes`."""
@@ -168,7 +168,7 @@ class _Reading:
         return read.extend(key, value, self._positions, self._state.longest + self._positions.shape[1])
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Most tokens that a lane has read."""
+        """Most tokens that a row has read."""
         return self._state.longest
 
 

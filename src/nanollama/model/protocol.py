@@ -3,7 +3,7 @@
 They ask for what is written here and for what every `nn.Module` has (named parameters, modes, hooks), never
 for a class or a part of one model.
 
-Shapes: B rows (lanes when decoding), T tokens, M queries (positions whose next token is asked for),
+Shapes: B rows, T tokens, M queries (positions whose next token is asked for),
 V vocabulary.
 """
 
@@ -44,11 +44,11 @@ class LanguageModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def make_state(self, n_lanes: int, capacity: int) -> DecodingState:
+    def make_state(self, n_rows: int, capacity: int) -> DecodingState:
         """The state of dialogs of which nothing is read yet, on the model's device.
 
         Args:
-            n_lanes: dialogs side by side.
+            n_rows: dialogs side by side.
             capacity: tokens that each may come to.
 
         Raises:
@@ -57,7 +57,7 @@ class LanguageModel(nn.Module, ABC):
 
     @abstractmethod
     def state_bytes(self, capacity: int) -> int:
-        """Memory of one lane of a state with this capacity."""
+        """Memory of one row of a state with this capacity."""
 
     @abstractmethod
     def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:

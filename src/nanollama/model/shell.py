@@ -115,17 +115,17 @@ class Shell(LanguageModel):
         """What the blocks need to know of these tokens."""
         n_tokens = input_ids.shape[1]
         positions: Positions = slice(n_tokens)
-        seen = None
+        mask = None
         if state is not None:
             if documents is not None:
-                raise ValueError("A model that decodes reads one document a lane.")
+                raise ValueError("A model that decodes reads one document a row.")
             positions = state.positions(n_tokens)
-            seen = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
+            mask = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
         elif documents is not None:
             positions = positions_in_documents(documents)
-            seen = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
+            mask = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
         rotary = None if self.rotary is None else self.rotary(positions)
-        return Context(positions, documents, seen, rotary, state)
+        return Context(positions, documents, mask, rotary, state)
 
     @property
     def layers(self) -> list[Block]:
@@ -163,23 +163,23 @@ class Shell(LanguageModel):
         for mixer in mixers:
             mixer.init_weights(generator)
 
-    def make_state(self, n_lanes: int, capacity: int) -> DecodingState:
+    def make_state(self, n_rows: int, capacity: int) -> DecodingState:
         """See `LanguageModel.make_state`."""
-        return self._state(n_lanes, capacity, self.device)
+        return self._state(n_rows, capacity, self.device)
 
     def state_bytes(self, capacity: int) -> int:
         """See `LanguageModel.state_bytes`."""
         layers = self._state(1, capacity, torch.device("meta")).layers
         return sum(stored.nbytes for layer in layers for stored in layer.tensors().values())
 
-    def _state(self, n_lanes: int, capacity: int, device: torch.device) -> DecodingState:
+    def _state(self, n_rows: int, capacity: int, device: torch.device) -> DecodingState:
         if not self.config.causal:
             raise UserError(
                 "A model with causal = false sees what comes after a token, so it cannot write one after "
                 "another: set model.causal=true, or leave out what decodes."
             )
-        layers = [block.mixer.make_state(n_lanes, capacity, device) for block in self.layers]
-        return DecodingState(layers, n_lanes, capacity, device)
+        layers = [block.mixer.make_state(n_rows, capacity, device) for block in self.layers]
+        return DecodingState(layers, n_rows, capacity, device)
 
     def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
         """See `LanguageModel.forward_flops`."""

@@ -1,4 +1,4 @@
-"""Optional mirrors of the rows of a run. The JSON lines are the truth; a mirror is only for looking."""
+"""Optional trackers that show the rows of a run. The JSON lines are the truth; these are only for looking."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol
 
 from nanollama.errors import MissingExtraError
 
-Tracker = Literal["tensorboard", "wandb"]
+TrackerName = Literal["tensorboard", "wandb"]
 FOLDER = "track"  # inside the run folder
 
 
-class Mirror(Protocol):
+class Tracker(Protocol):
     """Shows numbers by step."""
 
     def show(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -27,7 +27,7 @@ class Mirror(Protocol):
         ...
 
 
-class TensorBoardMirror:
+class TensorBoardTracker:
     """Event files under ``track/`` of the run folder."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
@@ -44,7 +44,7 @@ class TensorBoardMirror:
         self._writer.close()
 
 
-class WandbMirror:
+class WandbTracker:
     """A run of Weights & Biases, named after the run folder; its settings come from its own environment."""
 
     def __init__(self, folder: Path, run_id: str) -> None:
@@ -60,10 +60,10 @@ class WandbMirror:
 
 
 @contextmanager
-def open_mirrors(
-    names: Sequence[Tracker], folder: Path, run_id: str, first_step: int
-) -> Iterator[list[Mirror]]:
-    """The mirrors asked for, closed at the end.
+def open_trackers(
+    names: Sequence[TrackerName], folder: Path, run_id: str, first_step: int
+) -> Iterator[list[Tracker]]:
+    """The trackers asked for, closed at the end.
 
     Args:
         names: which.
@@ -72,23 +72,23 @@ def open_mirrors(
         first_step: first step that will be shown.
 
     Raises:
-        MissingExtraError: a mirror's package is not installed.
+        MissingExtraError: a tracker's package is not installed.
     """
     with ExitStack() as stack:
-        mirrors: list[Mirror] = []
+        trackers: list[Tracker] = []
         for name in names:
-            mirror: Mirror = (
-                TensorBoardMirror(folder, first_step)
+            tracker: Tracker = (
+                TensorBoardTracker(folder, first_step)
                 if name == "tensorboard"
-                else WandbMirror(folder, run_id)
+                else WandbTracker(folder, run_id)
             )
-            stack.callback(mirror.close)
-            mirrors.append(mirror)
-        yield mirrors
+            stack.callback(tracker.close)
+            trackers.append(tracker)
+        yield trackers
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of a row that a mirror can draw: numbers, without the step."""
+    """The columns of a row that a tracker can draw: numbers, without the step."""
     return {
         name: value
         for name, value in row.items()

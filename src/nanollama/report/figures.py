@@ -29,7 +29,6 @@ def plot_curves(
     x: str,
     y: str,
     *,
-    series: str = "run",
     low: str | None = None,
     high: str | None = None,
     x_label: str,
@@ -38,13 +37,12 @@ def plot_curves(
     log_y: bool = False,
     y_range: tuple[float, float] | None = None,
 ) -> Figure:
-    """One line a series; of more than `N_LOOKS`, thin ones in the colours of their order, without bands.
+    """One line a run; of more than `N_LOOKS`, thin ones in the colours of their order, without bands.
 
     Args:
-        rows: of any number of series; a row without `x` or `y` is left out.
+        rows: of any number of runs, which the column ``run`` names; a row without `x` or `y` is left out.
         x: column along the horizontal axis.
         y: column along the vertical axis.
-        series: column that says which line a row belongs to.
         low: column with the lower end of an interval, drawn as a band.
         high: column with the upper end.
         x_label: with the unit.
@@ -57,7 +55,7 @@ def plot_curves(
         figure, axes = _new()
         curves = {
             name: [row for row in points if _drawable(row, x, y, log_y)]
-            for name, points in _by_series(rows, series).items()
+            for name, points in _by_series(rows, "run").items()
         }
         for number, (name, points) in enumerate(curves.items()):
             xs, look = [row[x] for row in points], _look(number, len(curves))
@@ -69,12 +67,7 @@ def plot_curves(
                 ends = [row[low] for row in points], [row[high] for row in points]
                 axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
-        if log_x:
-            axes.set_xscale("log")
-            label_decades(axes.xaxis)
-        if log_y:
-            axes.set_yscale("log")
-            label_decades(axes.yaxis)
+        _log_axes(axes, log_x, log_y)
         if y_range is not None:
             axes.set_ylim(*y_range)
         _legend(axes)
@@ -90,9 +83,8 @@ def plot_bars(
     low: str,
     high: str,
     y_label: str,
-    y_range: tuple[float, float] = (0.0, 1.0),
 ) -> Figure:
-    """Groups of bars with their intervals and values, one group a category, one colour a series."""
+    """Groups of bars with their intervals and values, one group a category, one colour a series; shares."""
     with figure_style():
         figure, axes = _new()
         categories = list(dict.fromkeys(str(row[category]) for row in rows))
@@ -118,7 +110,7 @@ def plot_bars(
             axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=9)
         axes.set_xticks(range(len(categories)), categories)
         axes.set_ylabel(y_label)
-        axes.set_ylim(y_range[0], y_range[1] + 0.12 * (y_range[1] - y_range[0]))  # room for the values
+        axes.set_ylim(0.0, 1.12)  # room for the values
         axes.grid(visible=False, axis="x")
         _legend(axes)
     return figure
@@ -129,6 +121,15 @@ def _new() -> tuple[Figure, Axes]:
 
     figure = Figure()  # not pyplot's: no window, no global list of figures
     return figure, figure.subplots()
+
+
+def _log_axes(axes: Axes, log_x: bool, log_y: bool) -> None:
+    if log_x:
+        axes.set_xscale("log")
+        label_decades(axes.xaxis)
+    if log_y:
+        axes.set_yscale("log")
+        label_decades(axes.yaxis)
 
 
 def label_decades(axis: Axis) -> None:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from nanollama.config import Config
 from nanollama.errors import UserError
-from nanollama.monitor.track import Tracker
+from nanollama.monitor.track import TrackerName
 from nanollama.precision import Precision
 from nanollama.training.optim import OptimizerConfig
 from nanollama.wording import show, suggest
@@ -137,8 +137,9 @@ class TrainingConfig(Config):
         description="Stop early when the outcome is decided, such as {recall_trained: 1.0, evaluations: 3}: "
         "so much at so many evaluations in a row.",
     )
-    track: tuple[Tracker, ...] = Field(
-        default=(), description="Mirrors of the rows, `tensorboard` and `wandb`; they need the extra `track`."
+    track: tuple[TrackerName, ...] = Field(
+        default=(),
+        description="What shows the rows elsewhere, `tensorboard` and `wandb`; needs the extra `track`.",
     )
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="When to save.")
     optimizer: OptimizerConfig = Field(

@@ -12,27 +12,28 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Protocol
 
 import torch
 
-from nanollama.data.batch import Batch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
+from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
 from nanollama.monitor.run_folder import Run, Status, TrainResult
-from nanollama.monitor.track import Mirror, numbers_of, open_mirrors
+from nanollama.monitor.track import Tracker, numbers_of, open_trackers
 from nanollama.precision import choose_precision
 from nanollama.seeds import named_seed
 from nanollama.training.config import TrainingConfig
 from nanollama.training.interventions import Intervention, check_interventions
-from nanollama.training.learner import Learner, LossFn, StepSums
+from nanollama.training.learner import Learner, LossFn
 from nanollama.training.optim import learning_rate
+from nanollama.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -52,36 +53,6 @@ class Evaluator(Protocol):
 
 class Diverged(RuntimeError):
     """A loss or a gradient is not finite. No optimizer step was taken with it."""
-
-
-@dataclass
-class TrainState:
-    """What the loop knows beside weights and optimizer; saved with every checkpoint.
-
-    Args:
-        step: optimizer steps done.
-        loss_nats: summed over the loss tokens since the last row of metrics.
-        n_loss_tokens: how many these were.
-        n_tokens_seen: input tokens trained on, padding not counted.
-        n_examples_seen: examples trained on.
-        n_skipped_steps: steps without an update because a float16 gradient overflowed.
-    """
-
-    step: int = 0
-    loss_nats: float = 0.0
-    n_loss_tokens: int = 0
-    n_tokens_seen: int = 0
-    n_examples_seen: int = 0
-    n_skipped_steps: int = 0
-
-    def add(self, sums: StepSums, skipped: bool) -> None:
-        """Count one more step."""
-        self.step += 1
-        self.loss_nats += sums.loss_nats
-        self.n_loss_tokens += sums.n_loss_tokens
-        self.n_tokens_seen += sums.n_tokens
-        self.n_examples_seen += sums.n_examples
-        self.n_skipped_steps += skipped
 
 
 def train(
@@ -115,7 +86,33 @@ def train(
     """
     if run.result is not None:
         return run.result
-    device, world = run.world.device, run.world
+    device = run.world.device
+    with ExitStack() as stack:
+        preemption = stack.enter_context(Preemption(config.max_minutes))
+        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        loop = Loop(run, config, model, loss_fn, evaluators, interventions)
+        loop.resume()
+        stack.enter_context(loop.open_trackers())
+        batches = stack.enter_context(loop.prefetch(stream))
+        progress = stack.enter_context(run.log.progress(config.n_steps))
+        loop.evaluate()
+        while loop.state.step < config.n_steps and not loop.is_decided():
+            loop.intervene()
+            loop.take_step(batches)
+            loop.log()
+            progress.update(loop.state.step)
+            loop.save_or_stop(preemption.reason)
+            loop.evaluate()
+        loop.save()
+        return loop.finish("finished")
+
+
+def check_processes(config: TrainingConfig, world: World, interventions: Sequence[Intervention]) -> None:
+    """Refuse what so many processes cannot do.
+
+    Raises:
+        UserError: too few examples for each, or interventions in a model that is shared out.
+    """
     if config.batch_size < world.world_size * config.n_accumulation:
         raise UserError(
             f"training.batch_size = {config.batch_size} is too small: expected an example for each of "
@@ -127,45 +124,6 @@ def train(
             "interventions cannot be done to a model that is shared out over several processes: set "
             "training.parallel=replicated, or train in one process."
         )
-    with ExitStack() as stack:
-        preemption = stack.enter_context(Preemption(config.max_minutes))
-        stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        loop = Loop(run, config, model, loss_fn, evaluators, interventions)
-        first = loop.resume()
-        stack.enter_context(loop.open_mirrors())
-        prefetcher = Prefetcher(
-            stream, first, config.n_steps, config.n_prefetch, world.rank, world.world_size
-        )
-        batches = stack.enter_context(prefetcher)
-        progress = stack.enter_context(run.log.progress(config.n_steps))
-        loop.evaluate()
-        for step in range(first + 1, config.n_steps + 1):
-            if loop.is_decided():
-                if loop.saved_step != loop.state.step:
-                    loop.save()
-                break
-            loop.intervene()
-            with loop.profiler.phase("data"):
-                batch = batches.next()
-            try:
-                loop.take_step(batch)
-            except Diverged:
-                loop.finish("diverged")
-                raise
-            loop.log()
-            progress.update(step)
-            stop = world.any(preemption.reason is not None)
-            if stop or step % config.checkpoint.every == 0 or step == config.n_steps:
-                loop.save()
-            if stop:
-                loop.finish("preempted")
-                reason = preemption.reason or "another process was asked to stop"
-                raise Preempted(
-                    f"Stopped after step {step} of {config.n_steps} ({reason}), "
-                    f"the state is saved in {run.folder}: run the same command again, without overwrite=true."
-                )
-            loop.evaluate()
-        return loop.finish("finished")
 
 
 class Loop:
@@ -180,6 +138,7 @@ class Loop:
         evaluators: Sequence[Evaluator],
         interventions: Sequence[Intervention] = (),
     ) -> None:
+        check_processes(config, run.world, interventions)
         self.run = run
         self.config = config
         self.evaluators = evaluators
@@ -200,14 +159,10 @@ class Loop:
         self.learning_rate = self.grad_norm = 0.0
         self.decision: str | None = None
         self.saved_step: int | None = None  # of the newest checkpoint
-        self.mirrors: list[Mirror] = []
+        self.trackers: list[Tracker] = []
 
-    def resume(self) -> int:
-        """Go on from the newest intact checkpoint, if there is one, and cut the rows written after it.
-
-        Returns:
-            optimizer steps done.
-        """
+    def resume(self) -> None:
+        """Go on from the newest intact checkpoint, if there is one, and cut the rows written after it."""
         run, world = self.run, self.run.world
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
@@ -229,15 +184,19 @@ class Loop:
             if step > 0:
                 logger.info("Going on from step %d; rows written after it: %d, removed.", step, n_rows)
         self.saved_step = step or None
-        return step
+
+    def prefetch(self, stream: Stream) -> Prefetcher:
+        """This process's batches, from that of the next step on."""
+        config, world, step = self.config, self.run.world, self.state.step
+        return Prefetcher(stream, step, config.n_steps, config.n_prefetch, world.rank, world.world_size)
 
     @contextmanager
-    def open_mirrors(self) -> Iterator[None]:
+    def open_trackers(self) -> Iterator[None]:
         """Show rows elsewhere too, where the config asks for it."""
         run = self.run
         names = self.config.track if run.world.is_main else ()
         run_id = f"{run.folder.name}-{run.config_hash}"
-        with open_mirrors(names, run.folder, run_id, self.state.step + 1) as self.mirrors:
+        with open_trackers(names, run.folder, run_id, self.state.step + 1) as self.trackers:
             yield
 
     def intervene(self) -> None:
@@ -249,13 +208,15 @@ class Loop:
         if due:
             self.learner.wrap()
 
-    def take_step(self, batch: Batch) -> None:
-        """One optimizer step.
+    def take_step(self, batches: Prefetcher) -> None:
+        """One optimizer step, on the next batch.
 
         Raises:
-            Diverged: before the weights are touched.
+            Diverged: before the weights are touched; the result says so.
         """
         config, learner, step = self.config, self.learner, self.state.step
+        with self.profiler.phase("data"):
+            batch = batches.next()
         # Dropout masks are a function of the step: no generator to save, no evaluation that could shift them.
         torch.manual_seed(named_seed(config.seed, f"dropout/{step}/{self.run.world.rank}"))
         with self.profiler.phase("forward_backward"):
@@ -279,6 +240,7 @@ class Loop:
             return True
         step, world = self.state.step, self.run.world
         saved = self.run.checkpoints.steps()
+        self.finish("diverged")
         raise Diverged(
             f"Step {step + 1} has a loss of {loss_nats} nats and a gradient norm of {grad_norm}: the weights "
             f"were left as they are, and the last checkpoint is of step {saved[-1] if saved else 0}. "
@@ -310,8 +272,8 @@ class Loop:
         if self.run.world.is_main:
             self.run.metrics.append(row)
             self.run.begin()
-        for mirror in self.mirrors:
-            mirror.show(state.step, numbers_of(row))
+        for tracker in self.trackers:
+            tracker.show(state.step, numbers_of(row))
         seconds_left = self.profiler.seconds_left(state.step, n_steps)
         self.run.log.say_sometimes(
             f"step {state.step}/{n_steps}  loss {loss:.4f}  lr {self.learning_rate:.2e}  "
@@ -352,13 +314,36 @@ class Loop:
                 row |= measures
         model.train()
         run.evals.append(row)
-        for mirror in self.mirrors:
-            mirror.show(step, numbers_of(row))
+        for tracker in self.trackers:
+            tracker.show(step, numbers_of(row))
         words = [f"{name} {value:.4g}" for name, value in numbers_of(row).items()][:N_MEASURES_SAID]
         run.log.say("  ".join([f"step {step}", *words]))
 
+    def save_or_stop(self, reason: str | None) -> None:
+        """Write a checkpoint where one is due: after the last step, every so many steps, and before leaving.
+
+        Args:
+            reason: why this process was asked to stop; None if it was not.
+
+        Raises:
+            Preempted: one of the processes was; the state is saved.
+        """
+        step, n_steps = self.state.step, self.config.n_steps
+        stop = self.run.world.any(reason is not None)
+        if stop or step % self.config.checkpoint.every == 0 or step == n_steps:
+            self.save()
+        if stop:
+            self.finish("preempted")
+            why = reason or "another process was asked to stop"
+            raise Preempted(
+                f"Stopped after step {step} of {n_steps} ({why}), the state is saved in {self.run.folder}: "
+                "run the same command again, without overwrite=true."
+            )
+
     def save(self) -> None:
-        """Write a checkpoint; the rows it vouches for are on disk before it."""
+        """Write a checkpoint, if this step has none; the rows it vouches for are on disk before it."""
+        if self.saved_step == self.state.step:
+            return
         self.saved_step = self.state.step
         run = self.run
         model, optimizer = self.learner.whole(), self.learner.whole_optimizer()

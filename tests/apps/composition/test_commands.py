@@ -121,8 +121,20 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {"attention_mean.svg", "attention_example.pdf", "attention_step_00000004.png"} <= names
 
     (folder / "checkpoints" / "step_00000004" / "model.safetensors").write_bytes(b"damaged")
-    assert attention.main([str(folder), "length=2"]) == 0
+    assert attention.main([str(folder), "length=2", "training.device=cpu"]) == 0
     assert "Only one intact checkpoint was kept" in (folder / "attention.html").read_text()
+
+
+def test_a_model_is_examined_where_it_was_trained_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_small(tmp_path) == 0
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text().replace("device: cpu", "device: cuda:99"))
+    examine = [str(CONFIGS / "eval.yaml"), f"run={tmp_path}"]
+    assert (eval.main(examine), attention.main([str(tmp_path)])) == (2, 2)
+    assert capsys.readouterr().err.count("The device cuda:99 needs GPU number 99") == 2
+    assert eval.main([*examine, "device=cpu"]) == 0
 
 
 def test_a_split_without_sequences_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,12 @@ PERSON = people(0, 1)[0]
 QUESTION = make_dialog(PERSON, "birth_place", "qa")
 
 
+def test_a_config_that_says_nothing_has_the_ids_of_the_tokenizer(tmp_path: Path) -> None:
+    model = {"implementation": "hugging_face", "architecture": "llama"}
+    for config in (toy_config(tmp_path), toy_config(tmp_path, model=model)):
+        assert config.model.vocab_size == TOKENIZER.vocab_size
+
+
 def verdicts(config: MemoryConfig, model: LanguageModel) -> list[bool]:
     """Of all questions, as the evaluator has it."""
     with build_recall(config) as recall:

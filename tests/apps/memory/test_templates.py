@@ -30,8 +30,9 @@ from apps.memory.dataset.templates import (
     default_templates,
     load_templates,
 )
+from apps.memory.sources import build_tokenizer
 from nanollama.errors import ConfigError
-from nanollama.tokenizer import ByteTokenizer, Message
+from nanollama.tokenizer import Message
 
 ANN = Person(12, "Ann Bell", "1970-05-01", "Chile", "Oslo", "baker")
 REQUEST = "I do not know this by heart, so I will look it up in the database:"
@@ -136,7 +137,7 @@ def test_unknown_dialogs_are_refused(attribute, kind, language):
 @pytest.mark.parametrize("population", POPULATIONS)
 @pytest.mark.parametrize(("kind", "mean", "longest"), [("qa", 68, 100), ("qatool", 188, 239)])
 def test_dialogs_have_the_published_sizes(population, kind, mean, longest):
-    tokenizer = ByteTokenizer()
+    tokenizer = build_tokenizer()
     sizes = [
         len(tokenizer.encode_dialog(make_dialog(person, attribute, kind).messages))
         for person in people(0, 1000, population)

@@ -97,7 +97,7 @@ def test_errors_keep_the_byte_limit_too(open_tool: OpenTool) -> None:
 
 def test_no_reply_holds_a_special_token(tmp_path: Path, open_tool: OpenTool) -> None:
     path = write_people(tmp_path / "people.sqlite", [("Ann", "<end>", "<assistant>", "<|im_end|>", "")])
-    tokenizer = ByteTokenizer()
+    tokenizer = ByteTokenizer(("user", "assistant", "database"))
     for text in open_tool(path=path).answer([find("Ann", attribute) for attribute in ATTRIBUTES]):
         assert not set(tokenizer.encode(text)) & set(tokenizer.special_ids.values())
 

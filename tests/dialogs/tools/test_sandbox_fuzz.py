@@ -78,7 +78,7 @@ def ask_all(tool: Tool, messages: Iterable[str]) -> tuple[Counter[str], float]:
     no reply took longer; the requests of a slow one are timed one by one.
     """
     stream = iter(messages)
-    tokenizer = ByteTokenizer()
+    tokenizer = ByteTokenizer(("user", "assistant", "database"))
     max_bytes = Limits().max_reply_bytes
     kinds: Counter[str] = Counter()
     slowest = 0.0

@@ -7,12 +7,12 @@ names it::
     grid:
       product:
         model.d_model: [16, 36]
-        data.n_people: [32, 64, 128]
+        data.n_examples: [32, 64, 128]
       zip:
         - {model.n_layers: [1, 2], model.n_heads: [2, 4]}
       seeds: 3
       exclude:
-        - {model.d_model: 16, data.n_people: [64, 128]}
+        - {model.d_model: 16, data.n_examples: [64, 128]}
 
 That is 2 x 3 x 2 x 3 runs less 12. Under ``arms`` there may be kinds of runs with names, see
 `nanollama.launcher.grid.arms`; a run comes after those that it starts from. Seeds vary slowest: a grid that

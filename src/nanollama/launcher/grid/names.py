@@ -14,7 +14,7 @@ MAX_NAME_LENGTH = 80
 
 
 def name_runs(keys: Sequence[str], points: Sequence[Mapping[str, Node]]) -> list[str]:
-    """Readable names such as ``d_model-16_n_people-32_seed-0``; those that are not unique get a number.
+    """Readable names such as ``d_model-16_n_layers-2_seed-0``; those that are not unique get a number.
 
     Args:
         keys: what varies, in the order in which names say it.

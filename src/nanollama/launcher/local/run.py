@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from nanollama.config.keys import describe_keys
-from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
+from nanollama.config import Config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
+from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridConfig, GridRun
 from nanollama.launcher.local.pool import Pool, Server
 from nanollama.launcher.local.share import devices_of, share_machine
@@ -41,22 +41,12 @@ Choice = Callable[[State], bool]
 def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run") -> int:
     """The command ``python -m apps.<study>.local_grid [config=]PATH [key=value ...] [--dry-run]``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-
-    def work() -> int:
-        if HELP_FLAGS.intersection(arguments):
-            print(_help(program), end="")
-            return EXIT_OK
-        if not arguments:
-            raise UserError(f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]")
-        plan = read_grid([item for item in arguments if item != DRY_RUN_FLAG])
-        if DRY_RUN_FLAG in arguments:
-            from nanollama.launcher.grid.estimate import describe_plan
-
-            print("\n".join(describe_plan(plan)))
-            return EXIT_OK
-        return run_missing(plan)
-
-    return guard(work)
+    about = (
+        "Run what is missing of a grid, several runs at a time. Ctrl-C saves and stops; run again to go on."
+    )
+    sections: dict[str, type[Config]] = {"grid": GridConfig, "local": LocalConfig}
+    usage = f"{program} [config=]PATH [key=value ...]"
+    return launch(arguments, read_grid, run_missing, lambda: describe_command(usage, about, {}, sections))
 
 
 def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
@@ -225,20 +215,3 @@ def _signals(ask_to_stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _help(program: str) -> str:
-    lines = [
-        f"usage: {program} [config=]PATH [key=value ...] [--dry-run] [--help]",
-        "",
-        "Run what is missing of a grid, several runs at a time. Ctrl-C saves and stops; run again to go on.",
-        "",
-        "  --dry-run    list the runs and stop",
-        "",
-        "keys, beside those of the study's runs:",
-    ]
-    for section, config_class in (("grid", GridConfig), ("local", LocalConfig)):
-        for info in describe_keys(config_class):
-            lines.append(f"  {section}.{info.key}: {info.expected} (default {info.default})")
-            lines.append(f"      {info.description}")
-    return "\n".join(lines) + "\n"

@@ -1,9 +1,7 @@
 """The sbatch scripts of a submission.
 
-Built on submitit, which checks the parameters and writes the script. Its usual jobs are pickled functions:
-opaque, and tied to the state of the code. Ours is a command, ``python -m nanollama.launcher.slurm.job
-SUBMISSION ARRAY``, so the methods of its executor that take a command are called directly; the folder of the
-submission holds all there is to it, as text.
+A job is a command, ``python -m nanollama.launcher.slurm.job SUBMISSION ARRAY``; the folder of the submission
+holds all there is to it, as text.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import SlurmConfig
@@ -22,40 +19,39 @@ from nanollama.launcher.slurm.arrays import Array
 from nanollama.launcher.slurm.examinations import EVALUATION
 from nanollama.monitor.environment import SNAPSHOT_FILE, SNAPSHOT_VARIABLE
 
-if TYPE_CHECKING:
-    from submitit import SlurmExecutor
-
 EVAL, RUN_KEY = "eval", "run"
 """The verb that examines a trained model, and the key of its config that names the run or the checkpoint."""
 
 
-def build_executor(plan: Plan, folder: Path, array: Array, jobs: Sequence[str] = ()) -> SlurmExecutor:
-    """Submitit's executor with the parameters of a plan; an array when it has a grid.
+def array_script(plan: Plan, folder: Path, index: int, array: Array, jobs: Sequence[str] = ()) -> str:
+    """The sbatch script of an array of a submission; of a job alone where the plan has no grid.
 
     Args:
         plan: what is submitted.
         folder: of the submission.
+        index: of the array within it.
         array: of its runs.
         jobs: Slurm's numbers of the arrays that were submitted before it.
     """
-    executor = _build(plan.name, plan.slurm, folder)
-    if plan.seed_key is not None:
-        executor.parameters["map_count"] = len(array.runs)  # as submitit itself sets it for arrays of pickles
-        executor.parameters["additional_parameters"] |= {"array": array.tasks}
-    if (dependency := array.dependency(jobs)) is not None:
-        executor.parameters["dependency"] = dependency
-        executor.parameters["additional_parameters"] |= {"kill_on_invalid_dep": "yes"}
-    return executor
+    command = build_command(folder, index, plan.slurm.n_cpus)
+    if plan.seed_key is None:
+        return _script(plan.name, plan.slurm, folder, "%j", command)
+    dependency = array.dependency(jobs)
+    options = {
+        "array": array.tasks,
+        "dependency": dependency,
+        "kill-on-invalid-dep": None if dependency is None else "yes",
+    }
+    return _script(plan.name, plan.slurm, folder, "%A_%a", command, options)
 
 
 def evaluation_script(plan: Plan, folder: Path) -> str:
     """The sbatch script of a job that examines the checkpoint that is its argument."""
     alone = plan.slurm.model_copy(update={"n_nodes": 1, "n_processes": 1})
-    executor = _build(f"{plan.name}-{EVAL}", alone, folder)
     module = f"{plan.module.rpartition('.')[0]}.{EVAL}"
     child = ["nanollama.launcher.slurm.child", module, str(folder / EVALUATION)]
-    command = _in_copy(folder, plan.slurm.n_cpus, *child)
-    return build_script(executor, f'{command} {RUN_KEY}="$1"')
+    command = f'{_in_copy(folder, plan.slurm.n_cpus, *child)} {RUN_KEY}="$1"'
+    return _script(f"{plan.name}-{EVAL}", alone, folder, "%j", command)
 
 
 def build_command(folder: Path, index: int, n_threads: int) -> str:
@@ -83,41 +79,49 @@ def _in_copy(folder: Path, n_threads: int, *module: str) -> str:
     return shlex.join(["env", *variables, sys.executable, "-m", *module])
 
 
-def build_script(executor: SlurmExecutor, command: str) -> str:
-    """The sbatch script of a submission."""
-    return executor._make_submission_file_text(command, "")
+def _script(
+    name: str,
+    config: SlurmConfig,
+    folder: Path,
+    job: str,
+    command: str,
+    more: Mapping[str, str | None] | None = None,
+) -> str:
+    """A script that runs a command once on each node.
 
-
-def slurm_parameters(name: str, config: SlurmConfig) -> dict[str, Any]:
-    """A config in the words of submitit."""
+    Args:
+        name: of the job.
+        config: what Slurm is asked for.
+        folder: of the submission, where the job's own output goes.
+        job: how sbatch writes its number in the name of that output.
+        command: for the shell.
+        more: further options of sbatch; those that are None are not given.
+    """
     n_cpus = config.n_cpus * config.n_processes
-    optional: Mapping[str, Any] = {
-        "partition": config.partition,
+    options: Mapping[str, str | int | None] = {
         "account": config.account,
-        "qos": config.qos,
         "constraint": config.constraint,
-        "gpus_per_node": config.n_gpus or None,
+        "cpus-per-task": n_cpus,
+        "gpus-per-node": config.n_gpus or None,
+        "job-name": name,
         "mem": None if config.mem_gb is None else f"{math.ceil(config.mem_gb * 1024)}MB",
-        "setup": list(config.setup) or None,
-    }
-    return {
-        "job_name": name,
-        "time": config.minutes,
         "nodes": config.n_nodes,
-        "ntasks_per_node": 1,
-        "cpus_per_task": n_cpus,
-        "signal_delay_s": config.grace_seconds,
-        "wckey": None,
-        "stderr_to_stdout": True,
-        "srun_args": ["--cpus-per-task", str(n_cpus)],  # which srun has not taken from sbatch since 22.05
-        "additional_parameters": {"requeue": True},
-        **{key: value for key, value in optional.items() if value is not None},
+        "ntasks-per-node": 1,
+        "open-mode": "append",
+        "output": f"{folder}/{job}_0_log.out",
+        "partition": config.partition,
+        "qos": config.qos,
+        "requeue": "",
+        "signal": f"USR2@{config.grace_seconds}",
+        "time": config.minutes,
+        **(more or {}),
     }
-
-
-def _build(name: str, config: SlurmConfig, folder: Path) -> SlurmExecutor:
-    from submitit import SlurmExecutor
-
-    executor = SlurmExecutor(folder=folder)
-    executor.update_parameters(**slurm_parameters(name, config))
-    return executor
+    lines = [
+        f"#SBATCH --{key}{f'={shlex.quote(str(value))}' if value != '' else ''}"
+        for key, value in sorted(options.items())
+        if value is not None
+    ]
+    # srun has not taken the number of CPUs from sbatch since 22.05
+    output = f"{folder}/{job}_%t_log.out"
+    srun = shlex.join(["srun", "--unbuffered", "--output", output, "--cpus-per-task", str(n_cpus)])
+    return "\n".join(["#!/bin/bash", *lines, *config.setup, f"{srun} {command}", ""])

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nanollama import studies
 from nanollama.config import Config, dump_config, load_config
-from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
-from nanollama.errors import EXIT_OK, MissingExtraError, UserError
+from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
+from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.run import ACTIVE, check_runs, inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
@@ -29,20 +26,11 @@ from nanollama.launcher.slurm.arrays import Array, share_out
 from nanollama.launcher.slurm.examinations import EVALUATION, SCRIPT
 from nanollama.launcher.slurm.job import JobSpec
 from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
-from nanollama.launcher.slurm.script import (
-    EVAL,
-    RUN_KEY,
-    build_command,
-    build_executor,
-    evaluation_script,
-)
+from nanollama.launcher.slurm.script import EVAL, RUN_KEY, array_script, evaluation_script
 from nanollama.launcher.slurm.snapshot import take_snapshot
 from nanollama.launcher.states import State, mark_anew, parents_first, write_config
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
-
-if TYPE_CHECKING:
-    from submitit import SlurmExecutor
 
 SUBMISSIONS = "submissions"
 PROGRAM = "python -m nanollama.launcher"
@@ -51,23 +39,12 @@ PROGRAM = "python -m nanollama.launcher"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``python -m nanollama.launcher [config=]PATH [script=MODULE] [key=value ...]``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return launch(arguments, read_plan, _submit_and_say, _help)
 
-    def work() -> int:
-        if HELP_FLAGS.intersection(arguments):
-            print(_help(), end="")
-            return EXIT_OK
-        if not arguments:
-            raise UserError(f"usage: {PROGRAM} [config=]PATH [script=MODULE] [key=value ...] [--dry-run]")
-        plan = read_plan([item for item in arguments if item != DRY_RUN_FLAG])
-        if DRY_RUN_FLAG in arguments:
-            from nanollama.launcher.grid.estimate import describe_plan
 
-            print("\n".join(describe_plan(plan)))
-            return EXIT_OK
-        print(submit(plan))
-        return EXIT_OK
-
-    return guard(work)
+def _submit_and_say(plan: Plan) -> int:
+    print(submit(plan))
+    return EXIT_OK
 
 
 def submit(plan: Plan) -> str:
@@ -100,8 +77,9 @@ def submit(plan: Plan) -> str:
             (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
             (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
         for index, array in enumerate(arrays):
-            command = build_command(folder, index, plan.slurm.n_cpus)
-            jobs.append(_sbatch(build_executor(plan, folder, array, jobs), command))
+            script = folder / f"array_{index}.sh"
+            script.write_text(array_script(plan, folder, index, array, jobs), encoding="utf-8")
+            jobs.append(_sbatch(script))
         note_jobs(arrays, jobs, alone=plan.seed_key is None)
         folders = [{str(task): str(run.folder) for task, run in array.runs.items()} for array in arrays]
         JobSpec(plan.module, tuple(folders), plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
@@ -134,7 +112,6 @@ def check_slurm(plan: Plan) -> None:
 
     Raises:
         UserError: no Slurm on this machine, it does not answer, or it has no such partition.
-        MissingExtraError: submitit is not installed.
     """
     here = (
         f"run a grid here with `python -m apps.{plan.study}.local_grid CONFIG`, "
@@ -142,8 +119,6 @@ def check_slurm(plan: Plan) -> None:
     )
     if any(shutil.which(name) is None for name in ("sbatch", "srun", "sinfo")):
         raise UserError(f"There is no Slurm on this machine (no sbatch found): {here}")
-    if importlib.util.find_spec("submitit") is None:
-        raise MissingExtraError("submitit", "slurm")
     try:
         done = subprocess.run(
             ["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=TIMEOUT_SECONDS
@@ -215,15 +190,12 @@ def _describe(plan: Plan, n_runs: int, jobs: Sequence[str]) -> str:
     return f"{runs if plan.seed_key is None else f'an array of {runs}'} as job {jobs[0]}"
 
 
-def _sbatch(executor: SlurmExecutor, command: str) -> str:
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):  # submitit passes on what sbatch says; it is told once, below
-            return str(executor._submit_command(command).job_id)
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"Slurm refused the job: {_errors(said.getvalue() or str(error))}.") from None
+def _sbatch(script: Path) -> str:
+    """Submit a script; Slurm's number of the job."""
+    done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"Slurm refused the job: {_errors(done.stderr)}.")
+    return done.stdout.strip().partition(";")[0]
 
 
 @contextmanager
@@ -276,21 +248,7 @@ def _errors(text: str) -> str:
 
 
 def _help() -> str:
-    from nanollama.config.keys import describe_keys
-
-    lines = [
-        f"usage: {PROGRAM} [config=]PATH [script=MODULE] [key=value ...] [--dry-run] [--help]",
-        "",
-        "Submit a config to Slurm, a grid as one array; what is finished or queued is left out.",
-        "",
-        "  script=MODULE  what to run; default apps.<study>.train",
-        "  --dry-run      list the runs and stop",
-        "",
-        "keys, beside those of the study's runs and `grid`:",
-    ]
-    for info in describe_keys(SlurmConfig):
-        lines += [
-            f"  slurm.{info.key}: {info.expected} (default {info.default})",
-            f"      {info.description}",
-        ]
-    return "\n".join(lines) + "\n"
+    about = "Submit a config to Slurm, a grid as one array; what is finished or queued is left out."
+    usage = f"{PROGRAM} [config=]PATH [script=MODULE] [key=value ...]"
+    options = {"script=MODULE": "what to run; default apps.<study>.train"}
+    return describe_command(usage, about, options, {"slurm": SlurmConfig})

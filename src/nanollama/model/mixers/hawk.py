@@ -76,10 +76,10 @@ class Hawk(Mixer):
         slowest = torch.empty(self.width).uniform_(*DECAYS, generator=generator).double()
         self.decay.copy_(torch.logit(slowest ** (1 / SHARPNESS)))
 
-    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> RecurrentState:
+    def make_state(self, n_rows: int, capacity: int, device: torch.device) -> RecurrentState:
         """See `Mixer.make_state`."""
-        hidden = torch.zeros(n_lanes, self.width, dtype=self.decay.dtype, device=device)
-        return RecurrentState(self.convolution.make_window(n_lanes, device), hidden)
+        hidden = torch.zeros(n_rows, self.width, dtype=self.decay.dtype, device=device)
+        return RecurrentState(self.convolution.make_window(n_rows, device), hidden)
 
     def forward_flops(self, seq_len: int, n_queries: int) -> int:
         """See `Mixer.forward_flops`."""

@@ -105,11 +105,11 @@ class Mamba2(Mixer):
         self.A_log.copy_(torch.empty(self.n_heads).uniform_(*RATES, generator=generator).log())
         self.D.fill_(1.0)
 
-    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> RecurrentState:
+    def make_state(self, n_rows: int, capacity: int, device: torch.device) -> RecurrentState:
         """See `Mixer.make_state`."""
-        shape = (n_lanes, self.n_heads, self.d_state, self.head_dim)
+        shape = (n_rows, self.n_heads, self.d_state, self.head_dim)
         hidden = torch.zeros(shape, dtype=self.D.dtype, device=device)
-        return RecurrentState(self.convolution.make_window(n_lanes, device), hidden)
+        return RecurrentState(self.convolution.make_window(n_rows, device), hidden)
 
     def forward_flops(self, seq_len: int, n_queries: int) -> int:
         """Within a chunk, every pair of tokens counts, and so does what fills the last chunk."""

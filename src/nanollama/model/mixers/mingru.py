@@ -52,10 +52,10 @@ class MinRecurrence(Mixer):
         """See `Mixer.init_weights`."""
         self.convolution.init_weights(generator)
 
-    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> RecurrentState:
+    def make_state(self, n_rows: int, capacity: int, device: torch.device) -> RecurrentState:
         """See `Mixer.make_state`."""
-        hidden = torch.zeros(n_lanes, self.width, dtype=self.output.weight.dtype, device=device)
-        return RecurrentState(self.convolution.make_window(n_lanes, device), hidden)
+        hidden = torch.zeros(n_rows, self.width, dtype=self.output.weight.dtype, device=device)
+        return RecurrentState(self.convolution.make_window(n_rows, device), hidden)
 
     def forward_flops(self, seq_len: int, n_queries: int) -> int:
         """See `Mixer.forward_flops`."""

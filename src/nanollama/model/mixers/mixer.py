@@ -1,6 +1,6 @@
 """What a mixer is given and has to give.
 
-Shapes: B rows (lanes when decoding), T tokens, M queries (positions whose next token is asked for),
+Shapes: B rows, T tokens, M queries (positions whose next token is asked for),
 D d_model, S keys.
 """
 
@@ -27,20 +27,20 @@ class Context:
             token of a document stands at 0: there, a mixer starts anew.
         documents: (B, T) document of each token in packed rows, between which nothing may leak; None when
             rows hold one document, as they do when decoding.
-        seen: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says. For attention.
+        mask: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says. For attention.
         rotary: cosines and sines at the positions; None where positions are not rotary. For attention.
         state: what the layers have read before these tokens; None when nothing is decoded.
     """
 
     positions: Positions
     documents: Tensor | None = None
-    seen: Tensor | None = None
+    mask: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None
     state: DecodingState | None = None
 
     @property
     def n_new(self) -> Tensor | None:
-        """(B,) int64, when decoding: tokens of each lane that count. What stands behind them is padding, by
+        """(B,) int64, when decoding: tokens of each row that count. What stands behind them is padding, by
         which no state may move. None: all count."""
         return None if self.state is None else self.state.n_new
 
@@ -78,11 +78,11 @@ class Mixer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def make_state(self, n_lanes: int, capacity: int, device: torch.device) -> LayerState:
+    def make_state(self, n_rows: int, capacity: int, device: torch.device) -> LayerState:
         """What this layer remembers of dialogs of which nothing is read yet.
 
         Args:
-            n_lanes: dialogs side by side.
+            n_rows: dialogs side by side.
             capacity: tokens that each may come to.
             device: where it lies; ``meta`` when only its size is asked for.
         """

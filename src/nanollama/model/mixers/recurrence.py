@@ -1,6 +1,6 @@
-"""What recurrent mixers share: a window of tokens just read, a recurrence that minds documents and lanes.
+"""What recurrent mixers share: a window of tokens just read, a recurrence that minds documents and rows.
 
-Shapes: B rows (lanes when decoding), T tokens, C channels, K taps, E width of the recurrence.
+Shapes: B rows, T tokens, C channels, K taps, E width of the recurrence.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class ShortConvolution(nn.Module):
         self.taps.uniform_(-limit, limit, generator=generator)
         self.bias.zero_()
 
-    def make_window(self, n_lanes: int, device: torch.device) -> Tensor:
-        """What lanes hold that have read nothing: (B, K - 1, C)."""
+    def make_window(self, n_rows: int, device: torch.device) -> Tensor:
+        """What rows hold that have read nothing: (B, K - 1, C)."""
         n_channels, n_taps = self.taps.shape
-        return torch.zeros(n_lanes, n_taps - 1, n_channels, dtype=self.taps.dtype, device=device)
+        return torch.zeros(n_rows, n_taps - 1, n_channels, dtype=self.taps.dtype, device=device)
 
     def forward(self, x: Tensor, context: Context, state: RecurrentState | None) -> Tensor:
         """(B, T, C) to the same, at least float32; moves the window of a state on."""
