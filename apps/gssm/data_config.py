@@ -24,7 +24,7 @@ class MatchConfig(Config):
     rate_nats: float = Field(gt=0, description="The entropy rate that is wanted, in nats a symbol.")
     tolerance_nats: float = Field(default=0.01, gt=0, description="How far from it is near enough.")
     nodes: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Nodes that get the alpha; default all latents."
+        default=None, min_length=1, description="Nodes that get the alpha; default all of them."
     )
     n_sequences: int = Field(
         default=128, ge=2, description="Sequences of seq_len + 1 symbols that each alpha is tried on."

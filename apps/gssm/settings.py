@@ -39,4 +39,4 @@ class GssmConfig(TrainingRunConfig):
         return self
 
 
-STUDY = Study("gssm", configs={"train": GssmConfig})
+STUDY = Study("gssm", configs={"train": GssmConfig}, commands=("local_grid",))

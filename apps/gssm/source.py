@@ -83,7 +83,7 @@ def find_graph(data: GraphDataConfig) -> GraphConfig:
     """The graph with the alphas in force; the search draws sequences that are used for nothing else."""
     if data.match is None:
         return data.graph
-    nodes = data.match.nodes or [node.name for node in data.graph.latents]
+    nodes = data.match.nodes or [node.name for node in data.graph.nodes]
     seed = named_seed(data.sequence_seed, "match")
     trial = Trial(data.match.n_sequences, data.seq_len + 1, data.kernel_seed, seed)
     found = match_entropy(data.graph, nodes, data.match.rate_nats, data.match.tolerance_nats, trial)
