@@ -11,9 +11,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from apps.gssm.graph import GraphConfig
-from nanollama.config import Config
+from nanollama.config import Config, ConfigPath
 from nanollama.wording import suggest
 
+MAX_SYMBOLS = 1 << 16
+"""Most symbols of a vocabulary: listed sequences are kept as numbers of 16 bits."""
 FIRST_TEST = 1 << 40
 """Number of the first sequence that is kept for the test."""
 
@@ -31,20 +33,13 @@ class MatchConfig(Config):
     )
 
 
-class GraphDataConfig(Config):
-    """Sequences of one source."""
+class SourceConfig(Config):
+    """A source, and how long its sequences are."""
 
-    implementation: Literal["graph"] = Field(description="Sequences drawn from a graph of hidden variables.")
     graph: GraphConfig = Field(description="The source: the name of a set-up, or `nodes`.")
     kernel_seed: int = Field(default=0, ge=0, description="Of the kernels.")
     sequence_seed: int = Field(default=0, ge=0, description="Of the sequences.")
     seq_len: int = Field(ge=2, description="Symbols of a sequence that are predicted, all but the first.")
-    n_data: int | None = Field(
-        default=None,
-        ge=1,
-        le=FIRST_TEST,
-        description="Sequences to learn from, again and again; null draws fresh ones without end.",
-    )
     match: MatchConfig | None = Field(
         default=None, description="Seek alphas of a given entropy rate instead of taking those of the graph."
     )
@@ -55,7 +50,9 @@ class GraphDataConfig(Config):
         return self.graph.vocab_size
 
     @model_validator(mode="after")
-    def _check(self) -> GraphDataConfig:
+    def _check_source(self) -> SourceConfig:
+        if self.vocab_size > MAX_SYMBOLS:
+            raise ValueError(f"graph has {self.vocab_size:,} symbols, expected at most {MAX_SYMBOLS:,}")
         if self.match is not None:
             names = [node.name for node in self.graph.nodes]
             for name in self.match.nodes or ():
@@ -68,6 +65,30 @@ class GraphDataConfig(Config):
                     "for every sequence: give graph.n_contexts, or leave match out"
                 )
         return self
+
+
+class GraphDataConfig(SourceConfig):
+    """Sequences of one source."""
+
+    implementation: Literal["graph"] = Field(description="Sequences drawn from a graph of hidden variables.")
+    n_data: int | None = Field(
+        default=None,
+        ge=1,
+        le=FIRST_TEST,
+        description="Sequences to learn from, again and again; null takes all of a file, and without one "
+        "draws fresh ones without end.",
+    )
+    file: ConfigPath | None = Field(
+        default=None,
+        description="HDF5 file of `python -m apps.gssm.data` that holds them; null draws them when training.",
+    )
+
+
+class SetConfig(SourceConfig):
+    """Sequences of one source in a file: those to learn from and those of the test."""
+
+    n_train: int = Field(ge=1, le=FIRST_TEST, description="Sequences to learn from.")
+    n_test: int = Field(default=1024, ge=1, description="Sequences of the test.")
 
 
 DataConfig = GraphDataConfig

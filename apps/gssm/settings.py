@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from apps.gssm.data_config import DataConfig
-from nanollama.config import Config
+from apps.gssm.data_config import DataConfig, SetConfig, SourceConfig
+from nanollama.config import Config, ConfigPath, RunName
 from nanollama.studies import Study
 from nanollama.training.run_config import TrainingRunConfig
+from nanollama.wording import suggest
 
 
 class MeasuresConfig(Config):
@@ -39,4 +41,90 @@ class GssmConfig(TrainingRunConfig):
         return self
 
 
-STUDY = Study("gssm", configs={"train": GssmConfig}, commands=("local_grid",))
+class DataFileConfig(Config):
+    """Sequences that are written into a file."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    file: ConfigPath = Field(description="HDF5 file to write.")
+    sets: dict[str, SetConfig] = Field(min_length=1, description="What is written, by name of its group.")
+    chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
+    overwrite: bool = Field(default=False, description="Replace a file of another config.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataFileConfig:
+        for name in self.sets:
+            if not name or "/" in name or name.startswith("."):
+                raise ValueError(f"sets: expected a name without a slash or a leading dot, got '{name}'")
+        return self
+
+
+class EntropyConfig(Config):
+    """Sources whose entropies are told, beside what simple methods make of their sequences."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    sources: dict[str, SourceConfig] = Field(min_length=1, description="The sources, by a name of your own.")
+    n_sequences: int = Field(default=512, ge=2, description="Sequences that are drawn of each.")
+    out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
+
+
+class ShowConfig(Config):
+    """Sources that are drawn: graph, kernels, entropies."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    sources: dict[RunName, SourceConfig] = Field(
+        min_length=1, description="The sources, by the name of their picture."
+    )
+    n_sequences: int = Field(default=256, ge=2, description="Sequences that entropies are told from.")
+    out: ConfigPath = Field(default=Path("runs/gssm_show"), description="Folder of the pictures.")
+    formats: tuple[Literal["svg", "png", "pdf"], ...] = Field(
+        default=("svg", "png"), min_length=1, description="Formats of the pictures."
+    )
+
+
+class DifficultyConfig(Config):
+    """Which alphas make a source how difficult."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    source: SourceConfig = Field(description="The source; its kernel seed is not used.")
+    nodes: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Nodes that get the alpha; default all of them."
+    )
+    alphas: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] = Field(
+        default=(), description="Alphas whose entropy rates are told."
+    )
+    rates_nats: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), description="Entropy rates whose alphas are sought."
+    )
+    tolerance_nats: float = Field(default=0.01, gt=0, description="How far from a rate is near enough.")
+    kernel_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0, 1, 2), min_length=1, description="Seeds of the kernels to try."
+    )
+    n_sequences: int = Field(default=256, ge=2, description="Sequences that each alpha is tried on.")
+    out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DifficultyConfig:
+        if not self.alphas and not self.rates_nats:
+            raise ValueError("nothing is asked: give alphas, or rates_nats whose alphas are sought")
+        if self.source.match is not None:
+            raise ValueError("source.match has no effect here: give rates_nats")
+        names = [node.name for node in self.source.graph.nodes]
+        for name in self.nodes or ():
+            if name not in names:
+                raise ValueError(
+                    f"nodes: no node is called '{name}'{suggest(name, names)} ({', '.join(names)})"
+                )
+        return self
+
+
+STUDY = Study(
+    "gssm",
+    configs={
+        "train": GssmConfig,
+        "data": DataFileConfig,
+        "entropy": EntropyConfig,
+        "difficulty": DifficultyConfig,
+        "show": ShowConfig,
+    },
+    commands=("local_grid",),
+)
