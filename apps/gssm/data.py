@@ -40,8 +40,7 @@ def run(config: DataFileConfig) -> None:
         print(f"{path} is complete.")
         return
     sets: Sets = {
-        name: (build_source(each), {"train": each.n_train, "test": each.n_test})
-        for name, each in config.sets.items()
+        each.name: (build_source(each), {"train": each.n_train, "test": each.n_test}) for each in config.sets
     }
     write(config, sets, made_from)
     for name, (source, parts) in sets.items():

@@ -6,12 +6,13 @@ have numbers: those to learn from count from 0, those of the test from `FIRST_TE
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from apps.gssm.graph import GraphConfig
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config, ConfigPath, RunName
 from nanollama.wording import suggest
 
 MAX_SYMBOLS = 1 << 16
@@ -84,11 +85,25 @@ class GraphDataConfig(SourceConfig):
     )
 
 
-class SetConfig(SourceConfig):
+class NamedSourceConfig(SourceConfig):
+    """A source among others."""
+
+    name: RunName = Field(description="What tables, pictures and files call it.")
+
+
+class SetConfig(NamedSourceConfig):
     """Sequences of one source in a file: those to learn from and those of the test."""
 
     n_train: int = Field(ge=1, le=FIRST_TEST, description="Sequences to learn from.")
     n_test: int = Field(default=1024, ge=1, description="Sequences of the test.")
+
+
+def check_names(sources: Sequence[NamedSourceConfig]) -> None:
+    """Raise a ValueError if two of them have one name."""
+    names = [source.name for source in sources]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"two sources are called '{name}': names must differ")
 
 
 DataConfig = GraphDataConfig

@@ -78,9 +78,9 @@ def run(config: EntropyConfig) -> None:
     from apps.gssm.source import build_source  # seeks alphas by this module's entropies
 
     rows = []
-    for name, each in config.sources.items():
+    for each in config.sources:
         source = build_source(each)
-        rows.append({"source": name, **describe(source.kernels, config.n_sequences, source.n_symbols)})
+        rows.append({"source": each.name, **describe(source.kernels, config.n_sequences, source.n_symbols)})
     show_table(rows, config.out)
 
 

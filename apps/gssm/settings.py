@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from apps.gssm.data_config import DataConfig, SetConfig, SourceConfig
-from nanollama.config import Config, ConfigPath, RunName
+from apps.gssm.data_config import DataConfig, NamedSourceConfig, SetConfig, SourceConfig, check_names
+from nanollama.config import Config, ConfigPath
 from nanollama.studies import Study
 from nanollama.training.run_config import TrainingRunConfig
 from nanollama.wording import suggest
@@ -46,15 +45,15 @@ class DataFileConfig(Config):
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     file: ConfigPath = Field(description="HDF5 file to write.")
-    sets: dict[str, SetConfig] = Field(min_length=1, description="What is written, by name of its group.")
+    sets: tuple[SetConfig, ...] = Field(
+        min_length=1, description="What is written, a group of the file each."
+    )
     chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
     overwrite: bool = Field(default=False, description="Replace a file of another config.")
 
     @model_validator(mode="after")
     def _check(self) -> DataFileConfig:
-        for name in self.sets:
-            if not name or "/" in name or name.startswith("."):
-                raise ValueError(f"sets: expected a name without a slash or a leading dot, got '{name}'")
+        check_names(self.sets)
         return self
 
 
@@ -62,23 +61,31 @@ class EntropyConfig(Config):
     """Sources whose entropies are told, beside what simple methods make of their sequences."""
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
-    sources: dict[str, SourceConfig] = Field(min_length=1, description="The sources, by a name of your own.")
+    sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
     n_sequences: int = Field(default=512, ge=2, description="Sequences that are drawn of each.")
     out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
+
+    @model_validator(mode="after")
+    def _check(self) -> EntropyConfig:
+        check_names(self.sources)
+        return self
 
 
 class ShowConfig(Config):
     """Sources that are drawn: graph, kernels, entropies."""
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
-    sources: dict[RunName, SourceConfig] = Field(
-        min_length=1, description="The sources, by the name of their picture."
-    )
+    sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
+    folder: ConfigPath = Field(description="Folder of the pictures.")
     n_sequences: int = Field(default=256, ge=2, description="Sequences that entropies are told from.")
-    out: ConfigPath = Field(default=Path("runs/gssm_show"), description="Folder of the pictures.")
     formats: tuple[Literal["svg", "png", "pdf"], ...] = Field(
         default=("svg", "png"), min_length=1, description="Formats of the pictures."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> ShowConfig:
+        check_names(self.sources)
+        return self
 
 
 class DifficultyConfig(Config):

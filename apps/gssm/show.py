@@ -14,11 +14,11 @@ from nanollama.report.style import save_figure
 
 def run(config: ShowConfig) -> None:
     """Write a picture a source, in every format."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    for name, each in config.sources.items():
-        figure = plot_source(name, build_source(each), config.n_sequences)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    for each in config.sources:
+        figure = plot_source(each.name, build_source(each), config.n_sequences)
         for suffix in config.formats:
-            path = config.out / f"{name}.{suffix}"
+            path = config.folder / f"{each.name}.{suffix}"
             save_figure(figure, path)
             print(f"Wrote {path}")
 
