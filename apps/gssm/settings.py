@@ -45,9 +45,7 @@ class DataFileConfig(Config):
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     file: ConfigPath = Field(description="HDF5 file to write.")
-    sets: tuple[SetConfig, ...] = Field(
-        min_length=1, description="What is written, a group of the file each."
-    )
+    sets: tuple[SetConfig, ...] = Field(min_length=1, description="What is written, a group each.")
     chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
     overwrite: bool = Field(default=False, description="Replace a file of another config.")
 
