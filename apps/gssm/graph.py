@@ -16,7 +16,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from apps.gssm.setups import SETUPS
 from nanollama.config import Config
@@ -82,6 +84,13 @@ class GraphConfig(Config):
         description="Size of the library from which each sequence takes the kernels of all its `context` "
         "nodes; null draws them afresh for every sequence, and then no floor is known.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Editors are told of the names, too."""
+        return {"anyOf": [{"enum": [*SETUPS]}, handler(core_schema)]}
 
     @property
     def observed(self) -> NodeConfig:

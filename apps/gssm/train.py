@@ -1,0 +1,46 @@
+"""Train a model of the GSSM study: ``python -m apps.gssm.train CONFIG [key=value ...]``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from apps.gssm.examiner import Examiner
+from apps.gssm.settings import GssmConfig
+from apps.gssm.source import build_source
+from apps.gssm.streams import FreshStream, ListedStream
+from nanollama.data.stream import Stream
+from nanollama.entrypoint import run_main
+from nanollama.seeds import named_seed
+from nanollama.training.run import Parts, train_run
+
+
+@contextmanager
+def build_parts(config: GssmConfig) -> Iterator[Parts]:
+    """The sequences that are learned, and what is measured."""
+    data, training = config.data, config.training
+    source = build_source(data)
+    stream: Stream = FreshStream(source, training.batch_size)
+    if data.n_data is not None:
+        sequences = source.draw_many(range(data.n_data))
+        stream = ListedStream(sequences, training.batch_size, named_seed(training.seed, "data"))
+    yield Parts(
+        stream=stream,
+        data_hashes={"source": source.sha256},
+        evaluators=[Examiner(source, config.measures)],
+    )
+
+
+def run(config: GssmConfig) -> None:
+    """Train as the config says, measure the model, leave everything in the run folder."""
+    train_run(config, build_parts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(GssmConfig, run, argv, "Train a model on sequences whose entropy is known exactly.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
