@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from apps.gssm.associative import RecallExaminer, RecallStream, sequences_sha256
+from apps.gssm.data_config import RecallDataConfig
 from apps.gssm.examiner import Examiner
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
@@ -20,6 +22,13 @@ from nanollama.training.run import Parts, train_run
 def build_parts(config: GssmConfig) -> Iterator[Parts]:
     """The sequences that are learned, and what is measured."""
     data, training = config.data, config.training
+    if isinstance(data, RecallDataConfig):
+        yield Parts(
+            stream=RecallStream(data, training.batch_size),
+            data_hashes={"sequences": sequences_sha256(data)},
+            evaluators=[RecallExaminer(data, config.measures.n_sequences)],
+        )
+        return
     source = build_source(data)
     stream: Stream = FreshStream(source, training.batch_size)
     if data.n_data is not None:
