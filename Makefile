@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # What the demo and the tests need; the extras `track` (loggers) and `ssm` (CUDA kernels) are left to the user.
-EXTRAS := dev,visu,hf,sql,slurm
+EXTRAS := dev,visu,hf,hdf5,sql,slurm
 # Further arguments: `make test ARGS="-m 'not slow'"`, `make demo ARGS=name=mine`, `make bench ARGS=--quick`.
 ARGS ?=
 # The interpreter that makes the environment: `make venv PYTHON=python3.12`. Left empty, the first that will do.

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from apps.gssm.data_config import FIRST_TEST, RecallDataConfig
+from apps.gssm.data_config import FIRST_TEST
+from apps.gssm.recall_config import RecallDataConfig
 from nanollama.data.batch import Batch
 from nanollama.model.protocol import LanguageModel
 from nanollama.seeds import named_seed

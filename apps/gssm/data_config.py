@@ -6,14 +6,18 @@ have numbers: those to learn from count from 0, those of the test from `FIRST_TE
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from apps.gssm.graph import GraphConfig
-from nanollama.config import Config
+from apps.gssm.recall_config import RecallDataConfig
+from nanollama.config import Config, ConfigPath, RunName
 from nanollama.wording import suggest
 
+MAX_SYMBOLS = 1 << 16
+"""Most symbols of a vocabulary: listed sequences are kept as numbers of 16 bits."""
 FIRST_TEST = 1 << 40
 """Number of the first sequence that is kept for the test."""
 
@@ -24,27 +28,20 @@ class MatchConfig(Config):
     rate_nats: float = Field(gt=0, description="The entropy rate that is wanted, in nats a symbol.")
     tolerance_nats: float = Field(default=0.01, gt=0, description="How far from it is near enough.")
     nodes: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Nodes that get the alpha; default all latents."
+        default=None, min_length=1, description="Nodes that get the alpha; default all of them."
     )
     n_sequences: int = Field(
         default=128, ge=2, description="Sequences of seq_len + 1 symbols that each alpha is tried on."
     )
 
 
-class GraphDataConfig(Config):
-    """Sequences of one source."""
+class SourceConfig(Config):
+    """A source, and how long its sequences are."""
 
-    implementation: Literal["graph"] = Field(description="Sequences drawn from a graph of hidden variables.")
     graph: GraphConfig = Field(description="The source: the name of a set-up, or `nodes`.")
     kernel_seed: int = Field(default=0, ge=0, description="Of the kernels.")
     sequence_seed: int = Field(default=0, ge=0, description="Of the sequences.")
     seq_len: int = Field(ge=2, description="Symbols of a sequence that are predicted, all but the first.")
-    n_data: int | None = Field(
-        default=None,
-        ge=1,
-        le=FIRST_TEST,
-        description="Sequences to learn from, again and again; null draws fresh ones without end.",
-    )
     match: MatchConfig | None = Field(
         default=None, description="Seek alphas of a given entropy rate instead of taking those of the graph."
     )
@@ -55,7 +52,9 @@ class GraphDataConfig(Config):
         return self.graph.vocab_size
 
     @model_validator(mode="after")
-    def _check(self) -> GraphDataConfig:
+    def _check_source(self) -> SourceConfig:
+        if self.vocab_size > MAX_SYMBOLS:
+            raise ValueError(f"graph has {self.vocab_size:,} symbols, expected at most {MAX_SYMBOLS:,}")
         if self.match is not None:
             names = [node.name for node in self.graph.nodes]
             for name in self.match.nodes or ():
@@ -70,35 +69,42 @@ class GraphDataConfig(Config):
         return self
 
 
-class RecallDataConfig(Config):
-    """Multi-query associative recall; see `apps.gssm.associative`."""
+class GraphDataConfig(SourceConfig):
+    """Sequences of one source."""
 
-    implementation: Literal["recall"] = Field(description="Pairs of a key and a value, then keys to recall.")
-    n_pairs: int = Field(ge=1, description="Pairs of a sequence.")
-    n_queries: int = Field(ge=1, description="Keys whose values are asked for, at most n_pairs.")
-    vocab_size: int = Field(
-        ge=5, description="Number of symbols: half of them keys, half values, one filler."
+    implementation: Literal["graph"] = Field(description="Sequences drawn from a graph of hidden variables.")
+    n_data: int | None = Field(
+        default=None,
+        ge=1,
+        le=FIRST_TEST,
+        description="Sequences to learn from, again and again; null takes all of a file, and without one "
+        "draws fresh ones without end.",
     )
-    seq_len: int = Field(description="Symbols of a sequence.")
-    sequence_seed: int = Field(default=0, ge=0, description="Of the sequences.")
+    file: ConfigPath | None = Field(
+        default=None,
+        description="HDF5 file of `python -m apps.gssm.data` that holds them; null draws them when training.",
+    )
 
-    @property
-    def n_keys(self) -> int:
-        """Number of keys, and of values."""
-        return (self.vocab_size - 1) // 2
 
-    @model_validator(mode="after")
-    def _check(self) -> RecallDataConfig:
-        if self.n_pairs > self.n_keys:
-            raise ValueError(
-                f"n_pairs = {self.n_pairs} different keys need a vocab_size of at least "
-                f"{2 * self.n_pairs + 1}, got {self.vocab_size}"
-            )
-        if self.n_queries > self.n_pairs:
-            raise ValueError(f"n_queries = {self.n_queries} is more than n_pairs = {self.n_pairs}")
-        if self.seq_len < (least := 2 * self.n_pairs + self.n_queries):
-            raise ValueError(f"seq_len = {self.seq_len} is too short: pairs and queries take {least} symbols")
-        return self
+class NamedSourceConfig(SourceConfig):
+    """A source among others."""
+
+    name: RunName = Field(description="What tables, pictures and files call it.")
+
+
+class SetConfig(NamedSourceConfig):
+    """Sequences of one source in a file: those to learn from and those of the test."""
+
+    n_train: int = Field(ge=1, le=FIRST_TEST, description="Sequences to learn from.")
+    n_test: int = Field(default=1024, ge=1, description="Sequences of the test.")
+
+
+def check_names(sources: Sequence[NamedSourceConfig]) -> None:
+    """Raise a ValueError if two of them have one name."""
+    names = [source.name for source in sources]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"two sources are called '{name}': names must differ")
 
 
 DataConfig = Annotated[GraphDataConfig | RecallDataConfig, Field(discriminator="implementation")]

@@ -3,18 +3,24 @@
 How far a model is above the floor depends on the entropy rate itself, so graphs are compared at equal ones.
 One alpha is sought for some nodes, with common random numbers: every alpha is tried on kernels and sequences
 of the same seeds, so that the rate hardly jumps from one alpha to the next.
+
+``python -m apps.gssm.difficulty CONFIG [key=value ...]`` prints a table of alphas against entropy rates.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apps.gssm.entropy import Entropy, entropy
 from apps.gssm.graph import GraphConfig
 from apps.gssm.kernels import draw_kernels
+from apps.gssm.printing import show_table
+from apps.gssm.settings import DifficultyConfig
+from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.wording import suggest
 
@@ -152,3 +158,31 @@ def alpha_table(
         for alpha, trial in itertools.product(alphas, trials)
         for match in [measure(graph, nodes, alpha, trial)]
     ]
+
+
+def run(config: DifficultyConfig) -> None:
+    """Print the rates of alphas, then the alphas of rates, and write both where the config says."""
+    source = config.source
+    nodes = config.nodes or [node.name for node in source.graph.nodes]
+    trials = [
+        Trial(config.n_sequences, source.seq_len + 1, seed, source.sequence_seed)
+        for seed in config.kernel_seeds
+    ]
+    rows: list[dict[str, float | int | None]] = [
+        {"target_nats": None, **row} for row in alpha_table(source.graph, nodes, config.alphas, trials)
+    ]
+    for rate, trial in itertools.product(config.rates_nats, trials):
+        found = match_entropy(source.graph, nodes, rate, config.tolerance_nats, trial)
+        rows += [
+            {"target_nats": rate, **row} for row in alpha_table(source.graph, nodes, [found.alpha], [trial])
+        ]
+    show_table(rows, config.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(DifficultyConfig, run, argv, "Tell which alphas give which entropy rate, and back.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,25 @@
-"""The entropy of a source: the loss, by position, of a model that knows everything about it."""
+"""The entropy of a source: the loss, by position, of a model that knows everything about it.
+
+``python -m apps.gssm.entropy CONFIG [key=value ...]`` tells those of several sources, beside what simple
+methods make of their sequences.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from apps.gssm.floor import Floor
 from apps.gssm.kernels import Kernels
+from apps.gssm.printing import show_table
+from apps.gssm.references import ngram_cross_entropy, unigram_entropy, zlib_nats
 from apps.gssm.sampler import Sampler
+from apps.gssm.settings import EntropyConfig
+from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 
 N_AT_ONCE = 512  # sequences
@@ -60,3 +71,42 @@ def summarise(terms: np.ndarray) -> Entropy:
         float(rates.mean()),
         float(rates.std(ddof=1) / root),
     )
+
+
+def run(config: EntropyConfig) -> None:
+    """Print a row a source, and write it where the config says."""
+    from apps.gssm.source import build_source  # seeks alphas by this module's entropies
+
+    rows = []
+    for each in config.sources:
+        source = build_source(each)
+        rows.append({"source": each.name, **describe(source.kernels, config.n_sequences, source.n_symbols)})
+    show_table(rows, config.out)
+
+
+def describe(kernels: Kernels, n_sequences: int, n_symbols: int) -> dict[str, Any]:
+    """Entropies of a source, and losses of simple methods that learn from one half and predict the other."""
+    graph = kernels.graph
+    symbols = Sampler(kernels, seed=0).sample(range(n_sequences), n_symbols).symbols
+    half = (n_sequences + 1) // 2
+    row: dict[str, Any] = {"latent_states": graph.n_states, "symbols": graph.vocab_size}
+    if graph.has_floor:
+        found = summarise(-Floor(kernels).log_likelihood(symbols))
+        row |= {"rate_nats": found.rate_nats, "rate_error": found.rate_error}
+    else:
+        row |= {"rate_nats": None, "rate_error": None}
+    row["unigram_nats"] = unigram_entropy(symbols)
+    for order in (2, 3):
+        row[f"{order}gram_nats"] = ngram_cross_entropy(
+            symbols[:half], symbols[half:], graph.vocab_size, order
+        )
+    return row | {"zlib_nats": zlib_nats(symbols, graph.vocab_size)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(EntropyConfig, run, argv, "Tell the exact entropies of sources, beside simple methods.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from apps.gssm.data_config import DataConfig
-from nanollama.config import Config
+from apps.gssm.data_config import DataConfig, NamedSourceConfig, SetConfig, SourceConfig, check_names
+from nanollama.config import Config, ConfigPath
 from nanollama.studies import Study
 from nanollama.training.run_config import TrainingRunConfig
+from nanollama.wording import suggest
 
 
 class MeasuresConfig(Config):
@@ -39,4 +40,98 @@ class GssmConfig(TrainingRunConfig):
         return self
 
 
-STUDY = Study("gssm", configs={"train": GssmConfig})
+class DataFileConfig(Config):
+    """Sequences that are written into a file."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    file: ConfigPath = Field(description="HDF5 file to write.")
+    sets: tuple[SetConfig, ...] = Field(
+        min_length=1, description="What is written, a group of the file each."
+    )
+    chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
+    overwrite: bool = Field(default=False, description="Replace a file of another config.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DataFileConfig:
+        check_names(self.sets)
+        return self
+
+
+class EntropyConfig(Config):
+    """Sources whose entropies are told, beside what simple methods make of their sequences."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
+    n_sequences: int = Field(default=512, ge=2, description="Sequences that are drawn of each.")
+    out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
+
+    @model_validator(mode="after")
+    def _check(self) -> EntropyConfig:
+        check_names(self.sources)
+        return self
+
+
+class ShowConfig(Config):
+    """Sources that are drawn: graph, kernels, entropies."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
+    folder: ConfigPath = Field(description="Folder of the pictures.")
+    n_sequences: int = Field(default=256, ge=2, description="Sequences that entropies are told from.")
+    formats: tuple[Literal["svg", "png", "pdf"], ...] = Field(
+        default=("svg", "png"), min_length=1, description="Formats of the pictures."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ShowConfig:
+        check_names(self.sources)
+        return self
+
+
+class DifficultyConfig(Config):
+    """Which alphas make a source how difficult."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    source: SourceConfig = Field(description="The source; its kernel seed is not used.")
+    nodes: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Nodes that get the alpha; default all of them."
+    )
+    alphas: tuple[Annotated[float, Field(ge=1e-6, le=1e6)], ...] = Field(
+        default=(), description="Alphas whose entropy rates are told."
+    )
+    rates_nats: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), description="Entropy rates whose alphas are sought."
+    )
+    tolerance_nats: float = Field(default=0.01, gt=0, description="How far from a rate is near enough.")
+    kernel_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0, 1, 2), min_length=1, description="Seeds of the kernels to try."
+    )
+    n_sequences: int = Field(default=256, ge=2, description="Sequences that each alpha is tried on.")
+    out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
+
+    @model_validator(mode="after")
+    def _check(self) -> DifficultyConfig:
+        if not self.alphas and not self.rates_nats:
+            raise ValueError("nothing is asked: give alphas, or rates_nats whose alphas are sought")
+        if self.source.match is not None:
+            raise ValueError("source.match has no effect here: give rates_nats")
+        names = [node.name for node in self.source.graph.nodes]
+        for name in self.nodes or ():
+            if name not in names:
+                raise ValueError(
+                    f"nodes: no node is called '{name}'{suggest(name, names)} ({', '.join(names)})"
+                )
+        return self
+
+
+STUDY = Study(
+    "gssm",
+    configs={
+        "train": GssmConfig,
+        "data": DataFileConfig,
+        "entropy": EntropyConfig,
+        "difficulty": DifficultyConfig,
+        "show": ShowConfig,
+    },
+    commands=("local_grid",),
+)

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from apps.gssm.data_config import FIRST_TEST, GraphDataConfig
+from apps.gssm.data_config import FIRST_TEST, SourceConfig
 from apps.gssm.difficulty import Trial, match_entropy
 from apps.gssm.graph import GraphConfig
 from apps.gssm.kernels import Kernels, draw_kernels
@@ -70,21 +70,21 @@ class Source:
 
 
 @lru_cache(maxsize=8)
-def build_source(data: GraphDataConfig) -> Source:
+def build_source(config: SourceConfig) -> Source:
     """The source of a config, its alphas sought where the config says so.
 
     Raises:
         UserError: no alpha gives the entropy that is wanted.
     """
-    return Source(find_graph(data), data.kernel_seed, data.sequence_seed, data.seq_len + 1)
+    return Source(find_graph(config), config.kernel_seed, config.sequence_seed, config.seq_len + 1)
 
 
-def find_graph(data: GraphDataConfig) -> GraphConfig:
+def find_graph(config: SourceConfig) -> GraphConfig:
     """The graph with the alphas in force; the search draws sequences that are used for nothing else."""
-    if data.match is None:
-        return data.graph
-    nodes = data.match.nodes or [node.name for node in data.graph.latents]
-    seed = named_seed(data.sequence_seed, "match")
-    trial = Trial(data.match.n_sequences, data.seq_len + 1, data.kernel_seed, seed)
-    found = match_entropy(data.graph, nodes, data.match.rate_nats, data.match.tolerance_nats, trial)
-    return found.graph
+    match = config.match
+    if match is None:
+        return config.graph
+    nodes = match.nodes or [node.name for node in config.graph.nodes]
+    seed = named_seed(config.sequence_seed, "match")
+    trial = Trial(match.n_sequences, config.seq_len + 1, config.kernel_seed, seed)
+    return match_entropy(config.graph, nodes, match.rate_nats, match.tolerance_nats, trial).graph

@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
+
+import numpy as np
 
 from apps.gssm.associative import RecallExaminer, RecallStream, sequences_sha256
-from apps.gssm.data_config import RecallDataConfig
+from apps.gssm.data_config import GraphDataConfig
 from apps.gssm.examiner import Examiner
+from apps.gssm.files import read_sequences
+from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import GssmConfig
-from apps.gssm.source import build_source
+from apps.gssm.source import Source, build_source
 from apps.gssm.streams import FreshStream, ListedStream
 from nanollama.data.stream import Stream
 from nanollama.entrypoint import run_main
@@ -30,15 +35,25 @@ def build_parts(config: GssmConfig) -> Iterator[Parts]:
         )
         return
     source = build_source(data)
+    hashes = {"source": source.sha256}
     stream: Stream = FreshStream(source, training.batch_size)
-    if data.n_data is not None:
-        sequences = source.draw_many(range(data.n_data))
+    if data.file is not None or data.n_data is not None:
+        sequences = listed_sequences(data, source)
+        hashes["sequences"] = sha256(np.ascontiguousarray(sequences).data).hexdigest()
         stream = ListedStream(sequences, training.batch_size, named_seed(training.seed, "data"))
-    yield Parts(
-        stream=stream,
-        data_hashes={"source": source.sha256},
-        evaluators=[Examiner(source, config.measures)],
-    )
+    yield Parts(stream, hashes, evaluators=[Examiner(source, config.measures)])
+
+
+def listed_sequences(data: GraphDataConfig, source: Source) -> np.ndarray:
+    """The sequences (n, T + 1) that epochs go over, from the config's file or drawn now.
+
+    Raises:
+        UserError: the file cannot be used.
+    """
+    if data.file is not None:
+        return read_sequences(data.file, source, data.n_data)
+    assert data.n_data is not None
+    return source.draw_many(range(data.n_data))
 
 
 def run(config: GssmConfig) -> None:

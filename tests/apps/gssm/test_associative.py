@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from apps.gssm import train
 from apps.gssm.associative import RecallExaminer, RecallStream, draw
-from apps.gssm.data_config import FIRST_TEST, RecallDataConfig
+from apps.gssm.data_config import FIRST_TEST
+from apps.gssm.recall_config import RecallDataConfig
 from nanollama.training.loss import next_token_loss
 from tests.toy_training import rows, same_end
 

@@ -1,0 +1,187 @@
+"""HDF5 files of sequences: a group a source, in it `train` (n, T + 1) and `test`, unsigned 16-bit symbols.
+
+Both are laid out in one piece each when the file is made, so that chunks are written, and sequences read,
+through a memory map at a known place of the file. Until all are written the file is called ``NAME.partial``,
+and ``NAME.progress`` says how many chunks are done: a writer killed at any moment goes on from there, and
+the file ends with the same bits. A file under its own name is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apps.gssm.source import Source
+from nanollama.errors import MissingExtraError, UserError
+from nanollama.monitor.files import write_atomically
+
+if TYPE_CHECKING:
+    import h5py
+
+DTYPE = np.dtype("<u2")
+CONFIG, SOURCE = "config", "source_sha256"
+"""Names of attributes: hash of the config a file was made from; of a group, what its sequences are."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where sequences lie in a file.
+
+    Args:
+        path: of the file.
+        offset: of the first symbol, in bytes.
+        shape: (n, T + 1).
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+
+    def map(self, mode: str = "r") -> np.ndarray:
+        """The sequences, as they lie in the file."""
+        return np.memmap(self.path, DTYPE, mode, self.offset, self.shape)  # type: ignore[call-overload]
+
+
+def partial_of(path: Path) -> Path:
+    """What a file is called before it is complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mapping[str, int]]]) -> None:
+    """Lay out a file without its sequences.
+
+    Args:
+        path: of the file when it is complete.
+        config_hash: of what it is made from.
+        sets: by name, the source and how many sequences each part has.
+
+    Raises:
+        MissingExtraError: h5py is not installed.
+    """
+    hdf5 = _hdf5()
+    early = hdf5.h5p.create(hdf5.h5p.DATASET_CREATE)
+    early.set_layout(hdf5.h5d.CONTIGUOUS)
+    early.set_alloc_time(hdf5.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(hdf5.h5d.FILL_TIME_NEVER)
+    early.set_obj_track_times(False)
+    kind = hdf5.h5t.py_create(DTYPE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _progress_of(path).unlink(missing_ok=True)  # it is about another file
+    with hdf5.File(partial_of(path), "w") as file:
+        file.attrs[CONFIG] = config_hash
+        for name, (source, parts) in sets.items():
+            group = file.create_group(name)
+            group.attrs[SOURCE] = source.sha256
+            group.attrs["graph"] = source.graph.model_dump_json()
+            group.attrs["kernel_seed"] = source.kernel_seed
+            group.attrs["sequence_seed"] = source.sequence_seed
+            for part, n_sequences in parts.items():
+                space = hdf5.h5s.create_simple((n_sequences, source.n_symbols))
+                hdf5.h5d.create(group.id, part.encode(), kind, space, early)
+
+
+def find_places(path: Path) -> dict[str, dict[str, Place]]:
+    """Where the sequences of a file lie, by set and part."""
+    with _hdf5().File(path, "r") as file:
+        return {
+            name: {part: _place(path, data) for part, data in group.items()} for name, group in file.items()
+        }
+
+
+def config_of(path: Path) -> str | None:
+    """The hash of the config that a file was made from; None where it says none.
+
+    Raises:
+        UserError: it is not an HDF5 file.
+    """
+    with _open(path) as file:
+        found = file.attrs.get(CONFIG)
+    return None if found is None else str(found)
+
+
+def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray:
+    """The first sequences to learn from that a file holds of a source: (n_data, T + 1), or all of them.
+
+    Raises:
+        UserError: the file is missing, unfinished, damaged, of other sources, or too short.
+    """
+    if not path.is_file():
+        begun = partial_of(path).exists()
+        todo = "has not been finished: run the same command of" if begun else "does not exist: write it with"
+        again = " again" if begun else ""
+        raise UserError(f"data.file = {path} {todo} `python -m apps.gssm.data CONFIG`{again}.")
+    with _open(path) as file:
+        groups = {name: group.attrs.get(SOURCE) for name, group in file.items()}
+        name = next((each for each, found in groups.items() if found == source.sha256), None)
+        if name is None:
+            raise UserError(
+                f"data.file = {path} holds no sequences of this graph, seeds, alphas and seq_len, but "
+                f"{', '.join(groups) or 'none at all'}: set data as in the config that it was written from."
+            )
+        place = _place(path, file[name]["train"])
+    n_there = place.shape[0]
+    if n_data is not None and n_data > n_there:
+        raise UserError(f"data.n_data = {n_data} is more than the {n_there} sequences of '{name}' in {path}.")
+    sequences = place.map()[:n_data]
+    for number in {0, len(sequences) - 1}:
+        if not np.array_equal(sequences[number], source.draw(range(number, number + 1))[0]):
+            raise UserError(
+                f"data.file = {path} is damaged: sequence {number} of '{name}' is not what its seeds give; "
+                "remove it and write it again."
+            )
+    return sequences
+
+
+def read_progress(path: Path, config_hash: str) -> int | None:
+    """How many chunks of an unfinished file are written; None where none was begun from this config."""
+    try:
+        found = json.loads(_progress_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = isinstance(found, dict) and found.get(CONFIG) == config_hash and partial_of(path).is_file()
+    return int(found["n_chunks"]) if known else None
+
+
+def write_progress(path: Path, config_hash: str, n_chunks: int) -> None:
+    """Say how many chunks are written."""
+    write_atomically(_progress_of(path), json.dumps({CONFIG: config_hash, "n_chunks": n_chunks}))
+
+
+def complete(path: Path) -> None:
+    """Give a file its own name, all of it being written."""
+    os.replace(partial_of(path), path)
+    _progress_of(path).unlink(missing_ok=True)
+
+
+def _progress_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.progress")
+
+
+def _place(path: Path, data: h5py.Dataset) -> Place:
+    n_sequences, n_symbols = data.shape
+    return Place(path, data.id.get_offset(), (n_sequences, n_symbols))
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return _hdf5().File(path, "r")
+    except OSError as error:
+        raise UserError(
+            f"{path} is not a whole HDF5 file ({error}): remove it and write it again with "
+            "`python -m apps.gssm.data CONFIG`."
+        ) from error
+
+
+def _hdf5() -> ModuleType:
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtraError("h5py", "hdf5") from None
+    return h5py
