@@ -39,7 +39,7 @@ UNIT = "dialogs/s"
 NO_BFLOAT16 = (
     "" if choose_precision("auto", torch.device("cpu")) == "bfloat16" else "This processor has no bfloat16."
 )
-BUDGET_SECONDS = 630.0
+BUDGET_SECONDS = 550.0
 
 
 class Size(NamedTuple):

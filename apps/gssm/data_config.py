@@ -7,11 +7,12 @@ have numbers: those to learn from count from 0, those of the test from `FIRST_TE
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from apps.gssm.graph import GraphConfig
+from apps.gssm.recall_config import RecallDataConfig
 from nanollama.config import Config, ConfigPath, RunName
 from nanollama.wording import suggest
 
@@ -106,5 +107,5 @@ def check_names(sources: Sequence[NamedSourceConfig]) -> None:
             raise ValueError(f"two sources are called '{name}': names must differ")
 
 
-DataConfig = GraphDataConfig
+DataConfig = Annotated[GraphDataConfig | RecallDataConfig, Field(discriminator="implementation")]
 """What can be learned; kinds are told apart by `implementation`."""

@@ -9,9 +9,11 @@ from hashlib import sha256
 
 import numpy as np
 
+from apps.gssm.associative import RecallExaminer, RecallStream, sequences_sha256
 from apps.gssm.data_config import GraphDataConfig
 from apps.gssm.examiner import Examiner
 from apps.gssm.files import read_sequences
+from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import Source, build_source
 from apps.gssm.streams import FreshStream, ListedStream
@@ -25,6 +27,13 @@ from nanollama.training.run import Parts, train_run
 def build_parts(config: GssmConfig) -> Iterator[Parts]:
     """The sequences that are learned, and what is measured."""
     data, training = config.data, config.training
+    if isinstance(data, RecallDataConfig):
+        yield Parts(
+            stream=RecallStream(data, training.batch_size),
+            data_hashes={"sequences": sequences_sha256(data)},
+            evaluators=[RecallExaminer(data, config.measures.n_sequences)],
+        )
+        return
     source = build_source(data)
     hashes = {"source": source.sha256}
     stream: Stream = FreshStream(source, training.batch_size)

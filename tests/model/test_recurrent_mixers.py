@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from mixer_contract import build, documents_batch, shape, tokens
 from torch import Tensor, nn
+from toy_dialogs import TOKENIZER, FactTool, toy_model, toy_prompts
 
 from nanollama.data.batch import Batch
+from nanollama.dialogs.generate import generate, generate_one
 from nanollama.model.mixers import kernels, mamba2
 from nanollama.model.mixers.hawk import Hawk
 from nanollama.model.mixers.mamba2 import Mamba2
@@ -260,6 +262,16 @@ def test_half_precision_trains_with_gradients_near_those_of_float32(
 def test_impossible_shapes_are_refused(keys: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         shape(**keys)
+
+
+@pytest.mark.parametrize("implementation", [*RECURRENT, ["mamba2", "transformer"]], ids=str)
+def test_it_decodes_with_tools(implementation: object) -> None:
+    model = toy_model(60, implementation=implementation, n_layers=2)
+    prompts = [*toy_prompts("abcz"), TOKENIZER.encode("?abcdefgh")]
+    together = generate(model, TOKENIZER, prompts, FactTool(), max_new_tokens=30, batch_size=4)
+    alone = [generate_one(model, TOKENIZER, prompt, FactTool(), max_new_tokens=30) for prompt in prompts]
+    assert together == alone
+    assert any(completion.replies for completion in together)
 
 
 def kernel_twin(

@@ -30,6 +30,9 @@ setting: ``mean``; ``interval``, the end of the 95 % interval; ``bootstrap``, th
 ``test``, the sign-flip test of pairs. ``within: m`` claims that a difference does not matter: its 90 %
 interval lies between -m and m. Claims that a p value judges are adjusted for each other.
 
+``best_over: training.optimizer.learning_rate`` is for keys that are swept to find what suits each setting: of
+runs that differ in this key alone, the one with the largest measure stands for all, on either side.
+
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run under
 ``runs``, the claim is not told, as the loss of what was never learned says nothing.
 """
@@ -103,6 +106,10 @@ class Expectation(Bounded):
     within: float | None = Field(
         default=None, gt=0, description="The mean difference lies between this and its negative."
     )
+    best_over: str | None = Field(
+        default=None,
+        description="A key: of runs that differ in it alone, only the one with the largest measure counts.",
+    )
     statistic: Literal["each", "mean", "interval", "bootstrap", "test"] = Field(
         default="each", description="What is held to the bound: each value, or what seeds say together."
     )
@@ -115,6 +122,8 @@ class Expectation(Bounded):
         n_bounds = sum(bound is not None for bound in (self.at_least, self.at_most, self.within))
         if n_bounds != 1:
             raise ValueError(f"the claim '{self.claim}' needs one of at_least, at_most and within")
+        if self.best_over is not None and self.reaches is not None:
+            raise ValueError(f"the claim '{self.claim}': best_over does not go with reaches")
         if self.minus is not None and self.over is not None:
             raise ValueError(f"the claim '{self.claim}' has both minus and over: keep one")
         if self.within is not None and (self.minus is None or self.statistic != "each"):
@@ -173,29 +182,43 @@ def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridR
                         f"expect: the claim '{expectation.claim}' is about no run of the grid: "
                         f"none has {key} = {show(chosen)}."
                     )
+        if expectation.best_over is not None:
+            _check_best_over(expectation, runs)
         pairs = pair_runs(expectation, runs, seed_key)
-        for run in chain(*pairs) if expectation.reaches is not None else ():
+        for run in chain(*chain(*pairs)) if expectation.reaches is not None else ():
             _check_reaches(expectation, run)
         if expectation.is_together:
             _check_one_setting(expectation, "is about", expectation.runs, runs, seed_key)
             _check_number(expectation, len(pairs), n_tests)
 
 
-def pair_runs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[GridRun, ...]]:
+Rivals = tuple[GridRun, ...]
+"""Runs of which the best counts; without ``best_over`` one run."""
+
+
+def pair_runs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[Rivals, ...]]:
     """The runs meant, each with the one of the same seed that it is compared with, if there are such."""
-    chosen = select(runs, expectation.runs)
+    chosen = _rivals(select(runs, expectation.runs), expectation.best_over)
     if expectation.others is None:
-        return [(run,) for run in chosen]
+        return [(rivals,) for rivals in chosen]
     verb = "subtracts" if expectation.over is None else "divides by"
     _check_one_setting(expectation, verb, expectation.others, runs, seed_key)
-    others = {run.values.get(seed_key): run for run in select(runs, expectation.others)}
-    for run in chosen:
-        if (seed := run.values.get(seed_key)) not in others:
+    compared = _rivals(select(runs, expectation.others), expectation.best_over)
+    others = {rivals[0].values.get(seed_key): rivals for rivals in compared}
+    for rivals in chosen:
+        if (seed := rivals[0].values.get(seed_key)) not in others:
             raise UserError(
                 f"expect: the claim '{expectation.claim}' {verb} one run a seed, but "
                 f"{show(expectation.others)} names none with {seed_key} = {show(seed)}."
             )
-    return [(run, others[run.values.get(seed_key)]) for run in chosen]
+    return [(rivals, others[rivals[0].values.get(seed_key)]) for rivals in chosen]
+
+
+def _rivals(runs: Sequence[GridRun], best_over: str | None) -> list[Rivals]:
+    """Runs that differ in this key alone, together."""
+    if best_over is None:
+        return [(run,) for run in runs]
+    return [setting.runs for setting in group_runs(runs, [run.values for run in runs], (best_over,))]
 
 
 def select(runs: Sequence[GridRun], wanted: Mapping[str, Any]) -> list[GridRun]:
@@ -226,12 +249,23 @@ def _check_one_setting(
     expectation: Expectation, verb: str, wanted: Mapping[str, Any], runs: Sequence[GridRun], seed_key: str
 ) -> None:
     chosen = select(runs, wanted)
-    settings = group_runs(chosen, [run.values for run in chosen], (seed_key,))
+    settings = group_runs(chosen, [run.values for run in chosen], (seed_key, expectation.best_over))
     if len(settings) > 1:
         raise UserError(
             f"expect: the claim '{expectation.claim}' {verb} runs of one setting, but "
             f"{show(wanted)} names {len(settings)}: "
             f"{shorten('; '.join(setting.label for setting in settings))}."
+        )
+
+
+def _check_best_over(expectation: Expectation, runs: Sequence[GridRun]) -> None:
+    """Refuse a key that does not vary: then there is nothing to choose from."""
+    key = expectation.best_over
+    varied = dict.fromkeys(key for run in runs for key in run.values)
+    if key is not None and len({show_value(run.values.get(key)) for run in runs}) < 2:
+        raise UserError(
+            f"expect: the claim '{expectation.claim}' takes the best over '{key}', which does not vary in "
+            f"the grid{suggest(key, varied) or '.'}"
         )
 
 

@@ -6,12 +6,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import LEVEL, Bounded, Expectation, pair_runs
+from nanollama.launcher.grid.expect import LEVEL, Bounded, Expectation, Rivals, pair_runs
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
@@ -219,15 +220,16 @@ def _judge(
     compared: list[tuple[str, Value, Value]] = []
     missing: dict[str, None] = {}
     for pair in pairs:
-        if all(run.name in measured for run in pair):
-            values = [_measure(run, measured[run.name], expectation) for run in pair]
-            numbers = [value for value in values if value is not None]
-            missing |= {run.name: None for run, value in zip(pair, values, strict=True) if value is None}
-            if len(numbers) == len(pair):
-                found.append(_compare(expectation, *numbers))
-                there.append(pair[0])
+        if all(run.name in measured for run in chain(*pair)):
+            values = {run.name: _measure(run, measured[run.name], expectation) for run in chain(*pair)}
+            missing |= {name: None for name, value in values.items() if value is None}
+            best = [_best(rivals, values) for rivals in pair]
+            told = [(run, value) for run in best if (value := values[run.name]) is not None]
+            if len(told) == len(pair):
+                found.append(_compare(expectation, *(value for _, value in told)))
+                there.append(best[0])
                 if len(pair) > 1:
-                    compared.append((pair[0].name, numbers[0], numbers[1]))
+                    compared.append((best[0].name, told[0][1], told[1][1]))
     verdict = Verdict(
         expectation,
         tuple(found),
@@ -244,6 +246,16 @@ def _judge(
         together=_over_seeds(verdict, [measured[run.name] for run in there], there, seed_key),
         p_value=_p_value(expectation, verdict.values),
     )
+
+
+def _best(rivals: Rivals, values: Mapping[str, Value | None]) -> GridRun:
+    """Of rivals the one with the largest value; one without a value is behind all."""
+
+    def size(run: GridRun) -> float:
+        value = values[run.name]
+        return -math.inf if value is None else value.number
+
+    return max(rivals, key=size)
 
 
 def _measure(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
@@ -291,7 +303,8 @@ def _over_seeds(
     """The mean over seeds with its interval."""
     expectation, values = verdict.expectation, verdict.values
     if expectation.others is None and expectation.reaches is None:
-        (setting,) = group_runs(rows, [run.values for run in runs], (seed_key,))
+        seed_keys = (seed_key, expectation.best_over)
+        (setting,) = group_runs(rows, [run.values for run in runs], seed_keys)
         return over_seeds(setting, expectation.measure)
     if expectation.over is None:
         return bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
