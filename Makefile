@@ -23,8 +23,10 @@ venv: $(STAMP) ## make .venv and install what demo and test need
 demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
 	$(RUN) -m apps.memory.demo $(ARGS)
 
+# Two processes of one thread each: waiting threads of one would take the cores from the other.
 test: $(STAMP) ## the whole test suite, with branch coverage
-	$(RUN) -m pytest --cov --cov-branch --cov-report=term --cov-fail-under=85 $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
+	  --cov --cov-branch --cov-report=term --cov-fail-under=85 $(ARGS)
 
 check: $(STAMP) ## format, lint, types
 	$(RUN) -m ruff format --check .
