@@ -10,7 +10,6 @@ from typing import Any
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
-from nanollama.monitor.profiler import CountsFlops
 from nanollama.wording import count, show
 
 
@@ -75,7 +74,7 @@ def _measure(config: Any) -> tuple[int, float]:
     with torch.device("meta"):
         model = model_class(config)(config)
     n_params = sum(parameter.numel() for parameter in model.parameters())
-    return n_params, float(model.forward_flops(config.max_seq_len)) if isinstance(model, CountsFlops) else 0.0
+    return n_params, float(model.forward_flops(config.max_seq_len))
 
 
 def _seconds_per_flop(plan: Plan, costs: _Costs) -> float:
