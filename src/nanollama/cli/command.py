@@ -163,7 +163,7 @@ def report(
         list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
     ] = None,
 ) -> None:
-    """Make tables, figures and one HTML page of runs; `report attention RUN` shows attention maps."""
+    """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
     _finish(lambda: _report(runs or []))
 
 
