@@ -364,5 +364,6 @@ class Loop:
     def finish(self, status: Status) -> TrainResult:
         """Write the result."""
         self.run.world.wait()
-        n_params, seconds = self.learner.model.n_params(), self.profiler.elapsed_seconds
+        n_params = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        seconds = self.profiler.elapsed_seconds
         return self.run.finish(status, self.state.step, seconds, n_params, self.decision)
