@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
 
 from nanollama.data.batch import Batch
-from nanollama.model.protocol import LanguageModel
 
 Phase = Literal["data", "forward_backward", "optimizer", "evaluate", "checkpoint"]
 STEP_PHASES: tuple[Phase, ...] = ("data", "forward_backward", "optimizer")
@@ -90,10 +90,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resident if sys.platform == "darwin" else resident * 1024
 
 
-def training_flops(model: LanguageModel, batch: Batch) -> float:
-    """Floating-point operations of a training step, padding included.
+def training_flops(model: nn.Module, batch: Batch) -> float:
+    """Floating-point operations of a training step, padding included; 0 for a model that cannot count them.
 
     The backward pass costs twice the forward pass: one product for the inputs, one for the weights.
     """
+    forward_flops = getattr(model, "forward_flops", None)
+    if forward_flops is None:
+        return 0.0
     n_rows, seq_len = batch.input_ids.shape
-    return 3.0 * n_rows * model.forward_flops(seq_len, batch.targets.shape[1])
+    return 3.0 * n_rows * forward_flops(seq_len, batch.targets.shape[1])
