@@ -46,7 +46,7 @@ def config_classes(study: str) -> set[type[Config]]:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_key_is_described(study: str) -> None:
-    assert config_classes(study) >= set(studies.config_classes(study).values())
+    assert config_classes(study) >= set(studies.find_study(study).configs.values())
     for config_class in config_classes(study):
         infos = describe_keys(config_class)
         assert infos
@@ -55,7 +55,9 @@ def test_every_key_is_described(study: str) -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_config_to_train_names_its_study(study: str) -> None:
-    (key,) = (info for info in describe_keys(studies.config_classes(study)["train"]) if info.key == "study")
+    (key,) = (
+        info for info in describe_keys(studies.find_study(study).configs["train"]) if info.key == "study"
+    )
     assert (key.expected, key.default) == (f"'{study}'", None)
 
 
@@ -84,7 +86,7 @@ def configs_of(example: str) -> list[Config]:
 @pytest.mark.parametrize(("study", "kind"), KINDS)
 def test_the_schemas_of_editors_are_up_to_date(study: str, kind: str) -> None:
     written = json.loads((ROOT / "apps" / study / FOLDER / f"{kind}.json").read_text(encoding="utf-8"))
-    current = json_schema(studies.config_classes(study)[kind])
+    current = json_schema(studies.find_study(study).configs[kind])
     assert keys_told(written) == keys_told(current), f"run `nanollama schema {study} --write`"
 
 

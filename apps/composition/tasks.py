@@ -64,10 +64,8 @@ class Iteration(Task):
         return np.stack(states if chain_of_thought else states[-1:], axis=1)
 
 
-class Copy(Iteration):
-    """Binary copy: s_t = x_t."""
-
-    implementation: Literal["copy"] = Field(description="Which task this is.")
+class Binary(Iteration):
+    """An iteration of zeros and ones."""
 
     @property
     def inputs(self) -> range:
@@ -76,23 +74,21 @@ class Copy(Iteration):
     @property
     def n_values(self) -> int:
         return 2
+
+
+class Copy(Binary):
+    """Binary copy: s_t = x_t."""
+
+    implementation: Literal["copy"] = Field(description="Which task this is.")
 
     def step(self, state: np.ndarray, value: np.ndarray) -> np.ndarray:
         return value
 
 
-class Parity(Iteration):
+class Parity(Binary):
     """Parity: s_t = s_{t-1} + x_t mod 2."""
 
     implementation: Literal["parity"] = Field(description="Which task this is.")
-
-    @property
-    def inputs(self) -> range:
-        return range(2)
-
-    @property
-    def n_values(self) -> int:
-        return 2
 
     def step(self, state: np.ndarray, value: np.ndarray) -> np.ndarray:
         return (state + value) % 2

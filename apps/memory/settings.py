@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationError,
 
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
-from apps.memory.dataset.paths import database_path
+from apps.memory.dataset.paths import TABLE, database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
 from nanollama.config import RUNS, Config, ConfigPath, RunConfig, RunName, load_config
 from nanollama.data.batching import Batching
@@ -132,7 +132,12 @@ class DatabaseSettings(Config):
         """The tool's own config."""
         path = None if self.url else database_path(data_root)
         return DatabaseConfig(
-            path=path, url=self.url, language=language, attributes=ATTRIBUTES, limits=self.limits
+            path=path,
+            url=self.url,
+            language=language,
+            table=TABLE,
+            attributes=ATTRIBUTES,
+            limits=self.limits,
         )
 
 

@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from apps.memory.dataset.paths import TABLE
 from apps.memory.dataset.people import ATTRIBUTES, Person
-from apps.memory.dataset.sql_db import TABLE, write_rows
+from apps.memory.dataset.sql_db import write_rows
 from nanollama.dialogs.tools import DatabaseConfig, Tool, build_tool
 
 ALPHABETS = ("an", "abcdefghijklmnopqrstuvwxyz", "aeéèêë", "0123456789-", "Ab.,:'?")

@@ -117,15 +117,6 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
     return _call(study_of([str(found[0])]), verb, [run, *argv])
 
 
-def config_classes(study: str) -> Mapping[str, type[Config]]:
-    """The kinds of config of a study, by the verb that takes them.
-
-    Raises:
-        UserError: there is no such study here.
-    """
-    return find_study(study).configs
-
-
 def is_page(name: str) -> bool:
     """Can a study of the working directory draw such a page of a run?"""
     return Path(APPS).is_dir() and any(name in find_study(study).pages for study in list_studies())

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,17 +39,6 @@ class EncodedDialog:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-class Tokenizer(Protocol):
-    """What the library asks of a tokenizer."""
-
-    vocab_size: int
-    special_ids: dict[str, int]
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 class ByteTokenizer:

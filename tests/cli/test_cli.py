@@ -253,7 +253,7 @@ def test_the_doctor_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_studies_are_listed() -> None:
     assert studies.list_studies() == ["toy"]
     with pytest.raises(UserError, match="Unknown study 'os'"):
-        studies.config_classes("os")
+        studies.find_study("os")
 
 
 def test_the_report_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

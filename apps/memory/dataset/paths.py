@@ -8,6 +8,8 @@ from apps.memory.dataset.dialogs import DialogKind, Language
 from apps.memory.dataset.people import Population
 
 DEFAULT_ROOT = Path("data")
+TABLE = "people"
+"""Of the database."""
 
 
 def people_path(root: Path, population: Population = "train") -> Path:

@@ -93,40 +93,17 @@ def show_data(context: typer.Context, config: ConfigArgument = None, keys: KeyAr
 @app.command(context_settings=PASS_ON)
 def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
     """Submit CONFIG to Slurm, a grid as one array."""
-    if config is None:
-        print(context.get_help())
-        raise typer.Exit(2)
     from nanollama.launcher.slurm.submit import main as launch_main
 
-    _finish(lambda: launch_main([config, *(keys or [])]))
+    _pass_on(context, launch_main, config, keys)
 
 
-@grid.command(name="run")
-def run_grid(
-    config: GridArgument,
-    keys: KeyArguments = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", help="Runs at a time.", show_default=False)] = None,
-    gpus: Annotated[
-        str | None, typer.Option(metavar="0,1,...", help="GPUs to use.", show_default=False)
-    ] = None,
-    fail_fast: Annotated[
-        bool | None,
-        typer.Option(
-            "--fail-fast/--keep-going", help="Stop all runs when one fails, or go on.", show_default=False
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
-) -> None:
-    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops."""
-    options = [
-        *([] if jobs is None else [f"local.n_jobs={jobs}"]),
-        *([] if gpus is None else [f"local.gpus=[{gpus}]"]),
-        *([] if fail_fast is None else [f"local.fail_fast={str(fail_fast).lower()}"]),
-        *(["--dry-run"] if dry_run else []),
-    ]
+@grid.command(name="run", context_settings=PASS_ON)
+def run_grid(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
+    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops. --dry-run lists the runs."""
     from nanollama.launcher.local.run import main as local_main
 
-    _finish(lambda: local_main([config, *(keys or []), *options]))
+    _pass_on(context, local_main, config, keys)
 
 
 @grid.command(name="status")
@@ -186,7 +163,7 @@ def report(
         list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
     ] = None,
 ) -> None:
-    """Make tables, figures and one HTML page of runs; `report attention RUN` shows attention maps."""
+    """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
     _finish(lambda: _report(runs or []))
 
 
@@ -227,6 +204,19 @@ def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Seque
     from nanollama import studies
 
     _finish(lambda: studies.run_verb(verb, [config, *(keys or [])]))
+
+
+def _pass_on(
+    context: typer.Context,
+    command: Callable[[Sequence[str]], int],
+    config: str | None,
+    keys: Sequence[str] | None,
+) -> None:
+    """Give all arguments to a command that explains itself."""
+    if config is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+    raise typer.Exit(command([config, *(keys or [])]))
 
 
 def _report(runs: Sequence[str]) -> int | None:

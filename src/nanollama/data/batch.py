@@ -93,7 +93,6 @@ class Batch:
 def collate(
     sequences: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
-    round_to: int = 1,
     row_len: int | None = None,
 ) -> Batch:
     """Pad sequences to the longest and ask for the next token only where it carries loss.
@@ -103,7 +102,6 @@ def collate(
     Args:
         sequences: ids of each document, shape (length,), at least two tokens.
         masks: which of these ids carry loss, same shapes. The first id of a document cannot.
-        round_to: T and M are rounded up to a multiple: fewer distinct shapes for compiled models.
         row_len: pack documents into rows of at most so many inputs (first fit, in the order given); ``None``
             gives each document its own row.
     """
@@ -112,8 +110,8 @@ def collate(
     lengths = [len(sequence) - 1 for sequence in sequences]
     rows = [[index] for index in range(len(lengths))] if row_len is None else first_fit(lengths, row_len)
     n_queries = [sum(int(masks[index][1:].sum()) for index in row) for row in rows]
-    seq_len = _round_up(max(sum(lengths[index] for index in row) for row in rows), round_to)
-    width = max(_round_up(max(n_queries), round_to), 1)
+    seq_len = max(sum(lengths[index] for index in row) for row in rows)
+    width = max(*n_queries, 1)
 
     input_ids = np.full((len(rows), seq_len), PAD, dtype=np.int64)
     targets = np.full((len(rows), width), IGNORE, dtype=np.int64)
@@ -157,7 +155,3 @@ def first_fit(lengths: Sequence[int], row_len: int) -> list[list[int]]:
         rows[row].append(index)
         room[row] -= length
     return rows
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

@@ -92,7 +92,6 @@ class DocumentStream:
             like length (over 16 batches), which saves padding and makes batches less alike; ``packed`` puts
             several documents into rows of ``row_len`` inputs, with no attention between them.
         row_len: inputs a row when packed; the longest document when ``None``.
-        round_to: see `collate`.
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class DocumentStream:
         weights: Sequence[float] | None = None,
         batching: Batching = "trimmed",
         row_len: int | None = None,
-        round_to: int = 1,
     ) -> None:
         shares = [1.0] * len(sources) if weights is None else list(weights)
         if len(shares) != len(sources) or not sources or min(shares) <= 0:
@@ -113,7 +111,6 @@ class DocumentStream:
         self.sources = list(sources)
         self.batch_size = batch_size
         self.batching = batching
-        self.round_to = round_to
         longest = max(int(source.lengths().max()) for source in sources) - 1
         self.row_len = (row_len or longest) if batching == "packed" else None
         self._shares = shares
@@ -125,9 +122,7 @@ class DocumentStream:
         """See `Stream.batch`."""
         rows = self.rows(step)[rank::world_size]
         documents = [self.sources[source].document(index) for source, index in rows]
-        return collate(
-            [ids for ids, _ in documents], [mask for _, mask in documents], self.round_to, self.row_len
-        )
+        return collate([ids for ids, _ in documents], [mask for _, mask in documents], self.row_len)
 
     def rows(self, step: int) -> list[tuple[int, int]]:
         """(source, example) of every row of the global batch of a step."""

@@ -152,7 +152,7 @@ def _config_class(module: str, study: str) -> type[Config]:
         )
     if owner != study:
         raise UserError(f"script={module}: is of the study '{owner}', but the config is of '{study}'.")
-    classes = studies.config_classes(study)
+    classes = studies.find_study(study).configs
     if verb not in classes or importlib.util.find_spec(module) is None:
         hint = suggest(verb, classes) or f" (known: {', '.join(classes)})."
         raise UserError(f"script={module}: the study '{study}' has no verb '{verb}' to launch{hint}")

@@ -7,24 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
+from torch import nn
 
 from nanollama.data.batch import Batch
 
 Phase = Literal["data", "forward_backward", "optimizer", "evaluate", "checkpoint"]
 STEP_PHASES: tuple[Phase, ...] = ("data", "forward_backward", "optimizer")
 PHASES: tuple[Phase, ...] = (*STEP_PHASES, "evaluate", "checkpoint")
-
-
-@runtime_checkable
-class CountsFlops(Protocol):
-    """A model that knows the cost of its forward pass."""
-
-    def forward_flops(self, seq_len: int, n_queries: int | None = None) -> int:
-        """Floating-point operations for one row of ``seq_len`` tokens, asked at ``n_queries`` positions."""
-        ...
 
 
 class Profiler:
@@ -98,12 +90,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resident if sys.platform == "darwin" else resident * 1024
 
 
-def training_flops(model: object, batch: Batch) -> float:
+def training_flops(model: nn.Module, batch: Batch) -> float:
     """Floating-point operations of a training step, padding included; 0 for a model that cannot count them.
 
     The backward pass costs twice the forward pass: one product for the inputs, one for the weights.
     """
-    if not isinstance(model, CountsFlops):
+    forward_flops = getattr(model, "forward_flops", None)
+    if forward_flops is None:
         return 0.0
     n_rows, seq_len = batch.input_ids.shape
-    return 3.0 * n_rows * model.forward_flops(seq_len, batch.targets.shape[1])
+    return 3.0 * n_rows * forward_flops(seq_len, batch.targets.shape[1])

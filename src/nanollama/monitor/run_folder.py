@@ -185,7 +185,6 @@ def open_run(
     *,
     device: str = "auto",
     overwrite: bool = False,
-    may_differ: Collection[str] = MAY_DIFFER,
 ) -> Iterator[Run]:
     """Open the folder of a run, to start it or to go on with it.
 
@@ -195,7 +194,6 @@ def open_run(
         device: see `nanollama.distributed.choose_device`.
         overwrite: replace what an earlier run wrote here, and nothing else; until this one has begun, it can
             be put back, and is when this one fails (see `nanollama.monitor.successor`).
-        may_differ: dotted keys whose value may have changed since the run was started.
 
     Raises:
         UserError: another process is using the folder, or it belongs to another config.
@@ -208,7 +206,7 @@ def open_run(
             _make(folder)
             stack.enter_context(_lock(folder))
             stack.enter_context(succeed(folder, anew=overwrite))
-            _claim(folder, config, may_differ)
+            _claim(folder, config)
         world.wait()
         started = load_config(type(config), [str(folder / CONFIG)])
         log = RunLog(folder / LOG if world.is_main else None)
@@ -288,7 +286,7 @@ def dump_to_go_on(config: Config) -> str:
     return dump_config(config.model_copy(update=anew))
 
 
-def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
+def _claim(folder: Path, config: Config) -> None:
     """Write the config into a new folder, or one whose run never began; refuse one of another config."""
     path = folder / CONFIG
     text = dump_to_go_on(config)
@@ -297,7 +295,7 @@ def _claim(folder: Path, config: Config, may_differ: Collection[str]) -> None:
             raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
         write_atomically(path, text)
     elif not _never_began(folder, type(config)):
-        check_config(folder, config, may_differ)
+        check_config(folder, config)
     elif path.read_text(encoding="utf-8") != text:
         (folder / ENVIRONMENT).unlink()
         write_atomically(path, text)
@@ -323,7 +321,7 @@ def _never_began(folder: Path, kind: type[Config]) -> bool:
         return False
 
 
-def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY_DIFFER) -> None:
+def check_config(folder: Path, config: Config) -> None:
     """Refuse a folder whose run has another config; one whose run has not begun is fine.
 
     Raises:
@@ -339,7 +337,7 @@ def check_config(folder: Path, config: Config, may_differ: Collection[str] = MAY
         raise UserError(
             f"The run folder {folder} belongs to a run of another kind or version ({reason}): {RETRY}."
         ) from error
-    difference = first_difference(_adopt(started, config, may_differ), config)
+    difference = first_difference(_adopt(started, config, MAY_DIFFER), config)
     if difference is not None:
         raise UserError(f"The run folder {folder} belongs to another config, {difference}: {RETRY}.")
 

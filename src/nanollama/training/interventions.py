@@ -15,6 +15,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -85,7 +86,7 @@ def check_interventions(interventions: Sequence[Intervention], model: nn.Module,
         if intervention.at_step >= step:
             intervention.check(model)
         if isinstance(intervention, Freeze):
-            learning -= intervention.select(model).keys()
+            learning -= select(model, intervention.config, intervention.where).keys()
             if not learning:
                 frozen = f"{intervention.where} freezes every parameter that still learns"
                 raise UserError(f"{frozen}: nothing is left to learn.")
@@ -116,7 +117,7 @@ def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.P
     return chosen
 
 
-def reset_moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
+def forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
     """Set what an optimizer has gathered about a parameter (moments, its count of steps) back to zero."""
     for value in optimizer.state.get(parameter, {}).values():
         if isinstance(value, torch.Tensor):
@@ -124,52 +125,42 @@ def reset_moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> 
 
 
 @dataclass(frozen=True)
-class OfParameters:
-    """An intervention in some parameters; the kinds below say what it does to them.
+class Freeze:
+    """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
 
-    Args:
-        config: which parameters, and when.
-        where: in the config of the run, for messages.
-    """
-
-    config: Selection
+    config: FreezeConfig
     where: str
 
     @property
     def at_step(self) -> int:
-        """See `Intervention`."""
         return self.config.at_step
 
-    def select(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The parameters meant, by name; see `select`."""
-        return select(model, self.config, self.where)
-
     def check(self, model: nn.Module) -> None:
-        """See `Intervention`."""
-        self.select(model)
+        select(model, self.config, self.where)
 
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """See `Intervention`."""
+        pass
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """See `Intervention`."""
-
-
-@dataclass(frozen=True)
-class Freeze(OfParameters):
-    """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
-
-    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for parameter in self.select(model).values():
+        for parameter in select(model, self.config, self.where).values():
             parameter.requires_grad_(False)
             parameter.grad = None
 
 
 @dataclass(frozen=True)
-class Reinitialize(OfParameters):
+class Reinitialize:
     """See `ReinitializeConfig`. The model must have ``init_weights(generator)``."""
 
+    config: ReinitializeConfig
+    where: str
     seed: int
+
+    @property
+    def at_step(self) -> int:
+        return self.config.at_step
+
+    def check(self, model: nn.Module) -> None:
+        select(model, self.config, self.where)
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -178,16 +169,24 @@ class Reinitialize(OfParameters):
         assert callable(draw), f"{type(model).__name__} cannot draw its weights: it has no init_weights"
         draw(torch.Generator().manual_seed(self.seed))
         drawn = dict(fresh.named_parameters())
-        for name, parameter in self.select(model).items():
+        for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(drawn[name])
-            reset_moments(optimizer, parameter)
+            forget(optimizer, parameter)
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass
 
 
 @dataclass(frozen=True)
-class Load(OfParameters):
+class Load:
     """See `LoadConfig`."""
 
     config: LoadConfig
+    where: str
+
+    @property
+    def at_step(self) -> int:
+        return self.config.at_step
 
     def check(self, model: nn.Module) -> None:
         if not self.config.run.is_dir():
@@ -197,7 +196,7 @@ class Load(OfParameters):
             )
         path = find_checkpoint(self.config.run)
         shapes = {name: tuple(tensor.shape) for name, tensor in load_file(path / MODEL).items()}
-        for name, parameter in self.select(model).items():
+        for name, parameter in select(model, self.config, self.where).items():
             if name not in shapes:
                 raise UserError(f"{self.where}.run: {path} has no parameter {name}, which the model has.")
             if shapes[name] != tuple(parameter.shape):
@@ -208,7 +207,10 @@ class Load(OfParameters):
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        saved = load_file(find_checkpoint(self.config.run) / MODEL)
-        for name, parameter in self.select(model).items():
+        saved = load_file(find_checkpoint(Path(self.config.run)) / MODEL)
+        for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(saved[name])
-            reset_moments(optimizer, parameter)
+            forget(optimizer, parameter)
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass

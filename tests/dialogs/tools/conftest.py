@@ -25,7 +25,7 @@ def open_tool(people_file: Path) -> Iterator[Callable[..., Tool]]:
     def open_(**keys: Any) -> Tool:
         if "url" not in keys:
             keys.setdefault("path", people_file)
-        tools.append(build_tool(DatabaseConfig(**{"attributes": ATTRIBUTES, **keys})))
+        tools.append(build_tool(DatabaseConfig(**{"table": "people", "attributes": ATTRIBUTES, **keys})))
         return tools[-1]
 
     yield open_

@@ -19,7 +19,8 @@ class Study(Config):
 
 
 def write_study(folder: Path, **keys: str) -> str:
-    lines = [f"  {key}: {value}" for key, value in {"attributes": "[age]", **keys}.items()]
+    keys = {"attributes": "[age]", **keys, "table": keys.get("table", "people")}
+    lines = [f"  {key}: {value}" for key, value in keys.items()]
     path = folder / "study.yaml"
     path.write_text("\n".join(["tool:", *lines]))
     return str(path)

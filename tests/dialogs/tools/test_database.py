@@ -116,7 +116,7 @@ messages = st.one_of(
 @settings(max_examples=200, deadline=None)
 @given(batch=st.lists(messages, max_size=12))
 def test_a_batch_gets_what_each_request_gets_alone(people_file: Path, batch: list[str]) -> None:
-    with closing(build_tool(DatabaseConfig(path=people_file, attributes=ATTRIBUTES))) as tool:
+    with closing(build_tool(DatabaseConfig(table="people", path=people_file, attributes=ATTRIBUTES))) as tool:
         assert tool.reply(batch) == [tool.reply([message])[0] for message in batch]
 
 
@@ -248,7 +248,7 @@ def make_file(path: Path, *statements: str) -> Path:
 def test_unfit_database_is_refused(tmp_path: Path, statements: list[str], message: str) -> None:
     path = make_file(tmp_path / "people.sqlite", *statements)
     with pytest.raises(UserError, match=f"people.sqlite.*{message}"):
-        build_tool(DatabaseConfig(path=path, attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", path=path, attributes=["age"]))
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,9 @@ def test_any_unique_index_will_do(tmp_path: Path, open_tool: OpenTool, statement
 
 def test_missing_file_is_refused_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no database file '.*none\.sqlite'; create it first"):
-        build_tool(DatabaseConfig(path=tmp_path / "none.sqlite", attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", path=tmp_path / "none.sqlite", attributes=["age"]))
     with pytest.raises(UserError, match="There is no database file"):
-        build_tool(DatabaseConfig(path=tmp_path, attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", path=tmp_path, attributes=["age"]))
     assert not os.listdir(tmp_path)
 
 
@@ -278,7 +278,7 @@ def test_other_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"'.*people\.csv' cannot be read as an SQLite database: file is not a database"
     ):
-        build_tool(DatabaseConfig(path=path, attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", path=path, attributes=["age"]))
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
@@ -286,4 +286,4 @@ def test_unfinished_file_is_refused(tmp_path: Path, suffix: str) -> None:
     path = write_people(tmp_path / "people.sqlite", PEOPLE[:3])
     Path(f"{path}{suffix}").write_bytes(b"something")
     with pytest.raises(UserError, match=f"was not closed .'people.sqlite{suffix}' exists.: end the program"):
-        build_tool(DatabaseConfig(path=path, attributes=ATTRIBUTES))
+        build_tool(DatabaseConfig(table="people", path=path, attributes=ATTRIBUTES))

@@ -91,14 +91,16 @@ def test_replies_are_those_of_the_tool_on_sqlite(server: Server, open_tool: Open
 )
 def test_unfit_postgresql_database_is_refused(server: Server, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        build_tool(DatabaseConfig(**{"url": server.url(), "attributes": ATTRIBUTES, **keys}))
+        build_tool(
+            DatabaseConfig(**{"url": server.url(), "table": "people", "attributes": ATTRIBUTES, **keys})
+        )
     assert PASSWORD not in str(caught.value)
 
 
 def test_wrong_password_is_not_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PG_TEST_PASSWORD", "wrong-horse")
     with pytest.raises(UserError, match=r"cannot be used: .*password authentication failed") as caught:
-        build_tool(DatabaseConfig(url=server.url(), attributes=ATTRIBUTES))
+        build_tool(DatabaseConfig(table="people", url=server.url(), attributes=ATTRIBUTES))
     assert "wrong-horse" not in str(caught.value)
 
 

@@ -106,7 +106,7 @@ def test_reply_does_not_depend_on_how_busy_the_machine_is(
 
 @pytest.fixture
 def fenced_in(people_file: Path) -> Iterator[sqlite3.Connection]:
-    config = DatabaseConfig(path=people_file, attributes=ATTRIBUTES, language="sql")
+    config = DatabaseConfig(table="people", path=people_file, attributes=ATTRIBUTES, language="sql")
     with closing(open_read_only(people_file)) as connection:
         fence_in(connection, config)
         yield connection

@@ -85,20 +85,22 @@ def test_wrong_url_is_refused_in_one_sentence(
     monkeypatch.setitem(sys.modules, "pymysql", None)
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(UserError, match=message):
-        build_tool(DatabaseConfig(url=url, attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", url=url, attributes=["age"]))
 
 
 def test_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(MissingExtraError, match=r"'psycopg' is not installed: run `.*'nanollama\[sql\]'`"):
-        build_tool(DatabaseConfig(url="postgresql+psycopg://localhost/people", attributes=["age"]))
+        build_tool(
+            DatabaseConfig(table="people", url="postgresql+psycopg://localhost/people", attributes=["age"])
+        )
 
 
 def test_missing_sqlalchemy_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['sqlalchemy'] = None\n"
         "from nanollama.dialogs.tools import DatabaseConfig, build_tool\n"
-        "build_tool(DatabaseConfig(url='sqlite:///x', attributes=['age']))"
+        "build_tool(DatabaseConfig(table='t', url='sqlite:///x', attributes=['age']))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "The package 'sqlalchemy' is not installed: run `pip install 'nanollama[sql]'`." in result.stderr
@@ -110,7 +112,7 @@ def test_unreachable_server_is_refused_without_the_password(
     monkeypatch.setenv("PASSWORD_OF_TEST", "hunter2/@:%")
     url = f"postgresql+psycopg://reader:${{PASSWORD_OF_TEST}}@/people?host={tmp_path}"
     with pytest.raises(UserError, match=r"reader:\*\*\*@.*' cannot be used: connection .* failed") as caught:
-        build_tool(DatabaseConfig(url=url, attributes=["age"]))
+        build_tool(DatabaseConfig(table="people", url=url, attributes=["age"]))
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 

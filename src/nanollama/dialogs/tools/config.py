@@ -67,7 +67,7 @@ class DatabaseConfig(Config):
         default="find",
         description="What requests are written in: 'FIND attribute FOR name', or one SELECT (SQLite only).",
     )
-    table: Identifier = Field(default="people", description="The only table that can be read.")
+    table: Identifier = Field(description="The only table that can be read.")
     key: Identifier = Field(default="name", description="The column, of texts, by which rows are found.")
     attributes: tuple[Identifier, ...] = Field(min_length=1, description="The columns that may be asked for.")
     limits: Limits = Field(default=Limits(), description="What one request may cost.")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
-from nanollama.monitor.profiler import CountsFlops
 from nanollama.wording import count, show
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Of one run.
 
     Args:
@@ -32,12 +28,11 @@ def describe_plan(plan: Plan) -> Iterator[str]:
 
     Runs are in the order in which they are started; one that starts from another says so.
     """
-    costs = _Costs()
+    costs = [*_costs(plan)]
     rate = _seconds_per_flop(plan, costs)
-    rows, total = [], 0.0
-    for run in plan.runs:
-        cost = costs.of(run)
-        total += cost.flops
+    total = sum(cost.flops for cost in costs)
+    rows = []
+    for run, cost in zip(plan.runs, costs, strict=True):
         values = " ".join(f"{key}={show(value)}" for key, value in run.values.items())
         values += "".join(f"  after {name}" for name in run.after)
         seconds = cost.flops * rate
@@ -50,42 +45,39 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     yield f"{count(len(rows), 'run')} in {plan.folder}{flops}{time}"
 
 
-class _Costs:
-    """Costs of runs; each model is built once, without memory for its weights."""
-
-    def __init__(self) -> None:
-        self._models: dict[str, tuple[int, float]] = {}
-
-    def of(self, run: GridRun) -> Cost:
+def _costs(plan: Plan) -> Iterator[Cost]:
+    """Of each run; every model is built once, without memory for its weights."""
+    models: dict[str, tuple[int, int]] = {}
+    for run in plan.runs:
         model, training = getattr(run.config, "model", None), getattr(run.config, "training", None)
         if model is None or training is None:
-            return Cost(None, 0.0)
+            yield Cost(None, 0.0)
+            continue
         key = model.model_dump_json()
-        if key not in self._models:
-            self._models[key] = _measure(model)
-        n_params, forward_flops = self._models[key]
-        return Cost(n_params, 3.0 * forward_flops * training.batch_size * training.n_steps)
+        if key not in models:
+            models[key] = _measure(model)
+        n_params, forward_flops = models[key]
+        yield Cost(n_params, 3.0 * forward_flops * training.batch_size * training.n_steps)
 
 
-def _measure(config: Any) -> tuple[int, float]:
+def _measure(config: Any) -> tuple[int, int]:
     import torch
 
     from nanollama.model import model_class
 
     with torch.device("meta"):
         model = model_class(config)(config)
-    n_params = sum(parameter.numel() for parameter in model.parameters())
-    return n_params, float(model.forward_flops(config.max_seq_len)) if isinstance(model, CountsFlops) else 0.0
+    return model.n_params(), model.forward_flops(config.max_seq_len)
 
 
-def _seconds_per_flop(plan: Plan, costs: _Costs) -> float:
+def _seconds_per_flop(plan: Plan, costs: Sequence[Cost]) -> float:
     """How long the finished runs took for what they were estimated at; 0 before one has finished."""
     seconds = flops = 0.0
-    for run in plan.runs:
+    for run, cost in zip(plan.runs, costs, strict=True):
         state = inspect(run)
         if state.kind == "finished":
             seconds += state.result["seconds"]
-            flops += costs.of(run).flops
+            flops += cost.flops
     return seconds / flops if flops else 0.0
 
 

@@ -53,7 +53,6 @@ from nanollama.report.grouping import group_runs, show_value
 from nanollama.training.config import TrainingConfig
 from nanollama.wording import count, shorten, show, suggest
 
-EXPECT = "expect"
 LEVEL = 0.05
 
 _NOWHERE = object()

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
 from nanollama.launcher.attempts import (
@@ -26,38 +26,11 @@ from nanollama.launcher.attempts import (
 )
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.share import VISIBLE
+from nanollama.launcher.screen import Screen
 from nanollama.launcher.states import inspect, not_run, write_config
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 SECONDS_BETWEEN_LOOKS = 0.5
-
-
-class Watcher(Protocol):
-    """Is told what happens in a pool."""
-
-    def began(self, run: GridRun) -> None:
-        """A run was started."""
-        ...
-
-    def ended(self, run: GridRun, launch: Launch) -> None:
-        """The process of a run ended."""
-        ...
-
-    def left_out(self, run: GridRun, reason: str) -> None:
-        """A run cannot be started any more, as one that it starts from has failed."""
-        ...
-
-    def look(self, running: Sequence[GridRun], n_waiting: int) -> None:
-        """Called at least twice a second."""
-        ...
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process of the pool has ended."""
-
-    run: str
-    exit_code: int
 
 
 class Server:
@@ -103,13 +76,13 @@ class Server:
         """Send a signal to a run."""
         self._send({"stop": run, "signal": int(number)})
 
-    def ended(self, timeout: float) -> list[Ended]:
-        """The runs that have ended since the last call; waits for one so long, in seconds."""
+    def ended(self, timeout: float) -> list[tuple[str, int]]:
+        """Runs that have ended since the last call, with exit codes; waits for one so long, in seconds."""
         if not self._ready and select.select([self._output], [], [], timeout)[0]:
             self._read()
         messages = [*self._ready]
         self._ready.clear()
-        return [Ended(message["ended"], message["exit_code"]) for message in messages]
+        return [(message["ended"], message["exit_code"]) for message in messages]
 
     def close(self) -> None:
         """Ask what still runs to stop, and wait for it."""
@@ -199,15 +172,15 @@ class Pool:
         server: starts processes.
         n_jobs: runs at a time.
         gpus: their names; each job sees one of them. None: every job sees all there are.
-        watcher: is told what happens.
+        screen: shows what happens.
         fail_fast: stop all when one has failed.
     """
 
     def __init__(
-        self, server: Server, n_jobs: int, gpus: Sequence[str], watcher: Watcher, fail_fast: bool = False
+        self, server: Server, n_jobs: int, gpus: Sequence[str], screen: Screen, fail_fast: bool = False
     ) -> None:
         self._server = server
-        self._watcher = watcher
+        self._screen = screen
         self._fail_fast = fail_fast
         self._places = deque((place, gpus[place % len(gpus)] if gpus else None) for place in range(n_jobs))
         self._running: dict[str, tuple[GridRun, Launch, tuple[int, str | None]]] = {}
@@ -220,11 +193,11 @@ class Pool:
         while self._running or self._waiting:
             while self._waiting and self._places:
                 self._start(self._waiting.take())
-            for end in self._server.ended(SECONDS_BETWEEN_LOOKS):
-                self._finish(end)
+            for name, exit_code in self._server.ended(SECONDS_BETWEEN_LOOKS):
+                self._finish(name, exit_code)
             if self._n_stops < self._n_asked:
                 self._stop()
-            self._watcher.look([run for run, _, _ in self._running.values()], self._waiting.n_waiting)
+            self._screen.look([run for run, _, _ in self._running.values()], self._waiting.n_waiting)
 
     def ask_to_stop(self) -> None:
         """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
@@ -244,18 +217,18 @@ class Pool:
         write_config(run)
         pid = self._server.start(run.name, run_arguments(run.folder), run.folder / OUTPUT, environment)
         self._running[run.name] = run, begin_attempt(run.folder, pid), place
-        self._watcher.began(run)
+        self._screen.began(run)
 
-    def _finish(self, end: Ended) -> None:
-        run, launch, place = self._running.pop(end.run)
+    def _finish(self, name: str, exit_code: int) -> None:
+        run, launch, place = self._running.pop(name)
         self._places.append(place)
-        stopped = self._n_stops > 0 and end.exit_code in (-signal.SIGTERM, -signal.SIGKILL)
-        code = EXIT_PREEMPTED if stopped else end.exit_code
+        stopped = self._n_stops > 0 and exit_code in (-signal.SIGTERM, -signal.SIGKILL)
+        code = EXIT_PREEMPTED if stopped else exit_code
         failed = code not in (EXIT_OK, EXIT_PREEMPTED)
         reason = failure_reason(run.folder, code) if failed else ""
         launch = replace(launch, exit_code=code, reason=reason)
         write_launch(run.folder, launch)
-        self._watcher.ended(run, launch)
+        self._screen.ended(run, launch)
         self._go_on_after(run)
         if failed and self._fail_fast and self._n_stops == 0:
             self.ask_to_stop()
@@ -267,4 +240,4 @@ class Pool:
             self._waiting.release(run.name)
         elif kind == "failed":
             for child, parent in self._waiting.drop(run.name):
-                self._watcher.left_out(child, not_run(parent))
+                self._screen.left_out(child, not_run(parent))

@@ -139,7 +139,7 @@ def evaluation_config(plan: Plan) -> Config | None:
     Raises:
         UserError: the study examines nothing, the config is wrong, or a run does not keep its checkpoints.
     """
-    path, classes = plan.slurm.evaluate, studies.config_classes(plan.study)
+    path, classes = plan.slurm.evaluate, studies.find_study(plan.study).configs
     if path is None:
         return None
     if EVAL not in classes or RUN_KEY not in classes[EVAL].model_fields:
