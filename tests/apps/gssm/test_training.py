@@ -358,7 +358,9 @@ WRONG_KEYS = {
     "is slow and cannot have parents": [
         f"data.graph={{nodes: [{Z}, {{name: W, state_dim: 4, alpha: 0.1, mode: slow, parents: [Z]}}, {X}]}}"
     ],
-    "is observed and cannot be slow": [f"data.graph={{nodes: [{Z}, {X.replace('alpha', 'mode: slow, alpha')}]}}"],
+    "is observed and cannot be slow": [
+        f"data.graph={{nodes: [{Z}, {X.replace('alpha', 'mode: slow, alpha')}]}}"
+    ],
     "entries, more than": [f"data.graph={{nodes: [{{name: Z, state_dim: 8000, alpha: 0.1}}, {X}]}}"],
     "n_contexts = 3 has no effect": [f"data.graph={{n_contexts: 3, nodes: [{Z}, {X}]}}"],
     "match.nodes: no node is called 'Z9'": ["data.match={rate_nats: 1, nodes: [Z9]}"],
