@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -38,6 +39,22 @@ class GssmConfig(TrainingRunConfig):
                 f"model.max_seq_len = {model.max_seq_len} is too small: data.seq_len = {data.seq_len}"
             )
         return self
+
+
+class EvalConfig(Config):
+    """An examination of a trained model."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
+    out: ConfigPath | None = Field(
+        default=None, description="Folder of the tables; default `eval` in the run."
+    )
+    n_sequences: int = Field(default=512, ge=4, description="Fresh sequences that it is measured on.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the tables."""
+        return self.out or self.run / "eval"
 
 
 class DataFileConfig(Config):
@@ -126,10 +143,13 @@ STUDY = Study(
     "gssm",
     configs={
         "train": GssmConfig,
+        "eval": EvalConfig,
         "data": DataFileConfig,
         "entropy": EntropyConfig,
         "difficulty": DifficultyConfig,
         "show": ShowConfig,
     },
     commands=("local_grid",),
+    pages=("gap",),
+    measures=("gap_nats", "kl_nats", "kl_over_learnable", "floor_nats", "unigram_nats", "loss_nats"),
 )
