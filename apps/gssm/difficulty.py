@@ -117,7 +117,8 @@ def match_entropy(
     while math.log(high.alpha / low.alpha) > 1e-9:
         middle = measure(graph, nodes, math.sqrt(low.alpha * high.alpha), trial)
         tried.append(middle)
-        check_growth(tried, tolerance_nats)
+        # Rates are estimates: falls within their standard errors are none.
+        check_growth(tried, max(tolerance_nats, 2 * middle.entropy.rate_error))
         if abs(middle.entropy.rate_nats - target_nats) <= tolerance_nats:
             return middle
         low, high = (middle, high) if middle.entropy.rate_nats < target_nats else (low, middle)

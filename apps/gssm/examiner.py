@@ -24,7 +24,7 @@ from apps.gssm.source import Source
 from nanollama.model.protocol import LanguageModel
 from nanollama.statistics import mean_interval
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("nanollama.gssm")  # what the run folder keeps
 
 N_AT_ONCE = 64  # sequences that a model reads at once
 

@@ -16,6 +16,7 @@ from apps.gssm.examiner import build_test_set
 from apps.gssm.graph import NodeConfig
 from apps.gssm.kernels import groups
 from apps.gssm.source import Source
+from nanollama.report.page import Picture
 from nanollama.report.style import COLOURS, INK, figure_style
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ def plot_source(name: str, source: Source, n_sequences: int) -> Figure:
                 axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
                 _draw_matrix(axes, title, matrix, MODE_COLOURS[node.mode])
     return figure
+
+
+def source_picture(name: str, source: Source, n_sequences: int) -> Picture:
+    """The picture of a source, for a page."""
+    links = [f"{node.name} sees {' and '.join(node.parents)}" for node in source.graph.nodes if node.parents]
+    caption = "The source: who sees whom, what each node moves to, and how much chance is left to it."
+    alt = f"{'; '.join(links) or 'No node sees another'}. {_details(source, n_sequences)}."
+    return Picture(f"source_{name}", plot_source(name, source, n_sequences), caption, alt)
 
 
 def node_entropies(source: Source, n_sequences: int) -> Mapping[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -40,14 +41,28 @@ class GssmConfig(TrainingRunConfig):
         return self
 
 
+class EvalConfig(Config):
+    """An examination of a trained model."""
+
+    study: Literal["gssm"] = Field(description="Which study this config belongs to.")
+    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
+    out: ConfigPath | None = Field(
+        default=None, description="Folder of the tables; default `eval` in the run."
+    )
+    n_sequences: int = Field(default=512, ge=4, description="Fresh sequences that it is measured on.")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the tables."""
+        return self.out or self.run / "eval"
+
+
 class DataFileConfig(Config):
     """Sequences that are written into a file."""
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     file: ConfigPath = Field(description="HDF5 file to write.")
-    sets: tuple[SetConfig, ...] = Field(
-        min_length=1, description="What is written, a group of the file each."
-    )
+    sets: tuple[SetConfig, ...] = Field(min_length=1, description="What is written, a group each.")
     chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
     overwrite: bool = Field(default=False, description="Replace a file of another config.")
 
@@ -128,10 +143,21 @@ STUDY = Study(
     "gssm",
     configs={
         "train": GssmConfig,
+        "eval": EvalConfig,
         "data": DataFileConfig,
         "entropy": EntropyConfig,
         "difficulty": DifficultyConfig,
         "show": ShowConfig,
     },
     commands=("local_grid",),
+    pages=("gap",),
+    measures=(
+        "recall",
+        "gap_nats",
+        "kl_nats",
+        "kl_over_learnable",
+        "floor_nats",
+        "unigram_nats",
+        "loss_nats",
+    ),
 )

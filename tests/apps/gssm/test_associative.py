@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from apps.gssm import eval as evaluation
 from apps.gssm import train
 from apps.gssm.associative import RecallExaminer, RecallStream, draw
 from apps.gssm.data_config import FIRST_TEST
@@ -116,3 +117,4 @@ def test_a_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert train.main([str(base), f"run_dir={tmp_path / 'cut'}", *keys]) == 0
     assert "Going on from step 2" in (tmp_path / "cut" / "log.txt").read_text()
     assert same_end(tmp_path / "whole", tmp_path / "cut")
+    assert evaluation.main(["study=gssm", f"run={tmp_path / 'cut'}"]) == 2, "that is for sources"

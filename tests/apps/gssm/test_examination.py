@@ -1,0 +1,139 @@
+"""What is told of a trained model and of grids: recovery, switches, power laws, pictures, pages, tables."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from apps.gssm import difficulty, entropy, eval, gap, show, train
+from apps.gssm.examination import recovery, steps_since_switch, switch_rows
+from apps.gssm.examiner import Losses, build_test_set
+from apps.gssm.picture import node_entropies
+from apps.gssm.scaling import fit_power_law
+from apps.gssm.settings import GssmConfig
+from apps.gssm.source import build_source
+from nanollama.launcher.grid.outcome import judge_grid, show_outcome
+from nanollama.launcher.grid.results import collect
+from nanollama.launcher.plan import read_grid
+from nanollama.report import command as report_command
+from tests.apps.gssm.test_training import CONFIGS, SMALL, arguments, graph_data
+
+SLOW = (
+    "{nodes: [{name: S, state_dim: 3, alpha: 0.3, mode: slow}, {name: Z, state_dim: 2, alpha: 0.5}, "
+    "{name: X, state_dim: 8, alpha: 0.1, parents: [S, Z], observed: true}]}"
+)
+
+
+def test_what_is_linear_is_recovered_and_what_is_not_there_is_not() -> None:
+    rng = np.random.default_rng(0)
+    posterior = rng.dirichlet(np.ones(3), size=(200, 10))
+    noise = rng.normal(size=(200, 10, 5))
+    assert recovery(np.concatenate([posterior @ rng.normal(size=(3, 6)), noise], axis=-1), posterior) > 0.99
+    assert abs(recovery(noise, posterior)) < 0.05
+    assert np.isnan(recovery(noise, np.ones((200, 10, 1))))
+
+
+def test_steps_since_a_switch() -> None:
+    states = np.array([[0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0, 0]])
+    assert steps_since_switch(states).tolist() == [[-1, -1, 0, 1, 2, 0, 1], [-1] * 7]
+
+
+def test_losses_after_a_switch_are_those_of_its_symbols() -> None:
+    """A divergence that is 1 on the first symbol after a switch and 0 elsewhere is found there alone."""
+    graph = {
+        "nodes": (
+            {"name": "S", "state_dim": 3, "alpha": 0.3, "mode": "slow"},
+            {"name": "X", "state_dim": 8, "alpha": 0.1, "parents": ("S",), "observed": True},
+        )
+    }
+    source = build_source(graph_data(graph=graph, seq_len=40))
+    test = build_test_set(source, 64)
+    states = test.sample.latents["S"]
+    switched = (states[:, 1:] != states[:, :-1]).astype(float)
+    rows = list(switch_rows(Losses(switched, switched), source, test))
+    assert [row["kl_nats"] for row in rows[:4]] == [1.0, 0.0, 0.0, 0.0]
+    assert rows[0]["n_positions"] == switched.sum()
+
+
+def test_power_laws_are_found() -> None:
+    law = fit_power_law(
+        {seed: [(x, (2 + seed) * x**-0.5) for x in (10.0, 100.0, 1000.0)] for seed in range(3)}
+    )
+    assert law is not None and law.exponent.mean == pytest.approx(0.5)
+    assert law(100.0) == pytest.approx((2 * 3 * 4) ** (1 / 3) / 10)
+    assert fit_power_law({0: [(10.0, 1.0)], 1: [(10.0, -1.0), (20.0, 1.0)]}) is None
+
+
+def test_entropies_of_nodes_are_those_of_their_rows() -> None:
+    """Of a node that sees nothing but itself: its rows' entropies, weighted by how often it is there."""
+    source = build_source(graph_data(seq_len=400))
+    z = source.graph.node("Z1")
+    table = np.exp(source.kernels.log_table(z)[0])
+    rows = -(table * np.log(np.maximum(table, 1e-300))).sum(axis=1)
+    values, vectors = np.linalg.eig(table.T)
+    stationary = np.real(vectors[:, np.argmax(np.real(values))])
+    expected = float(rows @ (stationary / stationary.sum()))
+    assert node_entropies(source, 200)["Z1"] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.slow
+def test_examine_a_run_and_draw_its_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
+    assert train.main(arguments(tmp_path, f"data.graph={SLOW}", "data.seq_len=20")) == 0
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=64"]) == 0
+    told = capsys.readouterr().out
+    assert "gap_nats" in told and "last_symbol_alone" in told
+    tables = {}
+    for name in ("positions", "latents", "switches"):
+        with open(tmp_path / "eval" / f"{name}.csv", newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    assert [int(row["position"]) for row in tables["positions"]] == [*range(20)]
+    assert {row["latent"] for row in tables["latents"]} == {"S", "Z"}
+    assert {row["place"] for row in tables["latents"]} == {"last symbol", "blocks.0", "blocks.1"}
+    assert {row["node"] for row in tables["switches"]} == {"S"}
+    assert gap.main([str(tmp_path)]) == 0
+    assert "<image" not in (tmp_path / "gap.html").read_text(), "the page's policy would not show it"
+    assert {"kl_by_position.svg", "switch_S.svg"} <= {path.name for path in (tmp_path / "gap").iterdir()}
+    assert gap.main([]) == 2 and gap.main([str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.slow
+def test_a_grid_draws_sources_beside_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
+    keys = ["grid.seeds=2", "model.d_model=16", "data.match.n_sequences=32", "data.match.tolerance_nats=0.1"]
+    plan = read_grid([str(CONFIGS / "structure.yaml"), f"run_dir={tmp_path}", *SMALL, *keys])
+    for run in plan.runs:
+        assert isinstance(run.config, GssmConfig)
+        train.run(run.config)
+    rows: Any = collect(plan)
+    show_outcome(judge_grid(plan, rows))
+    page = (tmp_path / "report.html").read_text()
+    assert "4 of 4 runs" in page and "unigrams less floor" in page and "exponent" in page
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"kl_by_position.svg", "excess_by_data.svg", "excess_by_compute.svg"} <= drawn
+    assert any(name.startswith("source_") for name in drawn)
+
+
+def test_commands_tell_entropies_and_alphas_and_draw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = "sources=[{name: own, graph: debug, seq_len: 20}]"
+    out = [f"out={tmp_path / 'out.csv'}", "n_sequences=32"]
+    assert entropy.main([str(CONFIGS / "entropy.yaml"), sources, *out]) == 0
+    assert "rate_nats" in (tmp_path / "out.csv").read_text() and "zlib_nats" in capsys.readouterr().out
+    asked = ["source={graph: debug, seq_len: 20}", "alphas=[0.1]", "rates_nats=[1.0]", "kernel_seeds=[4]"]
+    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *asked, *out]) == 0
+    with open(tmp_path / "out.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["alpha"]) == 0.1 and abs(float(second["rate_nats"]) - 1.0) <= 0.01
+    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), "nodes=[Q]"]) == 2
+    assert "no node is called 'Q'" in capsys.readouterr().err
+    drawn = ["n_sequences=16", f"folder={tmp_path}", "formats=[svg]"]
+    assert show.main([str(CONFIGS / "show.yaml"), sources, *drawn]) == 0
+    assert "<image" not in (tmp_path / "own.svg").read_text()

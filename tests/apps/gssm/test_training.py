@@ -1,0 +1,387 @@
+"""Training on graphs: batches, what is measured, files of sequences, stopping and going on, wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.gssm import data, train
+from apps.gssm.data_config import FIRST_TEST, GraphDataConfig
+from apps.gssm.examiner import build_test_set, measure, position_bins, summarise
+from apps.gssm.files import partial_of, read_sequences
+from apps.gssm.settings import GssmConfig
+from apps.gssm.source import build_source
+from apps.gssm.streams import FreshStream, ListedStream
+from nanollama.config import load_config
+from nanollama.config.source import read_source
+from nanollama.launcher.plan import read_grid
+from nanollama.studies import find_study
+from tests.toy_training import rows, same_end
+
+ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "apps" / "gssm" / "config"
+SMALL = [
+    "data.seq_len=12",
+    "measures.n_sequences=16",
+    "model.d_model=16",
+    "training.n_steps=12",
+    "training.batch_size=8",
+    "training.log_every=2",
+    "training.eval_every=6",
+    "training.checkpoint.every=2",
+    "training.device=cpu",
+]
+SETS = (
+    "[{name: a, graph: debug, seq_len: 12, n_train: 50, n_test: 9}, "
+    "{name: b, graph: sparse, seq_len: 8, n_train: 21}]"
+)
+
+
+def arguments(folder: Path, *keys: str) -> list[str]:
+    return [str(CONFIGS / "debug.yaml"), f"run_dir={folder}", *SMALL, *keys]
+
+
+def graph_data(**changes: Any) -> GraphDataConfig:
+    return GraphDataConfig.model_validate(
+        {"implementation": "graph", "graph": "debug", "seq_len": 12, **changes}
+    )
+
+
+def write_file(path: Path, *keys: str) -> int:
+    return data.main([str(CONFIGS / "data.yaml"), f"file={path}", f"sets={SETS}", "chunk_size=7", *keys])
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_valid(path: Path, scale: str) -> None:
+    configs = find_study("gssm").configs
+    if "grid" in read_source([str(path)]).value:
+        plan = read_grid([str(path), f"scale={scale}"])
+        assert plan.expect, "a grid says what it expects"
+        assert len({run.values[plan.seed_key or ""] for run in plan.runs}) >= 3
+    elif path.stem in configs or path.stem == "debug":  # they have one size
+        load_config(configs.get(path.stem, GssmConfig), [str(path)])
+    else:
+        load_config(GssmConfig, [str(path), f"scale={scale}"])
+
+
+@pytest.mark.parametrize("n_data", [None, 30])
+def test_ranks_share_out_the_same_global_batch(n_data: int | None) -> None:
+    source = build_source(graph_data())
+    stream: Any = FreshStream(source, 8)
+    if n_data is not None:
+        stream = ListedStream(source.draw_many(range(n_data)), 8, seed=3)
+    for step in (0, 7):
+        whole = stream.batch(step)
+        for world_size in (2, 4):
+            parts = [stream.batch(step, rank, world_size) for rank in range(world_size)]
+            joined = torch.empty_like(whole.input_ids), torch.empty_like(whole.targets)
+            for rank, part in enumerate(parts):
+                joined[0][rank::world_size], joined[1][rank::world_size] = part.input_ids, part.targets
+            assert torch.equal(joined[0], whole.input_ids) and torch.equal(joined[1], whole.targets)
+            assert sum(part.n_loss_tokens for part in parts) == whole.n_loss_tokens == 8 * 12
+    assert torch.equal(whole.input_ids[:, 1:], whole.targets[:, :-1])
+
+
+def test_fresh_batches_never_repeat_and_epochs_do() -> None:
+    source = build_source(graph_data(seq_len=40))
+    fresh, listed = FreshStream(source, 8), ListedStream(source.draw_many(range(24)), 8, seed=0)
+    seen = np.concatenate([fresh.batch(step).input_ids.numpy() for step in range(6)])
+    assert len(np.unique(seen, axis=0)) == 48
+    epochs = [
+        np.concatenate([listed.batch(3 * epoch + step).input_ids.numpy() for step in range(3)])
+        for epoch in range(2)
+    ]
+    assert not np.array_equal(*epochs)
+    assert np.array_equal(*(np.unique(epoch, axis=0) for epoch in epochs))
+
+
+class Asked:
+    """Remembers which sequences are drawn."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.numbers = source, set()  # type: ignore[var-annotated]
+
+    def draw(self, numbers: range) -> np.ndarray:
+        self.numbers |= {*numbers}
+        return self.source.draw(numbers)  # type: ignore[no-any-return]
+
+
+@given(
+    step=st.integers(0, 1 << 30),
+    batch_size=st.integers(1, 512),
+    rank=st.integers(0, 7),
+    n_test=st.integers(1, 1 << 30),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_sequence_of_the_test_can_be_learned_from(
+    step: int, batch_size: int, rank: int, n_test: int
+) -> None:
+    """Up to 2^30 steps of 512 sequences, numbers stay below those of the test, and each number is its own."""
+    asked: Any = Asked(build_source(graph_data(seq_len=2)))
+    if rank < batch_size:
+        FreshStream(asked, batch_size).batch(step, rank, 8)
+    test = range(FIRST_TEST, FIRST_TEST + n_test)
+    assert asked.numbers.isdisjoint(test) and all(0 <= number < FIRST_TEST for number in asked.numbers)
+    assert data.FIRST == {"train": 0, "test": FIRST_TEST}
+    with pytest.raises(ValueError, match="n_data"):
+        graph_data(n_data=FIRST_TEST + 1)
+
+
+def test_the_test_differs_from_what_is_learned() -> None:
+    source = build_source(graph_data(seq_len=40))
+    test = {row.tobytes() for row in source.draw_test(64).symbols}
+    learned = {row.tobytes() for row in source.draw(range(2000))}
+    assert len(test) == 64 and not test & learned
+
+
+class Oracle(torch.nn.Module):
+    """Knows the exact distribution of the next symbol, and is wrong about it by a temperature."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, test: Any, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.test, self.temperature, self.start = test, temperature, 0
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        rows = slice(self.start, self.start + len(input_ids))
+        self.start += len(input_ids)
+        return torch.from_numpy(np.maximum(self.test.log_next[rows], -1e3) / self.temperature)
+
+
+def test_the_gap_of_one_who_knows_all_is_zero() -> None:
+    test = build_test_set(build_source(graph_data(seq_len=30)), 300)
+    model: Any = Oracle(test)
+    found = summarise(measure(model, test), test)
+    assert found["gap_nats"] == pytest.approx(0, abs=1e-12)
+    assert found["kl_nats"] == pytest.approx(0, abs=1e-12)
+    assert found["loss_nats"] == pytest.approx(found["floor_nats"])
+
+
+def test_the_divergence_is_the_mean_of_the_gap() -> None:
+    test = build_test_set(build_source(graph_data(seq_len=30)), 2000)
+    model: Any = Oracle(test, temperature=2.0)
+    found = summarise(measure(model, test), test)
+    assert found["kl_nats"] > 0.02
+    assert found["gap_nats_low"] <= found["kl_nats"] <= found["gap_nats_high"]
+    assert found["kl_nats_high"] - found["kl_nats_low"] < found["gap_nats_high"] - found["gap_nats_low"]
+    assert found["kl_over_learnable"] == pytest.approx(
+        found["kl_nats"] / (found["unigram_nats"] - found["floor_nats"])
+    )
+    parts = position_bins(30)
+    assert parts[:3] == [(0, 1), (1, 2), (2, 4)] and parts[-1] == (16, 30)
+    weighted = sum((high - low) * found[f"kl_nats/positions_{low}_{high - 1}"] for low, high in parts)
+    assert weighted / 30 == pytest.approx(found["kl_nats"])
+
+
+CONTEXT = (
+    "{nodes: [{name: Z, state_dim: 4, alpha: 0.2, mode: context}, "
+    "{name: X, state_dim: 8, alpha: 0.1, parents: [Z], observed: true}]}"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", ["debug", CONTEXT.replace("{nodes", "{n_contexts: 3, nodes", 1)])
+def test_a_trained_model_is_never_below_the_floor(graph: str, tmp_path: Path) -> None:
+    keys = [
+        f"data.graph={graph}",
+        "training.n_steps=300",
+        "training.batch_size=32",
+        "measures.n_sequences=256",
+    ]
+    keys += ["training.optimizer.learning_rate=1e-2", "training.eval_every=100", "data.seq_len=16"]
+    assert train.main(arguments(tmp_path, *keys)) == 0
+    for row in rows(tmp_path, "evals.jsonl"):
+        assert row["gap_nats_high"] > 0 and row["kl_nats"] > 0
+        assert all(row[name] >= 0 for name in row if name.startswith("kl_nats/") and name[-1].isdigit())
+    assert row["loss_nats"] < row["unigram_nats"] - 0.3 * (row["unigram_nats"] - row["floor_nats"])
+
+
+def test_without_a_library_there_is_no_floor_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(arguments(tmp_path, f"data.graph={CONTEXT}")) == 0
+    (*_, row) = rows(tmp_path, "evals.jsonl")
+    assert {"loss_nats", "unigram_nats"} <= row.keys() and "gap_nats" not in row and "floor_nats" not in row
+    assert "There is no exact floor" in (tmp_path / "log.txt").read_text()
+
+
+def kill_when(condition: Any, command: list[str]) -> int:
+    """Start a command and kill it as soon as a condition holds; its exit code."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and not condition():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["fresh", "n_data", "file"])
+def test_a_killed_run_ends_with_the_same_bits(way: str, tmp_path: Path) -> None:
+    keys = {"fresh": [], "n_data": ["data.n_data=50"], "file": [f"data.file={tmp_path / 's.h5'}"]}[way]
+    if way == "file":
+        assert write_file(tmp_path / "s.h5") == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train.main(arguments(whole, *keys)) == 0
+    checkpoint = cut / "checkpoints" / "step_00000004" / "manifest.json"
+    kill_when(checkpoint.exists, ["-m", "apps.gssm.train", *arguments(cut, *keys)])
+    assert train.main(arguments(cut, *keys)) == 0
+    assert same_end(whole, cut)
+
+
+def test_a_file_gives_the_same_run_as_drawing(tmp_path: Path) -> None:
+    assert write_file(tmp_path / "s.h5") == 0
+    assert train.main(arguments(tmp_path / "file", f"data.file={tmp_path / 's.h5'}")) == 0
+    assert train.main(arguments(tmp_path / "drawn", "data.n_data=50")) == 0
+    losses = [[row["loss"] for row in rows(tmp_path / name, "metrics.jsonl")] for name in ("file", "drawn")]
+    assert losses[0] == losses[1]
+    hashes = [
+        json.loads((tmp_path / name / "environment.json").read_text())["data"] for name in ("file", "drawn")
+    ]
+    assert hashes[0] == hashes[1] and {"source", "sequences"} <= hashes[0].keys()
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_the_same_file(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.h5", tmp_path / "cut.h5"
+    assert write_file(whole, "chunk_size=1") == 0
+    command = [
+        "-m",
+        "apps.gssm.data",
+        str(CONFIGS / "data.yaml"),
+        f"file={cut}",
+        f"sets={SETS}",
+        "chunk_size=1",
+    ]
+    progress = cut.with_name("cut.h5.progress")
+    n_kills = 0
+    for least in (3, 20, 60):
+        code = kill_when(
+            lambda least=least: progress.exists() and json.loads(progress.read_text())["n_chunks"] >= least,
+            command,
+        )
+        n_kills += code == -signal.SIGKILL
+        assert cut.exists() != partial_of(cut).exists()
+    assert n_kills
+    assert data.main(command[2:]) == 0
+    assert not partial_of(cut).exists() and not progress.exists()
+    import h5py
+
+    with h5py.File(whole) as one, h5py.File(cut) as other:
+        for name in ("a/train", "a/test", "b/train", "b/test"):
+            assert np.array_equal(one[name][:], other[name][:])
+    # The names of the files are not in them, the configs' hashes are.
+    texts = [path.read_bytes().replace(_hash(path), b"") for path in (whole, cut)]
+    assert texts[0] == texts[1]
+
+
+def _hash(path: Path) -> bytes:
+    import h5py
+
+    with h5py.File(path) as file:
+        return str(file.attrs["config"]).encode()
+
+
+def test_a_file_holds_what_its_seeds_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.h5"
+    assert write_file(path) == 0
+    source = build_source(graph_data())
+    assert np.array_equal(read_sequences(path, source, 17), source.draw(range(17)))
+    import h5py
+
+    with h5py.File(path) as file:
+        assert np.array_equal(file["a/test"][:], source.draw_test(9).symbols)
+        assert file["b/train"].shape == (21, 9) and file["b/test"].shape == (1024, 9)
+    before = path.read_bytes()
+    assert write_file(path) == 0
+    assert path.read_bytes() == before and "is complete" in capsys.readouterr().out
+    assert write_file(path, "chunk_size=9") == 2
+    assert "another config" in capsys.readouterr().err
+    assert write_file(path, "chunk_size=9", "overwrite=true") == 0
+
+
+def _damaged(path: Path) -> None:
+    write_file(path)
+    sequences = read_sequences(path, build_source(graph_data()), None)
+    content = bytearray(path.read_bytes())
+    content[content.index(sequences[0].tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+WRONG_FILES = {
+    "does not exist": (lambda path: None, []),
+    "has not been finished": (lambda path: partial_of(path).write_bytes(b""), []),
+    "is not a whole HDF5 file": (lambda path: path.write_bytes(b"no"), []),
+    "holds no sequences of this graph": (write_file, ["data.kernel_seed=7"]),
+    "more than the 50 sequences of 'a'": (write_file, ["data.n_data=51"]),
+    "is damaged: sequence 0 of 'a'": (_damaged, []),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_FILES)
+def test_a_wrong_file_is_told(message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, keys = WRONG_FILES[message]
+    make(tmp_path / "s.h5")
+    assert train.main(arguments(tmp_path / "run", f"data.file={tmp_path / 's.h5'}", *keys)) == 2
+    assert message in capsys.readouterr().err
+
+
+Z, X = (
+    "{name: Z, state_dim: 4, alpha: 0.1}",
+    "{name: X, state_dim: 8, alpha: 0.1, parents: [Z], observed: true}",
+)
+WRONG_KEYS = {
+    "there is no graph 'debgu'; did you mean 'debug'": ["data.graph=debgu"],
+    "exactly one node needs `observed: true`": [f"data.graph={{nodes: [{Z}]}}"],
+    "unknown parent 'Y'": [f"data.graph={{nodes: [{Z}, {X.replace('[Z]', '[Y]')}]}}"],
+    "parents form a cycle": [
+        f"data.graph={{nodes: [{{name: Z, state_dim: 4, alpha: 0.1, parents: [W]}}, "
+        f"{{name: W, state_dim: 4, alpha: 0.1, parents: [Z]}}, {X}]}}"
+    ],
+    "two nodes are called 'Z'": [f"data.graph={{nodes: [{Z}, {Z}, {X}]}}"],
+    "is slow and cannot have parents": [
+        f"data.graph={{nodes: [{Z}, {{name: W, state_dim: 4, alpha: 0.1, mode: slow, parents: [Z]}}, {X}]}}"
+    ],
+    "is observed and cannot be slow": [
+        f"data.graph={{nodes: [{Z}, {X.replace('alpha', 'mode: slow, alpha')}]}}"
+    ],
+    "entries, more than": [f"data.graph={{nodes: [{{name: Z, state_dim: 8000, alpha: 0.1}}, {X}]}}"],
+    "n_contexts = 3 has no effect": [f"data.graph={{n_contexts: 3, nodes: [{Z}, {X}]}}"],
+    "match.nodes: no node is called 'Z9'": ["data.match={rate_nats: 1, nodes: [Z9]}"],
+    "match needs a known entropy": ["data.match={rate_nats: 1}", f"data.graph={CONTEXT}"],
+    "gives an entropy rate of 50 nats": ["data.match={rate_nats: 50}"],
+    "model.vocab_size = 4 is too small": ["model.vocab_size=4"],
+    "model.max_seq_len = 64 is too small": ["data.seq_len=65"],
+    "unknown key": ["data.n_datas=4"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG_KEYS)
+def test_a_wrong_graph_is_told(message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(arguments(tmp_path, *WRONG_KEYS[message])) == 2
+    told = capsys.readouterr().err
+    assert message in told and "Traceback" not in told
+
+
+def test_a_file_with_two_sets_of_one_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = f"sets=[{', '.join(['{name: a, graph: debug, seq_len: 4, n_train: 2}'] * 2)}]"
+    assert data.main([str(CONFIGS / "data.yaml"), f"file={tmp_path / 's.h5'}", sets]) == 2
+    assert "two sources are called 'a'" in capsys.readouterr().err
