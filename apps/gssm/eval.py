@@ -49,8 +49,8 @@ def examine(trained: Trained[GssmConfig], n_sequences: int) -> Examination:
     data = trained.config.data
     if isinstance(data, RecallDataConfig):
         raise UserError(
-            f"The run {trained.folder} learned associative recall, which is examined while it is learned: see "
-            "its evals.jsonl. Expected a run on sequences of a graph."
+            f"The run {trained.folder} learned associative recall, which is examined while it is learned: "
+            "see its evals.jsonl. Expected a run on sequences of a graph."
         )
     source = build_source(data)
     test = build_test_set(source, n_sequences)
