@@ -48,11 +48,9 @@ def recall_sections(grid: GridResults) -> Sequence[Section]:
     ]
     caption = "Recall with the best of the learning rates tried; numbers that are remembered of a sequence."
     points = [(best.model, best.state_size, best.recall) for best in found]
-    blocks = [Table(caption, ("model", "state", "learning rate", "recall"), tuple(rows))]
-    if len({best.state_size for best in found}) < 2:
-        return [Section("Recall and state", blocks)]
+    table = Table(caption, ("model", "state", "learning rate", "recall"), tuple(rows))
     picture = draw_means("recall_by_state", points, "numbers remembered of a sequence", "recall")
-    return [Section("Recall and state", (*blocks, picture))]
+    return [Section("Recall and state", (table, picture))]
 
 
 def best_of_rates(grid: GridResults) -> list[Best]:
