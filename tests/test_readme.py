@@ -78,7 +78,7 @@ def test_folders_in_the_tree_of_the_readme_exist() -> None:
     assert not [name for name in names if not (ROOT / name).exists()]
 
 
-@pytest.mark.parametrize("study", ["memory", "composition"])
+@pytest.mark.parametrize("study", ["memory", "composition", "gssm"])
 def test_each_config_of_a_study_has_its_line(study: str) -> None:
     text = (ROOT / "apps" / study / "README.md").read_text(encoding="utf-8")
     table = re.search(r"^## Configs$(.*?)^## ", text, re.M | re.S)

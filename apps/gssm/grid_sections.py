@@ -90,13 +90,8 @@ def scaling_blocks(grid: GridResults) -> tuple[Block, ...]:
     """The excess against data and compute through training, against parameters after it, with fitted laws."""
     ways: list[tuple[str, str, SizeOf, bool]] = [
         ("data", "symbols learned from", _symbols, False),
-        (
-            "compute",
-            "parameters times symbols",
-            lambda done, row: _n_params(done) * _symbols(done, row),
-            False,
-        ),
-        ("parameters", "parameters", lambda done, row: _n_params(done), True),
+        ("compute", "parameters times symbols", _compute, False),
+        ("parameters", "parameters", _n_params, True),
     ]
     pictures, laws = [], []
     for name, label, size, last_alone in ways:
