@@ -14,9 +14,11 @@ from typing import Any
 from apps.gssm.examination import Row, best_recovery, latent_rows, position_rows, switch_rows
 from apps.gssm.examiner import TestSet, build_test_set, measure, summarise
 from apps.gssm.printing import show_table
+from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import EvalConfig, GssmConfig
 from apps.gssm.source import Source, build_source
 from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
 from nanollama.monitor.files import write_csv
 from nanollama.training.trained import Trained, load_run
 
@@ -39,8 +41,18 @@ class Examination:
 
 
 def examine(trained: Trained[GssmConfig], n_sequences: int) -> Examination:
-    """Examine a model on the first sequences of its source's test."""
-    source = build_source(trained.config.data)
+    """Examine a model on the first sequences of its source's test.
+
+    Raises:
+        UserError: the run learned associative recall, which has no source.
+    """
+    data = trained.config.data
+    if isinstance(data, RecallDataConfig):
+        raise UserError(
+            f"The run {trained.folder} learned associative recall, which is examined while it is learned: "
+            "see its evals.jsonl. Expected a run on sequences of a graph."
+        )
+    source = build_source(data)
     test = build_test_set(source, n_sequences)
     losses = measure(trained.model, test)
     tables = {"positions": position_rows(losses, test)}

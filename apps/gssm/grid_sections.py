@@ -11,6 +11,7 @@ from typing import Any
 
 from apps.gssm.data_config import GraphDataConfig
 from apps.gssm.picture import source_picture
+from apps.gssm.recall_sections import recall_sections
 from apps.gssm.scaling import PowerLaw, fit_power_law
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
@@ -36,7 +37,7 @@ SizeOf = Callable[[Finished, dict[str, Any]], float]
 def grid_sections(grid: GridResults) -> Sequence[Section]:
     """The sections; see `nanollama.launcher.grid.outcome`."""
     if not any(final(setting, EXCESS) for setting in grid.settings):
-        return []  # another task than graphs, or none whose floor is known
+        return recall_sections(grid)  # another task than graphs, or none whose floor is known
     return [
         Section("By position", tuple(position_pictures(grid))),
         Section("Sources", (entropy_table(grid), *source_pictures(grid))),

@@ -151,5 +151,13 @@ STUDY = Study(
     },
     commands=("local_grid",),
     pages=("gap",),
-    measures=("gap_nats", "kl_nats", "kl_over_learnable", "floor_nats", "unigram_nats", "loss_nats"),
+    measures=(
+        "recall",
+        "gap_nats",
+        "kl_nats",
+        "kl_over_learnable",
+        "floor_nats",
+        "unigram_nats",
+        "loss_nats",
+    ),
 )

@@ -10,10 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from apps.gssm import eval as evaluation
 from apps.gssm import train
 from apps.gssm.associative import RecallExaminer, RecallStream, draw
 from apps.gssm.data_config import FIRST_TEST
+from apps.gssm.grid_sections import grid_sections
 from apps.gssm.recall_config import RecallDataConfig
+from nanollama.launcher.grid.outcome import judge_grid
+from nanollama.launcher.plan import read_grid
+from nanollama.report.page import Picture
+from nanollama.report.tables import Table
 from nanollama.training.loss import next_token_loss
 from tests.toy_training import rows, same_end
 
@@ -116,3 +122,27 @@ def test_a_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert train.main([str(base), f"run_dir={tmp_path / 'cut'}", *keys]) == 0
     assert "Going on from step 2" in (tmp_path / "cut" / "log.txt").read_text()
     assert same_end(tmp_path / "whole", tmp_path / "cut")
+    assert evaluation.main(["study=gssm", f"run={tmp_path / 'cut'}"]) == 2, "that is for sources"
+
+
+def test_a_grid_shows_the_best_rate_of_each_state(tmp_path: Path) -> None:
+    plan = read_grid([str(CONFIG), f"run_dir={tmp_path}"])
+    at = {("transformer", 16): 1.0, ("mamba2", 2): 0.2, ("mamba2", 8): 0.4, ("mamba2", 32): 0.6}
+    results = []
+    for run in plan.runs:
+        model, rate = run.values["model.implementation"], run.values["training.optimizer.learning_rate"]
+        recall = at[model, run.values["model.d_state"]] - 0.1 * (rate != 3e-3)
+        ends = {"recall_low": recall - 0.01, "recall_high": recall + 0.01}
+        results.append({"run": run.name, "status": "finished", "step": 1000, "recall": recall, **ends})
+    grid = judge_grid(plan, results)
+    assert [verdict.word for verdict in grid.verdicts] == ["holds"] * 4
+    (section,) = grid_sections(grid)
+    table, picture = section.blocks
+    assert isinstance(table, Table) and isinstance(picture, Picture)
+    assert [row[:3] for row in table.rows] == [
+        ("mamba2", "664", "0.003"),  # 2 layers of 64 x 2, and 3 tokens of 64 + 2 x 2 before them
+        ("mamba2", "1,504", "0.003"),
+        ("mamba2", "4,864", "0.003"),
+        ("transformer", "12,288", "0.003"),  # keys and values of 48 tokens
+    ]
+    assert "mamba2 ends at 0.600" in picture.alt
