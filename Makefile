@@ -21,7 +21,7 @@ help: ## list these commands
 venv: $(STAMP) ## make .venv and install what demo and test need
 
 demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
-	$(RUN) -m apps.memory.demo $(ARGS)
+	$(RUN) -m apps.memory.local_grid apps/memory/config/demo.yaml $(ARGS)
 
 # Two processes of one thread each: waiting threads of one would take the cores from the other.
 test: $(STAMP) ## the whole test suite, with branch coverage

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -133,7 +134,9 @@ def hugging_face(
     return step
 
 
-def pad(documents: Sequence[tuple[Tensor, Tensor]], padded_len: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def pad(
+    documents: Sequence[tuple[np.ndarray, np.ndarray]], padded_len: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, attention mask and labels (-100 where there is no loss), each (B, T)."""
     seq_len = padded_len or max(len(ids) for ids, _ in documents)
     input_ids = torch.zeros(len(documents), seq_len, dtype=torch.int64)

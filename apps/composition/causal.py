@@ -7,8 +7,9 @@ destroy it, and parts off the circuit can be taken out at no cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -130,22 +131,25 @@ def _changes(model: LanguageModel, circuit: Circuit | None) -> Iterator[tuple[st
         for layer, head in everything:
             yield (
                 f"{how} ablation: layer {layer} head {head}",
-                lambda group, at=(layer, head), how=how: ablated_heads(model, [at], how),
+                _always(partial(ablated_heads, model, [(layer, head)], how)),
             )
         for layer in mlp_layers(model):
-            yield (
-                f"{how} ablation: layer {layer} MLP",
-                lambda group, at=layer, how=how: ablated_mlps(model, [at], how),
-            )
+            yield f"{how} ablation: layer {layer} MLP", _always(partial(ablated_mlps, model, [layer], how))
+
+
+def _always(make: Callable[[], AbstractContextManager[None]]) -> Change:
+    """A change that is the same whatever is read."""
+    return lambda group: make()
 
 
 def _with_ideal_maps(model: LanguageModel, heads: Sequence[tuple[Pattern, tuple[int, int]]]) -> Change:
-    def change(group: Group) -> AbstractContextManager[None]:
-        stack = ExitStack()
-        for pattern, (layer, head) in heads:
-            edit = _in_head(head, lambda maps, pattern=pattern: ideal_maps(maps, pattern, group.length))
-            stack.enter_context(edited_maps(model, {layer: edit}))
-        return stack
+    @contextmanager
+    def change(group: Group) -> Iterator[None]:
+        with ExitStack() as stack:
+            for pattern, (layer, head) in heads:
+                edit = _in_head(head, partial(ideal_maps, pattern=pattern, length=group.length))
+                stack.enter_context(edited_maps(model, {layer: edit}))
+            yield
 
     return change
 

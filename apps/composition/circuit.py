@@ -89,7 +89,7 @@ def build_handmade(
         one_hot(model.get_parameter("embedding.weight"), blocks.token)
         one_hot(model.get_parameter("position_embedding.weight"), blocks.position)
         write_attention_to_eoi(model, blocks, task, tokens)
-        subtraction = [((blocks.eoi,), blocks.pointer)]
+        subtraction: list[tuple[tuple[int, ...], int]] = [((blocks.eoi,), blocks.pointer)]
         subtraction += [((blocks.eoi + b, blocks.position + a), blocks.pointer + a - b + 1) for b, a in pairs]
         write_rules(model, 0, subtraction)
         write_attention_by_pointer(model, blocks, max_length)

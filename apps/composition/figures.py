@@ -59,5 +59,6 @@ def plot_maps(panels: Sequence[Sequence[tuple[str, np.ndarray]]], labels: Sequen
         axes[0][0].set_ylabel("query")
         axes[-1][0].set_xlabel("key")
         bar = figure.colorbar(image, ax=axes.ravel().tolist(), shrink=0.8, label="attention")
+        assert bar.solids is not None  # as always for a mesh
         bar.solids.set_rasterized(False)
     return figure

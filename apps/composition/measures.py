@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def build_groups(config: DataConfig, dataset: Dataset, measures: MeasuresConfig)
     Raises:
         UserError: there are none.
     """
-    parts: dict[Split, Mapping[tuple[int, int], object]] = {"test": dataset.test, "train": dataset.train}
+    parts: dict[Split, Mapping[tuple[int, int], np.ndarray]] = {"test": dataset.test, "train": dataset.train}
     groups = [
         Group(task, split, length, torch.from_numpy(encode(config, task, inputs[: measures.n_sequences])))
         for split in measures.splits
@@ -190,15 +191,16 @@ def _best_heads(rows: list[Row], longer: float) -> dict[str, float]:
         return {"iteration_peakiness": means["iteration_peakiness", layers[0], best]}
     summary: dict[str, float] = {"circuit_score": circuit.score}
     for name, (index, head) in (("eoi", circuit.eoi), ("iteration", circuit.iteration)):
-        place = (layers[index], head)
-        summary |= {f"{name}_layer": place[0], f"{name}_head": place[1]}
+        layer = layers[index]
+        summary |= {f"{name}_layer": layer, f"{name}_head": head}
         for score in ("mean", "peakiness", "invariance"):
-            summary[f"{name}_{score}"] = means[(f"{name}_{score}", *place)]
-        summary[f"{name}_entropy_bits"] = means[("entropy_bits", *place)]
+            summary[f"{name}_{score}"] = means[f"{name}_{score}", layer, head]
+        summary[f"{name}_entropy_bits"] = means["entropy_bits", layer, head]
         summary[f"{name}_peakiness_long"] = _mean(
             row.value
             for row in rows
-            if (row.measure, row.layer, row.head) == (f"{name}_peakiness", *place) and row.length > longer
+            if (row.measure, row.layer, row.head) == (f"{name}_peakiness", layer, head)
+            and row.length > longer
         )
     return summary
 

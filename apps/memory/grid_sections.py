@@ -6,6 +6,7 @@ and when what was never shown is answered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -24,10 +25,22 @@ from apps.memory.grid.tables import (
 from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.results import Finished, GridResults
-from nanollama.launcher.grid.sections import draw_means
+from nanollama.launcher.grid.sections import BANDS, BRACKETS, draw_means
 from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
-from nanollama.report.tables import Table, show_mean, show_number
+from nanollama.report.tables import ABSENT, Table, show_mean, show_number
+from nanollama.statistics import Interval
+
+MAX_COLUMNS = 3
+"""Of a table that a terminal has room for."""
+SETS = {
+    "trained": "trained people",
+    "unseen": "unseen people",
+    "new_names": "new names",
+    "sums_trained": "trained sums",
+    "sums_unseen": "unseen operands",
+    "sums_longer": "longer operands",
+}
 
 
 def grid_sections(grid: GridResults) -> Sequence[Section]:
@@ -42,6 +55,33 @@ def grid_sections(grid: GridResults) -> Sequence[Section]:
         Section("Capacity", capacity_blocks(measured, axis, series)),
         Section("What was never shown", crossing_blocks(grid)),
     ]
+
+
+def results_table(grid: GridResults) -> Table | None:
+    """A column a setting, if there are few enough: recall, requests, what was learned, size, cost."""
+    if not 0 < len(grid.settings) <= MAX_COLUMNS:
+        return None
+    measured = measure_settings(grid)
+    series = name_series(grid.plan)
+    measures = {f"recall_{name}": f"recall: {words}" for name, words in SETS.items()}
+    measures["valid_calls_unseen"] = "valid requests: unseen people"
+    rows = [
+        (words, [_few_digits(found.final(name)) for found in measured]) for name, words in measures.items()
+    ]
+    rows += [
+        ("people learned from", [show_number(found.people or None) for found in measured]),
+        ("parameters", [show_number(found.parameters) for found in measured]),
+        ("bits stored per parameter", [_few_digits(found.final("bits_per_parameter")) for found in measured]),
+        ("seconds, examinations included", [_few_digits(found.final("seconds")) for found in measured]),
+    ]
+    kept = tuple((words, *cells) for words, cells in rows if set(cells) != {ABSENT})
+    caption = f"After the last step: means over seeds, in brackets {BRACKETS}, people as the unit."
+    return Table(caption, ("", *(series[found.label] for found in measured)), kept)
+
+
+def _few_digits(found: Interval | None) -> str:
+    """Four digits, where there is no interval that tells how many count."""
+    return show_number(found.mean) if found and math.isnan(found.low) else show_mean(found)
 
 
 def ways_table(measured: Sequence[Measured]) -> Table:
@@ -69,7 +109,7 @@ def ways_table(measured: Sequence[Measured]) -> Table:
         )
         for found in measured
     ]
-    caption = "After the last step, means over seeds, in brackets 95 % intervals."
+    caption = f"After the last step: means over seeds, in brackets {BRACKETS}."
     return Table(
         caption, ("setting", "arm", *bits, "exposures", *(columns[key] for key in shown)), tuple(lines)
     )
@@ -79,12 +119,12 @@ def recall_bars(measured: Sequence[Measured], series: Mapping[str, str]) -> Pict
     """Where there is no axis: a group of bars for each set of questions, a bar a setting."""
     rows = [
         {"series": series[found.label], "set": words, **recall._asdict()}
-        for name, words in SET_NAMES.items()
+        for name, words in SETS.items()
         for found in measured
         if (recall := found.final(f"recall_{name}"))
     ]
     figure = plot_bars(rows, "set", "mean", series="series", low="low", high="high", y_label="recall")
-    caption = "Recall by set of questions: means over seeds, with 95 % intervals."
+    caption = f"Recall by set of questions: means over seeds, with {BRACKETS}."
     described = "; ".join(f"{row['series']}, {row['set']}: {row['mean']:.3f}" for row in rows)
     return Picture("recall", figure, caption, described)
 
@@ -137,7 +177,7 @@ def capacity_blocks(
     ]
     if axis is None or not points:
         return ()
-    caption = "Means over seeds, 95 % intervals; dotted: seen after a thousand exposures."
+    caption = f"{BANDS} Dotted: seen after a thousand exposures."
     picture = draw_means("capacity", points, AXIS_LABELS[axis], name, caption)
     mark_level(picture.figure, BITS_A_PARAMETER, "2 bits a parameter")
     return (picture,)

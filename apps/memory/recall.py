@@ -26,7 +26,7 @@ from apps.memory.dataset.people import (
 from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.settings import SUM_SETS, MemoryConfig, RecallConfig
 from apps.memory.sources import build_tokenizer
-from apps.memory.sums import SumKind, sum_dialogs
+from apps.memory.sums import Split, SumKind, sum_dialogs
 from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.dialogs.generate import Ending
 from nanollama.dialogs.tools import CalculatorTool, Reply, Tool, Toolbox, build_tool
@@ -39,6 +39,12 @@ from nanollama.training.trained import Trained
 
 TOOL_ROLE = "database"
 """The special token that opens the reply of any tool."""
+
+SUM_SPLITS: Mapping[str, Split] = {
+    "sums_trained": "trained",
+    "sums_unseen": "unseen",
+    "sums_longer": "longer",
+}
 
 TrainedMemory = Trained[MemoryConfig]
 
@@ -205,7 +211,9 @@ def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
         UserError: the database cannot be used, a set has too few people, or right dialogs would be cut off.
     """
     tokenizer, data = build_tokenizer(), config.data
-    questions = {name: choose_questions(name, config) for name in config.recall.sets}
+    questions: dict[str, list[Dialog]] = {}
+    for name in config.recall.sets:
+        questions[name] = choose_questions(name, config)
     _check_lengths(questions, tokenizer, config)
     n_known = min(N_PEOPLE, _pool("unseen", data.n_people, config.recall).stop)
     with open_tool(config, n_known) as tool:
@@ -221,8 +229,7 @@ def choose_questions(name: str, config: MemoryConfig) -> list[Dialog]:
     data, recall = config.data, config.recall
     if name in SUM_SETS:
         sum_kind: SumKind = "sumstool" if data.has("sumstool") else "sums"
-        split = name.removeprefix("sums_")
-        assert split == "trained" or split == "unseen" or split == "longer"
+        split = SUM_SPLITS[name]
         n_sums = min(recall.n_sums, data.sums.n_sums) if split == "trained" else recall.n_sums
         return sum_dialogs(data.sums, split, sum_kind, n_sums)
     kind: DialogKind = "qatool" if data.uses_tool else "qa"

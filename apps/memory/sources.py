@@ -44,7 +44,8 @@ def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
             f"model.vocab_size = {config.model.vocab_size} is too small: the study's tokenizer has "
             f"{tokenizer.vocab_size} ids (256 bytes, user, assistant, database, end)."
         )
-    sources, hashes = [], {}
+    sources: list[DialogSource] = []
+    hashes: dict[str, str] = {}
     for source in config.data.sources:
         texts = read_texts(config, source.kind)
         sources.append(DialogSource(texts, tokenizer))

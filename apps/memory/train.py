@@ -5,12 +5,36 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from apps.memory.recall import build_recall
+from apps.memory.recall import RecallEvaluator, build_recall
+from apps.memory.samples import pick_samples
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
+from nanollama.model.protocol import LanguageModel
+from nanollama.monitor.run_folder import DIALOGS
+from nanollama.report.runs import write_samples
 from nanollama.training.run import Parts, train_run
+
+
+class Examiner:
+    """Asks the questions of a run, and leaves some of the newest answers in its folder, to be looked at.
+
+    Args:
+        recall: asks them.
+        folder: of the run.
+    """
+
+    def __init__(self, recall: RecallEvaluator, folder: Path) -> None:
+        self._recall = recall
+        self._folder = folder
+
+    def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
+        """See `nanollama.training.loop.Evaluator`."""
+        answers = self._recall.ask(model)
+        write_samples(self._folder / DIALOGS, pick_samples(answers))
+        return self._recall.summarise(answers, model.n_params())
 
 
 @contextmanager
@@ -18,7 +42,7 @@ def build_parts(config: MemoryConfig) -> Iterator[Parts]:
     """What is learned, and the questions that are asked meanwhile."""
     stream, hashes = build_stream(config)
     with build_recall(config) as recall:
-        yield Parts(stream, hashes, [recall])
+        yield Parts(stream, hashes, [Examiner(recall, config.folder)])
 
 
 def run(config: MemoryConfig) -> None:

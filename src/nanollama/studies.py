@@ -2,9 +2,9 @@
 
 A study is a package. Its ``settings.py`` holds ``STUDY``, a `Study`, which names its kinds of config and is
 cheap to import. Each verb (``train``, ``eval``, ...) is a module with ``main(argv) -> int``, which is also
-``python -m apps.<name>.<verb>``. ``grid_sections.py``, if there is one, has ``grid_sections(grid)`` and adds
-to the page of every grid. The library imports none of them by name: the required key ``study`` of a config
-says which study is meant.
+``python -m apps.<name>.<verb>``. ``grid_sections.py``, if there is one, adds to the page of every grid, see
+`nanollama.launcher.grid.outcome`. The library imports none of them by name: the required key ``study`` of a
+config says which study is meant.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from conftest import Checkout
 
 from nanollama.config import Config
+from nanollama.launcher.grid import outcome
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.outcome import MAX_SHOWN, show_results
 from nanollama.launcher.grid.results import GridResults, final
 from nanollama.launcher.grid.sections import (
     MAX_LINES,
@@ -19,14 +22,17 @@ from nanollama.launcher.grid.sections import (
     claim_blocks,
     cost_table,
     curve,
+    dialog_blocks,
     measures_table,
     training_blocks,
     unfinished_blocks,
 )
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
-from nanollama.monitor.run_folder import EVALS
+from nanollama.monitor.run_folder import DIALOGS, EVALS
 from nanollama.report.page import Picture, Words
+from nanollama.report.runs import SampleDialog, write_samples
+from nanollama.tokenizer import Message
 
 SEED = "training.seed"
 
@@ -161,6 +167,56 @@ def test_runs_that_have_not_finished_are_listed() -> None:
 
 def test_a_grid_without_claims_has_no_section_of_them() -> None:
     assert claim_blocks([]) == ()
+
+
+def with_dialogs(grid: GridResults, folder: Path) -> GridResults:
+    """Its runs, each with dialogs of three kinds."""
+    for run in grid.plan.runs:
+        titles = ("known, city", "known, date", "unknown, city", "new, city")
+        said = [
+            SampleDialog(title, "x", False, (Message("user", f"Who is {run.name}?"),)) for title in titles
+        ]
+        (folder / run.name).mkdir()
+        write_samples(folder / run.name / DIALOGS, said)
+    runs = [GridRun(run.name, folder / run.name, run.config, run.values) for run in grid.plan.runs]
+    return GridResults(replace(grid.plan, folder=folder, runs=runs), grid.rows)
+
+
+def test_dialogs_are_those_of_the_first_run_of_each_setting(tmp_path: Path) -> None:
+    grid = with_dialogs(make_grid(({"n": 1}, recalls(0.5, 0.5)), ({"n": 2}, recalls(None, 0.5))), tmp_path)
+    blocks = dialog_blocks(grid)
+    assert [(block.name, block.dialogs[0].messages[0].content) for block in blocks] == [
+        ("n=1", "Who is 0-0?"),
+        ("n=2", "Who is 1-1?"),
+    ]
+    assert dialog_blocks(make_grid(({}, recalls(0.5)))) == ()
+
+
+@pytest.mark.parametrize(("n_settings", "n_dialogs"), [(MAX_SHOWN, 2 * MAX_SHOWN), (MAX_SHOWN + 1, 0)])
+def test_of_few_settings_a_dialog_of_each_of_two_kinds_is_printed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    n_settings: int,
+    n_dialogs: int,
+) -> None:
+    monkeypatch.setattr(outcome, "_of_study", lambda grid: None)
+    grid = make_grid(*(({"n": n}, recalls(0.5)) for n in range(n_settings)))
+    show_results(with_dialogs(grid, tmp_path))
+    out = capsys.readouterr().out
+    assert out.count("wrong, expected x") == n_dialogs
+    assert ("n=0, known, city" in out) == ("n=0, unknown, city" in out) == bool(n_dialogs)
+    assert "new, city" not in out and "known, date" not in out
+    assert "recall" in out and (tmp_path / "table.csv").read_text().startswith("setting,seeds,recall")
+    assert (tmp_path / "table.md").read_text().startswith("| setting")
+
+
+def test_of_many_settings_the_table_is_only_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_results(with_dialogs(make_grid(*(({"n": n}, recalls(0.5)) for n in range(13))), tmp_path))
+    assert capsys.readouterr().out == ""
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 14
 
 
 GRID = """\

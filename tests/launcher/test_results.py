@@ -47,10 +47,10 @@ def test_the_summary_shows_what_runs_are_compared_by() -> None:
         "d=2 (2 seeds)",  # a measure that one of two seeds lacks is no mean over two
         "  n_params  16,592",
         "  recall    0.750 [0.000, 1.000]",
-        "d=3 (1 seed)",
+        "d=3 (1 seed)",  # its interval is the run's own
         "  n_params  16,592",
         "  loss      1.000",
-        "  recall    0.500",
+        "  recall    0.500 [0.400, 0.500]",
     ]
 
 

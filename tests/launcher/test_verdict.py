@@ -47,7 +47,7 @@ def plan_of(tmp_path: Path, *expect: str, seeds: int = 2, training: str = EVERY_
 def rows_of(plan: Plan, recalls: list[float]) -> list[dict[str, Any]]:
     """Rows of finished runs in the order of the grid: seed 0 narrow, seed 0 wide, seed 1 narrow, ..."""
     return [
-        {"run": run.name, "status": "finished", "recall": recall}
+        {"run": run.name, "status": "finished", "n_params": 1000, "recall": recall}
         for run, recall in zip(plan.runs, recalls, strict=False)
     ]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
+from nanollama.monitor.run_folder import DIALOGS
+from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.tokenizer import Message
 
 EVIL = "<script>alert(1)</script> & \"'</pre></style>"

@@ -17,6 +17,7 @@ from nanollama.report.aggregate import (
     headlines,
     is_share,
     over_seeds,
+    seeds_or_own,
 )
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import read_run, read_runs
@@ -39,6 +40,15 @@ def test_seeds_with_intervals_of_their_own_have_that_of_both() -> None:
 def test_where_a_seed_lacks_its_interval_the_means_alone_count() -> None:
     rows = [{"bits": 0.5, "bits_low": 0.4, "bits_high": 0.6}, {"bits": 0.7}]
     assert over_seeds(measured(*rows), "bits") == mean_interval([0.5, 0.7])
+
+
+def test_a_single_run_has_its_own_interval_and_is_no_sample_of_seeds() -> None:
+    row = {"recall": 0.5, "recall_low": 0.4, "recall_high": 0.6, "loss": 2.0}
+    assert seeds_or_own(measured(row), "recall") == (0.5, 0.4, 0.6, 1)
+    for found in (over_seeds(measured(row), "recall"), seeds_or_own(measured(row), "loss")):
+        assert found is not None and math.isnan(found.low)
+    assert seeds_or_own(measured(row, row), "recall") == over_seeds(measured(row, row), "recall")
+    assert seeds_or_own(measured({"loss": None}), "loss") is None
 
 
 def test_where_a_run_lacks_the_measure_there_is_no_mean() -> None:

@@ -31,8 +31,8 @@ from nanollama.errors import EXIT_FAILED, EXIT_OK
 from nanollama.model import ModelConfig
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.files import write_atomically
-from nanollama.monitor.run_folder import open_run
-from nanollama.report.runs import DIALOGS, SampleDialog, write_samples
+from nanollama.monitor.run_folder import DIALOGS, open_run
+from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import Table, show_interval, show_number
 from nanollama.seeds import named_seed
 

@@ -137,8 +137,16 @@ def name_series(plan: Plan, *axes: str | None) -> dict[str, str]:
 
 
 def axis_of(measured: Sequence[Measured]) -> str | None:
-    """The horizontal axis: the first of `AXES` that varies; None when none does."""
-    return next((axis for axis in AXES if len({found.at(axis) for found in measured}) > 1), None)
+    """The horizontal axis: the first of `AXES` that varies within an arm; None when none does."""
+    arms = {found.arm for found in measured}
+    return next(
+        (
+            axis
+            for axis in AXES
+            if any(len({found.at(axis) for found in measured if found.arm == arm}) > 1 for arm in arms)
+        ),
+        None,
+    )
 
 
 def params_needed(

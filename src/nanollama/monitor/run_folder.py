@@ -24,6 +24,7 @@ from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
     CONFIG,
+    DIALOGS,
     ENVIRONMENT,
     EVALS,
     LOG,
@@ -218,7 +219,7 @@ def open_run(
         elif world.is_main:
             (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
-            remove_leftovers(folder, (RESULT, METRICS, EVALS, ENVIRONMENT, CONFIG))
+            remove_leftovers(folder, (RESULT, METRICS, EVALS, DIALOGS, ENVIRONMENT, CONFIG))
             _record_environment(run)
         world.wait()
         yield run

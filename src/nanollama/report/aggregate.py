@@ -40,6 +40,16 @@ def over_seeds(setting: Setting[Mapping[str, Any]], name: str) -> Interval | Non
     return mean_interval(means, is_share(name))
 
 
+def seeds_or_own(setting: Setting[Mapping[str, Any]], name: str) -> Interval | None:
+    """As `over_seeds`; of a single run, its own interval, which says nothing about other seeds."""
+    found = over_seeds(setting, name)
+    if found is None or len(setting.runs) > 1:
+        return found
+    (row,) = setting.runs
+    low, high = row.get(name + LOW), row.get(name + HIGH)
+    return Interval(found.mean, low, high, 1) if is_number(low) and is_number(high) else found
+
+
 def is_share(name: str) -> bool:
     """Does a measure lie between 0 and 1, by the words of its name?"""
     return _SHARE.fullmatch(name) is not None

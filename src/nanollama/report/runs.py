@@ -14,10 +14,8 @@ from ruamel.yaml.error import YAMLError
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import CONFIG, ENVIRONMENT, EVALS, METRICS, RESULT
+from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, METRICS, RESULT
 from nanollama.tokenizer import Message
-
-DIALOGS = "dialogs.jsonl"
 
 Row = dict[str, Any]
 

@@ -25,7 +25,7 @@ from apps.memory.grid.tables import (
     params_per_fact,
     read_published,
 )
-from apps.memory.grid_sections import crossing_blocks, recall_bars
+from apps.memory.grid_sections import crossing_blocks, recall_bars, results_table
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Expectation
 from nanollama.launcher.grid.outcome import judge_grid, write_grid_page
@@ -187,7 +187,40 @@ def test_settings_without_an_axis_are_bars(tmp_path: Path) -> None:
     plan = replace(plan, runs=[run for run in plan.runs if "-400-8-" in run.name])
     measured = measure_settings(GridResults(plan, rows))
     picture = recall_bars(measured, name_series(plan))
-    assert picture.alt.startswith("in-tool, trained person: 0.985; in-weight, trained person: 0.205")
+    assert picture.alt.startswith("in-tool, trained people: 0.985; in-weight, trained people: 0.205")
+
+
+def test_people_are_no_axis_where_each_arm_learns_about_one_number_of_them(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path)
+    two = ("qa-100-8", "qatool-400-8")
+    grid = GridResults(replace(plan, runs=[run for run in plan.runs if run.name.startswith(two)]), rows)
+    assert axis_of(measure_settings(grid)) is None
+
+
+def test_few_settings_are_columns_of_what_readers_ask_for(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path)
+    of_run = {"recall_unseen": 0.5, "recall_unseen_low": 0.4, "recall_unseen_high": 0.6, "seconds": 123.456}
+    rows = [
+        row | of_run | ({"valid_calls_unseen": 0.98765} if "qatool" in row["run"] else {}) for row in rows
+    ]
+    chosen = ("qa-100-8-0", "qatool-400-8-0")
+    one_seed = replace(plan, runs=[run for run in plan.runs if run.name in chosen])
+    table = results_table(GridResults(one_seed, rows))
+    assert table is not None and table.columns == ("", "in-tool", "in-weight")
+    assert dict((row[0], row[1:]) for row in table.rows) == {
+        "recall: trained people": ("0.98", "0.98"),
+        "recall: unseen people": ("0.500 [0.400, 0.600]",) * 2,
+        "recall: new names": ("0.49", "0.49"),
+        "valid requests: unseen people": ("0.9877", "-"),
+        "people learned from": ("400", "100"),
+        "parameters": ("6,248", "6,248"),
+        "bits stored per parameter": ("-", "0.98"),
+        "seconds, examinations included": ("123.5", "123.5"),
+    }
+    both_seeds = replace(plan, runs=[run for run in plan.runs if run.name[:-2] in ("qa-100-8", "qa-400-8")])
+    table = results_table(GridResults(both_seeds, rows))
+    assert table is not None and table.columns[1:] == ("in-weight, n_people=100", "in-weight, n_people=400")
+    assert results_table(GridResults(plan, rows)) is None and results_table(GridResults(plan, [])) is None
 
 
 def make_pair(folder: Path, key: str, values: tuple[Any, Any]) -> tuple[Plan, list[dict[str, Any]]]:

@@ -57,13 +57,14 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     """
     from nanollama.launcher.grid.outcome import judge_grid, show_outcome
     from nanollama.launcher.grid.results import collect, summary_lines, write_table
+    from nanollama.launcher.grid.sections import BRACKETS
 
     plan = read_grid(argv)
     rows = collect(plan)
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
-    print("means over seeds, in brackets 95 % intervals where there are several that differ")
+    print(f"means over seeds, in brackets {BRACKETS}")
     grid = judge_grid(plan, rows)
     for line in summary_lines(grid):
         print(line)

@@ -1,10 +1,17 @@
-"""What a grid has come to: the verdict on what was expected of it, and its page."""
+"""What a grid has come to: its table, the verdict on what was expected of it, its page.
+
+A module ``grid_sections`` of a study may add to that:
+
+- ``grid_sections(grid) -> Sequence[Section]``: more sections of the page.
+- ``results_table(grid) -> Table | None``: in the place of the general table of settings.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -14,13 +21,18 @@ from nanollama.launcher.grid import sections
 from nanollama.launcher.grid.results import GridResults
 from nanollama.launcher.grid.verdict import judge, missing_lines, verdict_table, write_verdicts
 from nanollama.launcher.plan import Plan
+from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.report.command import save_parts, write_page
-from nanollama.report.page import Section
+from nanollama.report.tables import Table
+from nanollama.report.terminal import print_dialog
 from nanollama.wording import count
 
-PAGE, FIGURES = "report.html", "figures"
+PAGE, FIGURES, TABLE = "report.html", "figures", "table"
 SECTIONS = "grid_sections"
-"""Module of a study with ``grid_sections(grid) -> Sequence[Section]``, which adds to the page of a grid."""
+"""Module of a study that adds to the page of a grid."""
+MAX_SHOWN = 3
+"""Settings of which dialogs are printed, each of its first kinds once."""
+N_KINDS = 2
 
 
 def judge_grid(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> GridResults:
@@ -33,11 +45,12 @@ def judge_grid(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> GridResults:
 
 
 def show_outcome(grid: GridResults) -> int:
-    """Print the verdict, write it and the page into the folder of the grid.
+    """Print table, dialogs and verdict, write them and the page into the folder of the grid.
 
     Returns:
         0, or 1 when something expected was missed or could not be told.
     """
+    show_results(grid)
     if grid.verdicts:
         write_verdicts(grid.plan.folder, grid.verdicts)
         Console(soft_wrap=True).print(verdict_table(grid.verdicts).to_rich())
@@ -50,6 +63,28 @@ def show_outcome(grid: GridResults) -> int:
     return EXIT_FAILED if any(verdict.failed for verdict in grid.verdicts) else EXIT_OK
 
 
+def results_table(grid: GridResults) -> Table:
+    """The table of its settings: the study's own, or that of `sections`."""
+    own = getattr(_of_study(grid), "results_table", None)
+    found: Table | None = None if own is None else own(grid)
+    return found or sections.measures_table(grid)
+
+
+def show_results(grid: GridResults) -> None:
+    """Write the table of settings into the folder of the grid; print it and some dialogs, if they are few."""
+    results, path = results_table(grid), grid.plan.folder / TABLE
+    write_atomically(path.with_suffix(".md"), results.to_markdown())
+    write_csv(path.with_suffix(".csv"), results.columns, results.rows)
+    console = Console(soft_wrap=True)
+    if len(grid.settings) <= sections.MAX_LINES:
+        console.print(results.to_rich())
+    if len(grid.settings) <= MAX_SHOWN:
+        for of_run in sections.dialog_blocks(grid):
+            kinds = {dialog.title.partition(",")[0]: dialog for dialog in reversed(of_run.dialogs)}
+            for dialog in [*reversed(kinds.values())][:N_KINDS]:
+                print_dialog(console, of_run.name, dialog)
+
+
 def write_grid_page(grid: GridResults) -> None:
     """Write ``report.html`` into the folder of a grid, and each of its parts into ``figures/``.
 
@@ -59,16 +94,18 @@ def write_grid_page(grid: GridResults) -> None:
     plan = grid.plan
     n_finished, n_settings = sum(len(setting.runs) for setting in grid.settings), len(grid.settings)
     lead = f"{n_finished} of {count(len(plan.runs), 'run')} have finished, of {count(n_settings, 'setting')}."
-    parts = [*sections.result_sections(grid), *_of_study(grid), *sections.cost_sections(grid)]
+    own = getattr(_of_study(grid), SECTIONS, None)
+    parts = [
+        *sections.result_sections(grid, results_table(grid)),
+        *(own(grid) if own is not None and grid.settings else ()),
+        *sections.cost_sections(grid),
+    ]
     write_page(plan.folder / PAGE, plan.name, lead, parts)
     save_parts(plan.folder / FIGURES, parts)
     print(f"wrote {plan.folder / PAGE} and {plan.folder / FIGURES}")
 
 
-def _of_study(grid: GridResults) -> Sequence[Section]:
-    """What the study adds."""
+def _of_study(grid: GridResults) -> ModuleType | None:
+    """What the study adds, if it does."""
     name = f"{grid.plan.module.rpartition('.')[0]}.{SECTIONS}"
-    if not grid.settings or importlib.util.find_spec(name) is None:
-        return ()
-    found: Sequence[Section] = importlib.import_module(name).grid_sections(grid)
-    return found
+    return None if importlib.util.find_spec(name) is None else importlib.import_module(name)

@@ -19,7 +19,7 @@ from nanollama.launcher.states import check_folder, inspect
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
-from nanollama.report.aggregate import headline_names, is_number, over_seeds
+from nanollama.report.aggregate import headline_names, is_number, seeds_or_own
 from nanollama.report.grouping import Setting
 from nanollama.report.tables import show_mean
 from nanollama.statistics import Interval
@@ -143,8 +143,11 @@ class GridResults:
 
 
 def final(setting: Setting[Finished], name: str) -> Interval | None:
-    """A measure after the last step, over the seeds of a setting; None where one of its runs lacks it."""
-    return over_seeds(setting.read(attrgetter("row")), name)
+    """A measure after the last step, over the seeds of a setting; None where one of its runs lacks it.
+
+    The interval of a single run is its own.
+    """
+    return seeds_or_own(setting.read(attrgetter("row")), name)
 
 
 def summary_lines(results: GridResults) -> Iterator[str]:

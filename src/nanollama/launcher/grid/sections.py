@@ -12,10 +12,12 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.verdict import Verdict, missing_lines, verdict_table
 from nanollama.launcher.states import inspect
-from nanollama.report.aggregate import NAMING, flatten, is_number, is_share, over_seeds
+from nanollama.monitor.run_folder import DIALOGS
+from nanollama.report.aggregate import NAMING, flatten, is_number, is_share, seeds_or_own
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
-from nanollama.report.page import Block, Folded, Listing, Picture, Section, Words
+from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
+from nanollama.report.runs import read_samples
 from nanollama.report.tables import ABSENT, Table, show_interval, show_mean, show_number, spell
 from nanollama.statistics import Interval
 from nanollama.wording import count
@@ -26,17 +28,24 @@ MAX_LINES = 12
 MAX_LISTED = 20
 N_LINES = 15
 """Of what a failed run printed last."""
-BANDS = "Means over seeds; bands are their 95 % intervals."
+BRACKETS = "95 % intervals, of a single run its own"
+BANDS = f"Means over seeds; bands are {BRACKETS}."
 
 Point = tuple[str, float, Interval]
 """The name of a line, a place on the horizontal axis, and what was found there."""
 
 
-def result_sections(grid: GridResults) -> list[Section]:
-    """What was found, in general."""
+def result_sections(grid: GridResults, results: Table) -> list[Section]:
+    """What was found, in general.
+
+    Args:
+        grid: what it has come to.
+        results: the table of its settings.
+    """
     return [
         Section("Claims", claim_blocks(grid.verdicts)),
-        Section("Results", (measures_table(grid),) if grid.settings else ()),
+        Section("Results", (results,) if grid.settings else ()),
+        Section("Dialogs", dialog_blocks(grid)),
         Section("Against what varies", tuple(axis_pictures(grid))),
         Section("Through training", training_blocks(grid)),
     ]
@@ -80,8 +89,19 @@ def measures_table(grid: GridResults) -> Table:
         (setting.label, str(setting.n_seeds), *(show_mean(final(setting, name)) for name in grid.measures))
         for setting in grid.settings
     ]
-    caption = "After the last step: means over seeds, in brackets 95 % intervals."
+    caption = f"After the last step: means over seeds, in brackets {BRACKETS}."
     return Table(caption, ("setting", "seeds", *map(spell, grid.measures)), tuple(rows))
+
+
+def dialog_blocks(grid: GridResults) -> tuple[Dialogs, ...]:
+    """What the first run of each setting has left of dialogs, where settings are few enough to be read."""
+    if len(grid.settings) > MAX_LINES:
+        return ()
+    samples = (
+        Dialogs(setting.label, tuple(read_samples(setting.runs[0].run.folder / DIALOGS)))
+        for setting in grid.settings
+    )
+    return tuple(found for found in samples if found.dialogs)
 
 
 def axis_pictures(grid: GridResults) -> Iterator[Picture]:
@@ -126,7 +146,7 @@ def curve(setting: Setting[Finished], name: str) -> Iterator[Point]:
     A run that has stopped before the others keeps its last value; where one lacks the measure, none is told.
     """
     for step in sorted({row["step"] for done in setting.runs for row in done.evals}):
-        found = over_seeds(setting.read(lambda done, step=step: done.at(step)), name)  # type: ignore[misc]
+        found = seeds_or_own(setting.read(lambda done, step=step: done.at(step)), name)  # type: ignore[misc]
         if found is not None:
             yield setting.label, step, found
 
