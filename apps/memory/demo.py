@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from apps.memory import train
 from apps.memory.dataset.generate import count_people, write_dialogs, write_people
 from apps.memory.dataset.paths import dialogs_path, people_path
@@ -28,11 +26,10 @@ from apps.memory.settings import DemoConfig, MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
 from nanollama.errors import EXIT_FAILED, UserError
-from nanollama.model import build_model
-from nanollama.monitor.checkpoint import find_checkpoint, load_weights
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.report.runs import DIALOGS, read_run, write_samples
+from nanollama.training.trained import load_run
 
 DEFAULT_CONFIG = "apps/memory/config/demo.yaml"
 EXAMINATION = "examination.json"
@@ -133,9 +130,7 @@ def _examine(config: DemoConfig, arm: MemoryConfig, name: str, log: RunLog) -> d
         return kept
     log.say(f"{name}: examining on {config.recall.n_people:,} people of each set, four questions each")
     began = time.perf_counter()
-    # The weights come from the checkpoint; a generator is needed only to build the model around them.
-    model = build_model(arm.model, torch.Generator().manual_seed(0))
-    load_weights(find_checkpoint(arm.folder), model)
+    model = load_run(MemoryConfig, arm.folder, ["training.device=cpu"]).model
     with build_recall(arm.changed(recall=config.recall)) as recall:
         answers = recall.ask(model)
         found = recall.summarise(answers, model.n_params())

@@ -95,7 +95,9 @@ class Shell(LanguageModel):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[config.norm](config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self._tie()
+        self.is_tied = False
+        if config.tied_embeddings:
+            self.tie()
 
     def forward(
         self,
@@ -139,14 +141,22 @@ class Shell(LanguageModel):
         """The blocks, in order."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    def _tie(self) -> None:
-        if self.config.tied_embeddings:
-            self.head.weight = self.embedding.weight
+    def tie(self) -> None:
+        """Make the input embeddings the output embeddings too: from now on, they are one matrix."""
+        self.head.weight = self.embedding.weight
+        self.is_tied = True
+
+    def untie(self) -> None:
+        """Give the output embeddings a matrix of their own, equal to that of the input."""
+        weight = self.embedding.weight
+        self.head.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        self.is_tied = False
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers)."""
-        self._tie()  # a move from the meta device makes two matrices of one
+        if self.is_tied:
+            self.tie()  # a move from the meta device makes two matrices of one
         std = self.config.init_std or self.config.d_model**-0.5
         mixers = [block.mixer for block in self.layers]
         writing = {mixer.output for mixer in mixers}
