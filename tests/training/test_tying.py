@@ -233,7 +233,7 @@ def test_what_cannot_be_done_is_refused_before_the_first_step(
 def test_a_checkpoint_of_two_matrices_is_not_read_into_one(tmp_path: Path) -> None:
     run(tmp_path / "source", UNTIE)
     load = {"implementation": "load", "run": str(tmp_path / "source")}
-    with pytest.raises(UserError, match="the embeddings are two matrices in .* and one in the model"):
+    with pytest.raises(UserError, match=r"the embeddings are two matrices in .* and one in the model"):
         run(tmp_path / "tied", load)
     run(tmp_path / "untied", load, tied=False)
     source, target = weights(tmp_path / "source", N_STEPS), weights(tmp_path / "untied", 1)
