@@ -18,7 +18,7 @@ from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, Wo
 from nanollama.data.text.documents import SPLITS, read_documents, split_of
 from nanollama.data.text.streams import Masker, MaskingConfig, RowStream
 from nanollama.data.text.tokenised import FACTS, TokenisedText, tokenise
-from nanollama.data.text.tokens import build_tokenizer, mask_id
+from nanollama.data.text.tokens import MOVED_UP, _moved_up, build_tokenizer, mask_id
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.model import ModelConfig, build_model
 from nanollama.training.loss import next_token_loss
@@ -126,6 +126,18 @@ def test_pieces_of_words_are_made_alike_each_time() -> None:
     assert found.tokens[0].startswith("n") and found.tokens[1].startswith("##")
     assert found.ids[-1] == MASK and made[0].decode(found.ids[:-1]) == "numbering evens"
     assert made[0].get_vocab_size() == 90 and "number" in made[0].get_vocab()
+
+
+def test_words_are_those_that_the_tokenizer_finds() -> None:
+    section = WordPieceConfig(implementation="wordpiece", vocab_size=90)
+    made = build_tokenizer(section, DOCUMENTS)
+    text = "Don\u2019t be na\u00efve_ly SURE: it\u2014costs 3.50,\n\tor more!"
+    found = made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text))
+    moved = _moved_up(text)
+    words = [
+        "".join(chr(ord(c) - MOVED_UP) if ord(c) >= MOVED_UP else c for c in word) for word in moved.split()
+    ]
+    assert words == [word for word, _ in found]
 
 
 def masker(seed: int = 1, **keys: Any) -> Masker:

@@ -29,7 +29,6 @@ from pathlib import Path
 
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.monitor.files import write_atomically
 
 DEFAULT_OUT = Path("data/text/english.jsonl")
 N_PARAGRAPHS = 40
@@ -81,7 +80,9 @@ def make_corpus(out: Path) -> None:
             )
         lines += [json.dumps({"text": text, "source": name}, ensure_ascii=False) for text in texts]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, "\n".join(lines) + "\n")
+    new = out.with_suffix(".new")
+    new.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    new.replace(out)
     print(f"wrote {out}: {len(lines):,} documents, {out.stat().st_size / 1e6:.1f} MB")
 
 

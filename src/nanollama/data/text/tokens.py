@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections import Counter
+import re
+import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 MOVED_UP = 0xF0000
 """To code points that no text has; BERT's normalizer drops letters of private use."""
 
@@ -76,11 +79,6 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
     ties by it. That of pairs does not: it is given words whose letters behind the first are others, moved up.
     """
     package = _package()
-    normalizer = package.normalizers.BertNormalizer(lowercase=True)
-    pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
     pairs = package.Tokenizer(package.models.BPE())
     trainer = package.trainers.BpeTrainer(
         vocab_size=config.vocab_size,
@@ -88,16 +86,29 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
         show_progress=False,
         limit_alphabet=N_LETTERS,
     )
-    counted = (
-        word[0] + "".join(chr(ord(letter) + MOVED_UP) for letter in word[1:]) for word in words.elements()
-    )
-    pairs.train_from_iterator(counted, trainer)
+    pairs.pre_tokenizer = package.pre_tokenizers.WhitespaceSplit()
+    pairs.train_from_iterator(map(_moved_up, texts), trainer)
     vocabulary = {_as_piece(token): number for token, number in pairs.get_vocab().items()}
     tokenizer = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=UNKNOWN))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    tokenizer.normalizer = package.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = package.decoders.WordPiece()
     tokenizer.add_special_tokens([PADDING, UNKNOWN, CLASS, END, MASK])
     return tokenizer
+
+
+def _moved_up(text: str) -> str:
+    """The words that the tokenizer will find, as it finds them, but faster."""
+    plain = text.lower()
+    if not plain.isascii():
+        letters = unicodedata.normalize("NFD", plain)
+        plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+    return " ".join(map(_with_inner_letters_moved, WORD.findall(plain)))
+
+
+@lru_cache(maxsize=1 << 17)
+def _with_inner_letters_moved(word: str) -> str:
+    return word[0] + "".join(chr(ord(letter) + MOVED_UP) for letter in word[1:])
 
 
 def _as_piece(token: str) -> str:
