@@ -64,19 +64,19 @@ def distances(first: Tensor, second: Tensor) -> dict[str, float]:
     ranks are exponentials of the entropy of squared singular values.
     """
     first, second = first.double(), second.double()
-    spectra = [torch.linalg.svdvals(matrix) for matrix in (first, second)]
+    energies = [torch.linalg.eigvalsh(matrix.T @ matrix).clamp_min(0) for matrix in (first, second)]
     common = torch.linalg.svdvals(first.T @ second).sum()
-    explained = float(common**2 / (spectra[0].square().sum() * spectra[1].square().sum()))
+    explained = float(common**2 / (energies[0].sum() * energies[1].sum()))
     return {
         "cosine": float(nn.functional.cosine_similarity(first, second, dim=1).mean()),
         "procrustes": max(0.0, 1.0 - explained),
-        "input_effective_rank": _effective_rank(spectra[0]),
-        "output_effective_rank": _effective_rank(spectra[1]),
-        "input_norm": float(spectra[0].square().sum().sqrt()),
-        "output_norm": float(spectra[1].square().sum().sqrt()),
+        "input_effective_rank": _effective_rank(energies[0]),
+        "output_effective_rank": _effective_rank(energies[1]),
+        "input_norm": float(energies[0].sum().sqrt()),
+        "output_norm": float(energies[1].sum().sqrt()),
     }
 
 
-def _effective_rank(spectrum: Tensor) -> float:
-    shares = spectrum.square() / spectrum.square().sum()
-    return float(torch.special.entr(shares).sum().exp())
+def _effective_rank(energies: Tensor) -> float:
+    """Of a spectrum of squared singular values (D,)."""
+    return float(torch.special.entr(energies / energies.sum()).sum().exp())

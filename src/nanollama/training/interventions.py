@@ -108,6 +108,8 @@ def check_interventions(interventions: Sequence[Intervention], model: nn.Module,
     Raises:
         UserError: one cannot be done to this model, or together they leave nothing to learn.
     """
+    if not interventions:
+        return
     outline = _without_values(model)
     for intervention in sorted(interventions, key=lambda one: one.at_step):
         if intervention.at_step >= step:
