@@ -13,10 +13,22 @@ ARGS ?=
 PYTHON ?=
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10 python
 
+# Of `make data/model/final.pt`: device, epochs, epochs between checkpoints, compiler (none, inductor), examples to
+# learn from (empty: all), a final.pt or run folder to go on from, tied embeddings, and whether the output embeddings
+# of a model that is no longer tied are copies of the input (True) or drawn (False).
+DEVICE ?= auto
+EPOCHS ?= 1
+ETC ?= 1
+COMPILER ?= none
+DATASIZE ?=
+RESTORE ?=
+TIED ?= True
+IOEMB ?=
+
 .PHONY: help venv demo test check bench
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z./]*:.*## / { printf "make %-19s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) ## make .venv and install what demo and test need
 
@@ -35,6 +47,18 @@ check: $(STAMP) ## format, lint, types
 
 bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
 	$(RUN) -m benchmarks $(ARGS)
+
+data/model/final.pt: $(STAMP) $(if $(RESTORE),go_on) ## the tying study: train tied, untied, or untied midway
+	$(RUN) -m apps.tying.train --dir $(@D) --device $(DEVICE) --epochs $(EPOCHS) --etc $(ETC) \
+	  --compiler $(COMPILER) --arch tied $(TIED) $(if $(DATASIZE),--data size $(DATASIZE)) \
+	  $(if $(RESTORE),--restore $(RESTORE)) $(if $(IOEMB),--ioemb-copy $(IOEMB)) $(ARGS)
+
+# With RESTORE there is more to do although the file is there.
+.PHONY: go_on
+go_on:
+
+venv/bin/python: $(STAMP) ## the same environment by the name of old
+	ln -sfn $(VENV) venv
 
 # Made anew where it is missing or its interpreter has gone; installed into when what is needed has changed.
 $(STAMP): pyproject.toml constraints.txt

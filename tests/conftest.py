@@ -10,7 +10,7 @@ settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Several processes share the work file by file, all tests of the one Slurm together, slow files first."""
+    """Several processes share the work file by file, all tests of one Slurm together, slow files first."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     groups = {item: "slurm" if item.path.parent.name == "slurm" else str(item.path) for item in items}

@@ -31,6 +31,7 @@ class Batch:
         n_loss_tokens: targets that are not ``IGNORE``.
         n_tokens: input tokens that are not padding.
         n_examples: documents.
+        sees_all: do queries need what stands behind them, as masked tokens do? Then no row may be trimmed.
     """
 
     input_ids: Tensor
@@ -40,6 +41,7 @@ class Batch:
     n_loss_tokens: int
     n_tokens: int
     n_examples: int
+    sees_all: bool = False
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
@@ -78,7 +80,8 @@ class Batch:
         if positions is not None:
             width = max(int(has_loss.sum(dim=1).max()), 1)
             targets, positions = targets[:, :width].contiguous(), positions[start:stop, :width].contiguous()
-            input_ids = input_ids[:, : int(positions.max()) + 1].contiguous()
+            if not self.sees_all:
+                input_ids = input_ids[:, : int(positions.max()) + 1].contiguous()
         return Batch(
             input_ids=input_ids,
             targets=targets,
@@ -87,6 +90,7 @@ class Batch:
             n_loss_tokens=int(has_loss.sum()),
             n_tokens=self.n_tokens * stop // n_rows - self.n_tokens * start // n_rows,
             n_examples=self.n_examples * stop // n_rows - self.n_examples * start // n_rows,
+            sees_all=self.sees_all,
         )
 
 

@@ -70,15 +70,17 @@ class ModelConfig(Config):
     )
     d_ff: int | None = Field(default=None, ge=1, description="Width of the MLP; default 4 d_model.")
     norm: Literal["rms", "layer"] = Field(
-        default="rms", description="RMSNorm or LayerNorm, before each half block."
+        default="rms", description="RMSNorm or LayerNorm, one a half block; `residual` says where."
     )
     norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance in a norm.")
     mlp: Literal["swiglu", "gelu", "none"] = Field(
         default="swiglu",
         description="Gated (three matrices), plain (two), or none, as in published stacks of Mamba2.",
     )
-    positions: Literal["rotary", "learned", "none"] = Field(
-        default="rotary", description="How positions are told; rotary ones to attention alone."
+    positions: Literal["rotary", "learned", "relative", "none"] = Field(
+        default="rotary",
+        description="How positions are told; rotary ones to attention alone, as relative ones: what a vector "
+        "learned for each distance adds to scores (arXiv 2009.13658, method 4), without `causal`.",
     )
     position_dim: int | None = Field(
         default=None,
@@ -102,10 +104,11 @@ class ModelConfig(Config):
     embedding_dropout: float | None = Field(
         default=None, ge=0, lt=1, description="Dropout on embeddings, where it differs from dropout."
     )
-    residual: Literal["stream", "normed"] = Field(
+    residual: Literal["stream", "normed", "post"] = Field(
         default="stream",
         description="What a mixer adds to: the stream, or the normed stream, as the published runs of "
-        "arXiv 2406.02128 did, which forgets the scale of what came before.",
+        "arXiv 2406.02128 did, which forgets the scale of what came before; post: norms behind the sums "
+        "and the embeddings, as in BERT (arXiv 1810.04805).",
     )
     embedding_std: float | None = Field(
         default=None,
@@ -161,6 +164,8 @@ class ModelConfig(Config):
         self._check_recurrence()
         if self.position_dim is not None and self.positions != "learned":
             raise ValueError(f"position_dim needs positions = learned, not {self.positions}")
+        if self.positions == "relative" and (self.causal or not self.uses_attention):
+            raise ValueError("positions = relative needs attention and causal = false: set those, or rotary")
         if self.position_width > self.d_model:
             raise ValueError(f"position_dim = {self.position_dim} is more than d_model = {self.d_model}")
         return self

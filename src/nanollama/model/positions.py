@@ -74,6 +74,36 @@ class Rotary(nn.Module):
         return (cos, sin) if cos.dim() == 2 else (cos[:, None], sin[:, None])
 
 
+class Relative(nn.Module):
+    """Relative positions (method 4 of arXiv 2009.13658): a learned vector r for each distance.
+
+    To the product of query i and key j come those of either with r of j - i: q_i k_j + q_i r + k_j r.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_positions = config.max_seq_len
+        self.embedding = nn.Embedding(2 * config.max_seq_len - 1, config.head_width)
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """What comes to the products of queries (B, H, T, K) and keys (B, H_kv, T, K): (B, H, T, T)."""
+        n_tokens, middle = query.shape[2], self.n_positions - 1
+        table = self.embedding.weight[middle - n_tokens + 1 : middle + n_tokens]
+        by_query = _at_distances(query @ F.pad(table, (0, 0, 0, 1)).T)
+        by_key = _at_distances(key @ F.pad(table.flip(0), (0, 0, 0, 1)).T).transpose(2, 3)
+        return by_query + by_key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+
+
+def _at_distances(products: Tensor) -> Tensor:
+    """From products with 2 T distances, -T + 1 first, those of j - i for each row i: (B, H, T, T).
+
+    Each row begins one entry before the row above it, so one view of the numbers in a line shows them all.
+    """
+    n_tokens = products.shape[2]
+    line = products.flatten(2)[..., n_tokens - 1 : n_tokens - 1 + n_tokens * (2 * n_tokens - 1)]
+    return line.unflatten(2, (n_tokens, 2 * n_tokens - 1))[..., :n_tokens]
+
+
 def rotate(heads: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
     """Turn (B, H, T, K) by the tables of `Rotary`."""
     cos, sin = tables

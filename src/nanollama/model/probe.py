@@ -49,6 +49,8 @@ def attention_maps(query: Tensor, key: Tensor, seen: Tensor | None = None, *, ca
     if seen is None:
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
         seen = seen.tril() if causal else seen
+    if seen.is_floating_point():
+        return (scores + seen).softmax(dim=-1)
     return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
 
 

@@ -1,8 +1,8 @@
-"""The shell of all models of ours: embedding, positions, pre-norm blocks of a mixer and an MLP, norm, head.
+"""The shell of all models of ours: embedding, positions, blocks of a mixer and an MLP with norms, head.
 
 With attention, RMSNorm, SwiGLU, rotary positions and no biases it is the Llama architecture (arXiv
-2302.13971); LayerNorm, GELU and learned positions make it a GPT-2. Published runs are reproduced by settings,
-never by another class.
+2302.13971); LayerNorm, GELU and learned positions make it a GPT-2, and with norms behind the sums and without
+``causal`` a BERT. Published runs are reproduced by settings, never by another class.
 
 Shapes: B rows, T tokens, M queries (positions whose next token is asked for), D d_model, V vocabulary.
 """
@@ -32,7 +32,10 @@ from nanollama.model.state import DecodingState
 
 
 class Block(nn.Module):
-    """A mixer, then an MLP if there is one; each reads a normed stream and adds to it."""
+    """A mixer, then an MLP if there is one; each reads a normed stream and adds to it.
+
+    A norm stands in front of each or, with ``residual = post``, behind each sum.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -44,7 +47,7 @@ class Block(nn.Module):
         self.mlp_norm = NORMS[config.norm](config) if has_mlp else None
         self.mlp = MLPS[config.mlp](config) if has_mlp else None
         self.dropout = nn.Dropout(config.dropout)
-        self.adds_to_normed = config.residual == "normed"
+        self.residual = config.residual
 
     @property
     def mixer(self) -> Mixer:
@@ -55,22 +58,25 @@ class Block(nn.Module):
 
     @property
     def mixer_norm(self) -> nn.Module:
-        """The norm in front of the mixer."""
+        """The norm of the mixer."""
         norm = self._modules[f"{self._name}_norm"]
         assert norm is not None
         return norm
 
     def forward(self, x: Tensor, context: Context, query_positions: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), or (B, M, D) when only these positions go on."""
-        normed = self.mixer_norm(x)
-        x = normed if self.adds_to_normed else x
-        mixed = self.mixer(normed, context, query_positions)
+        is_post = self.residual == "post"
+        read = x if is_post else self.mixer_norm(x)
+        x = read if self.residual == "normed" else x
+        mixed = self.mixer(read, context, query_positions)
         if query_positions is not None:
             x = gather(x, query_positions)
         x = x + self.dropout(mixed)
+        x = self.mixer_norm(x) if is_post else x
         if self.mlp is None or self.mlp_norm is None:
             return x
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        x = x + self.dropout(self.mlp(x if is_post else self.mlp_norm(x)))
+        return self.mlp_norm(x) if is_post else x
 
 
 class Shell(LanguageModel):
@@ -89,7 +95,9 @@ class Shell(LanguageModel):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[config.norm](config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self._tie()
+        self.is_tied = False
+        if config.tied_embeddings:
+            self.tie()
 
     def forward(
         self,
@@ -104,12 +112,13 @@ class Shell(LanguageModel):
         if self.config.positions == "learned":
             embedded = at_positions(self.position_embedding.weight, context.positions)
             x = x + F.pad(embedded, (0, x.shape[-1] - self.config.position_width))
-        x = self.dropout(x)
+        is_post = self.config.residual == "post"
+        x = self.dropout(self.norm(x) if is_post else x)
         *before, last = self.blocks
         for block in before:
             x = block(x, context)
         x = last(x, context, query_positions)
-        return self.head(self.norm(x)).float()
+        return self.head(x if is_post else self.norm(x)).float()
 
     def _context(self, input_ids: Tensor, documents: Tensor | None, state: DecodingState | None) -> Context:
         """What the blocks need to know of these tokens."""
@@ -132,14 +141,22 @@ class Shell(LanguageModel):
         """The blocks, in order."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    def _tie(self) -> None:
-        if self.config.tied_embeddings:
-            self.head.weight = self.embedding.weight
+    def tie(self) -> None:
+        """Make the input embeddings the output embeddings too: from now on, they are one matrix."""
+        self.head.weight = self.embedding.weight
+        self.is_tied = True
+
+    def untie(self) -> None:
+        """Give the output embeddings a matrix of their own, equal to that of the input."""
+        weight = self.embedding.weight
+        self.head.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        self.is_tied = False
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers)."""
-        self._tie()  # a move from the meta device makes two matrices of one
+        if self.is_tied:
+            self.tie()  # a move from the meta device makes two matrices of one
         std = self.config.init_std or self.config.d_model**-0.5
         mixers = [block.mixer for block in self.layers]
         writing = {mixer.output for mixer in mixers}

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nanollama.report.runs import SampleDialog, printable
+from nanollama.report.runs import SampleDialog
 
 MAX_CHARACTERS = 240
 """Of a message; what an untrained model writes is long."""

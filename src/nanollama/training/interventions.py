@@ -3,7 +3,8 @@
 A section ``interventions`` is a list of what to do and when. An intervention at step k acts when k steps are
 done, after the checkpoint and the evaluation of that step, so that these show the model before it. What it
 does to the weights is done once and is then in every checkpoint; what it does to the training (which
-parameters learn) is done again whenever the run goes on after it. A stopped run therefore ends with the same
+parameters learn) is done again whenever the run goes on after it, and what it does to the model's structure
+(which parameters there are) also when a checkpoint is only read. A stopped run therefore ends with the same
 bits as one that was not.
 
 Parameters are named as in ``model.named_parameters()``, by patterns: ``blocks.1.*``, ``*embedding*``.
@@ -15,6 +16,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -23,15 +25,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nanollama.errors import UserError
-from nanollama.monitor.checkpoint import MODEL, find_checkpoint
+from nanollama.monitor.checkpoint import MODEL, OPTIMIZER, find_checkpoint
 from nanollama.seeds import named_seed
 from nanollama.training.intervention_config import (
+    ForgetConfig,
     FreezeConfig,
     InterventionConfig,
     LoadConfig,
     ReinitializeConfig,
     Selection,
+    UntieConfig,
 )
+from nanollama.training.tying import Tie, Untie, forget
 from nanollama.wording import suggest
 
 
@@ -45,6 +50,10 @@ class Intervention(Protocol):
 
     def check(self, model: nn.Module) -> None:
         """Raise a `UserError` if it cannot be done to this model; called before it is due."""
+        ...
+
+    def change_structure(self, model: nn.Module) -> None:
+        """Change which parameters there are, and again each time a checkpoint from after it is read."""
         ...
 
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -63,11 +72,29 @@ def build_interventions(configs: Sequence[InterventionConfig], seed: int) -> lis
         where = f"interventions.{index}"
         if isinstance(config, FreezeConfig):
             built.append(Freeze(config, where))
+        elif isinstance(config, ForgetConfig):
+            built.append(Forget(config, where))
         elif isinstance(config, ReinitializeConfig):
             built.append(Reinitialize(config, where, named_seed(seed, where)))
-        else:
+        elif isinstance(config, LoadConfig):
             built.append(Load(config, where))
+        elif isinstance(config, UntieConfig):
+            built.append(Untie(config, where))
+        else:
+            built.append(Tie(config, where))
     return built
+
+
+def done_before(interventions: Sequence[Intervention], step: int) -> list[Intervention]:
+    """Those that had acted when the checkpoint of a step was written, in the order in which they acted."""
+    acted = (intervention for intervention in interventions if intervention.at_step < step)
+    return sorted(acted, key=lambda one: one.at_step)
+
+
+def restructure(interventions: Sequence[Intervention], model: nn.Module, step: int) -> None:
+    """Give a model that was built from its config the parameters of the checkpoint of a step."""
+    for intervention in done_before(interventions, step):
+        intervention.change_structure(model)
 
 
 def check_interventions(interventions: Sequence[Intervention], model: nn.Module, step: int) -> None:
@@ -81,15 +108,28 @@ def check_interventions(interventions: Sequence[Intervention], model: nn.Module,
     Raises:
         UserError: one cannot be done to this model, or together they leave nothing to learn.
     """
-    learning = {name for name, _ in model.named_parameters()}
+    if not interventions:
+        return
+    outline = _without_values(model)
     for intervention in sorted(interventions, key=lambda one: one.at_step):
         if intervention.at_step >= step:
-            intervention.check(model)
+            intervention.check(outline)
+        intervention.change_structure(outline)
         if isinstance(intervention, Freeze):
-            learning -= select(model, intervention.config, intervention.where).keys()
-            if not learning:
+            for parameter in select(outline, intervention.config, intervention.where).values():
+                parameter.requires_grad_(False)
+            if not any(parameter.requires_grad for parameter in outline.parameters()):
                 frozen = f"{intervention.where} freezes every parameter that still learns"
                 raise UserError(f"{frozen}: nothing is left to learn.")
+
+
+def _without_values(model: nn.Module) -> nn.Module:
+    """A copy whose parameters take no memory."""
+    empty = {
+        id(one): nn.Parameter(torch.empty_like(one, device="meta"), requires_grad=one.requires_grad)
+        for one in model.parameters()
+    }
+    return copy.deepcopy(model, dict(empty))
 
 
 def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.Parameter]:
@@ -117,18 +157,10 @@ def select(model: nn.Module, selection: Selection, where: str) -> dict[str, nn.P
     return chosen
 
 
-def forget(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> None:
-    """Set what an optimizer has gathered about a parameter (moments, its count of steps) back to zero."""
-    for value in optimizer.state.get(parameter, {}).values():
-        if isinstance(value, torch.Tensor):
-            value.zero_()
+class _Selecting:
+    """What interventions in some of the parameters share."""
 
-
-@dataclass(frozen=True)
-class Freeze:
-    """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
-
-    config: FreezeConfig
+    config: Selection
     where: str
 
     @property
@@ -138,8 +170,22 @@ class Freeze:
     def check(self, model: nn.Module) -> None:
         select(model, self.config, self.where)
 
+    def change_structure(self, model: nn.Module) -> None:
+        pass
+
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         pass
+
+    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Freeze(_Selecting):
+    """See `FreezeConfig`. A frozen parameter has no gradient, so the optimizer leaves it, decay included."""
+
+    config: FreezeConfig
+    where: str
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         for parameter in select(model, self.config, self.where).values():
@@ -148,19 +194,24 @@ class Freeze:
 
 
 @dataclass(frozen=True)
-class Reinitialize:
+class Forget(_Selecting):
+    """See `ForgetConfig`."""
+
+    config: ForgetConfig
+    where: str
+
+    def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for parameter in select(model, self.config, self.where).values():
+            forget(optimizer, parameter)
+
+
+@dataclass(frozen=True)
+class Reinitialize(_Selecting):
     """See `ReinitializeConfig`. The model must have ``init_weights(generator)``."""
 
     config: ReinitializeConfig
     where: str
     seed: int
-
-    @property
-    def at_step(self) -> int:
-        return self.config.at_step
-
-    def check(self, model: nn.Module) -> None:
-        select(model, self.config, self.where)
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -173,20 +224,13 @@ class Reinitialize:
             parameter.copy_(drawn[name])
             forget(optimizer, parameter)
 
-    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        pass
-
 
 @dataclass(frozen=True)
-class Load:
+class Load(_Selecting):
     """See `LoadConfig`."""
 
     config: LoadConfig
     where: str
-
-    @property
-    def at_step(self) -> int:
-        return self.config.at_step
 
     def check(self, model: nn.Module) -> None:
         if not self.config.run.is_dir():
@@ -196,7 +240,13 @@ class Load:
             )
         path = find_checkpoint(self.config.run)
         shapes = {name: tuple(tensor.shape) for name, tensor in load_file(path / MODEL).items()}
-        for name, parameter in select(model, self.config, self.where).items():
+        chosen = select(model, self.config, self.where)
+        if any(name in shapes and parameter in chosen for name, parameter in _second_names(model).items()):
+            raise UserError(
+                f"{self.where}.run: the embeddings are two matrices in {path} and one in the model: set "
+                "model.tied_embeddings=false, and leave it to an intervention `tie` to make them one."
+            )
+        for name, parameter in chosen.items():
             if name not in shapes:
                 raise UserError(f"{self.where}.run: {path} has no parameter {name}, which the model has.")
             if shapes[name] != tuple(parameter.shape):
@@ -207,10 +257,41 @@ class Load:
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        saved = load_file(find_checkpoint(Path(self.config.run)) / MODEL)
+        path = find_checkpoint(self.config.run)
+        saved = load_file(path / MODEL)
         for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(saved[name])
             forget(optimizer, parameter)
+        if self.config.optimizer:
+            take_moments(optimizer, path, self.where)
 
-    def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        pass
+
+def _second_names(model: nn.Module) -> dict[str, str]:
+    """The further names of tied parameters, each with the first."""
+    first = {parameter: name for name, parameter in model.named_parameters()}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first[parameter] for name, parameter in named if first[parameter] != name}
+
+
+def take_moments(optimizer: torch.optim.Optimizer, checkpoint: Path, where: str) -> None:
+    """Take what the optimizer of another run has gathered, and leave its learning rates.
+
+    Raises:
+        UserError: its parameters are not of the same number and shapes.
+    """
+    saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    indices = [group["params"] for group in saved["param_groups"]]
+    ours = [group["params"] for group in optimizer.param_groups]
+    state = saved["state"]
+    if [*map(len, indices)] != [*map(len, ours)] or not all(
+        value.shape in (parameter.shape, ())
+        for index, parameter in zip(chain(*indices), chain(*ours), strict=True)
+        for value in state.get(index, {}).values()
+    ):
+        raise UserError(
+            f"{where}.optimizer: the optimizer of {checkpoint} knows other parameters than this run's: leave "
+            "it out, or give both models the same ones."
+        )
+    for index, parameter in zip(chain(*indices), chain(*ours), strict=True):
+        if index in state:
+            optimizer.state[parameter] = dict(state[index])

@@ -30,7 +30,7 @@ from nanollama.monitor.track import Tracker, numbers_of, open_trackers
 from nanollama.precision import choose_precision
 from nanollama.seeds import named_seed
 from nanollama.training.config import TrainingConfig
-from nanollama.training.interventions import Intervention, check_interventions
+from nanollama.training.interventions import Intervention, check_interventions, done_before
 from nanollama.training.learner import Learner, LossFn
 from nanollama.training.optim import learning_rate
 from nanollama.training.state import TrainState
@@ -168,9 +168,8 @@ class Loop:
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
         check_interventions(self.interventions, self.learner.model, step)
         if step > 0:
-            for intervention in self.interventions:
-                if intervention.at_step < step:
-                    intervention.change_training(self.learner.model, self.learner.optimizer)
+            for intervention in done_before(self.interventions, step):
+                intervention.change_training(self.learner.model, self.learner.optimizer)
             self.learner.wrap()
             saved = self.learner.load(run.checkpoints.path(step))
             self.learner.load_state(saved["learner"])

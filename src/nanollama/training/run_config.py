@@ -16,7 +16,7 @@ class TrainingRunConfig(RunConfig):
     model: ModelSection = Field(description="Which model learns.")
     training: TrainingConfig = Field(description="How it is trained.")
     interventions: tuple[InterventionConfig, ...] = Field(
-        default=(), description="What is done to the model at which step: freeze, reinitialize, load."
+        default=(), description="What is done to the model at which step: freeze, load, untie, ..."
     )
 
     @model_validator(mode="after")

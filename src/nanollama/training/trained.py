@@ -17,6 +17,7 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
 from nanollama.monitor.run_folder import CONFIG
+from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
 
 R = TypeVar("R", bound=TrainingRunConfig)
@@ -62,6 +63,8 @@ def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Tra
     manifest = read_manifest(found)
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
     model = build_model(config.model, torch.Generator().manual_seed(0))
+    interventions = build_interventions(config.interventions, config.training.seed)
+    restructure(interventions, model, int(manifest["step"]))
     try:
         load_weights(found, model)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ The section ``arms`` of a grid is an axis like any other; its values are names, 
 A run of an arm that ``starts_from`` another begins with the weights of the newest checkpoint of the other
 arm's run with the same values on all other axes. Its config says so: it has an intervention ``load`` at step
 0, so the run can also be started by itself. ``starts_from: {arm: source, but: [head.*]}`` leaves parameters
-out.
+out, ``{arm: source, optimizer: true}`` also takes the moments of the optimizer.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class StartConfig(Config):
         default=("*",), min_length=1, description="Patterns of parameter names to take."
     )
     but: tuple[str, ...] = Field(default=(), description="Patterns of parameter names to leave out.")
+    optimizer: bool = Field(default=False, description="Also take what the optimizer has gathered.")
 
 
 def _kind_of_start(value: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nanollama.model.config import ModelConfig
 from nanollama.model.mixers.mixer import Context, Mixer, gather
-from nanollama.model.positions import rotate
+from nanollama.model.positions import Relative, rotate
 from nanollama.model.state import LayerState
 
 QUERY_BLOCK = 64  # queries a block; at 96, steps took a tenth longer on the CPUs measured
@@ -71,6 +71,7 @@ class Attention(Mixer):
         self.n_query, self.n_kv = self.n_heads * self.head_dim, config.kv_heads * self.head_dim
         self.qkv = nn.Linear(config.d_model, self.n_query + 2 * self.n_kv, bias=config.bias)
         self.output = nn.Linear(self.n_query, config.d_model, bias=config.bias)
+        self.relative = Relative(config) if config.positions == "relative" else None
         self.kernel: Kernel = attend  # a probe puts its own here to see or to replace attention maps
 
     def forward(self, x: Tensor, context: Context, query_positions: Tensor | None = None) -> Tensor:
@@ -79,13 +80,15 @@ class Attention(Mixer):
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         if context.rotary is not None:
             query, key = rotate(query, context.rotary), rotate(key, context.rotary)
+        seen = context.seen
+        if self.relative is not None:
+            more = self.relative(query, key) * self.head_dim**-0.5
+            seen = more if seen is None else more.masked_fill(~seen, -torch.inf)
         if context.state is not None:
             read, positions = context.state.layers[self.layer], context.positions
             assert isinstance(read, KeyValues) and isinstance(positions, Tensor)
             key, value = read.extend(key, value, positions, context.state.longest + positions.shape[1])
-        collected = (
-            self.kernel(query, key, value, context.seen, causal=self.causal).transpose(1, 2).flatten(2)
-        )
+        collected = self.kernel(query, key, value, seen, causal=self.causal).transpose(1, 2).flatten(2)
         if query_positions is not None:
             collected = gather(collected, query_positions)
         return self.output(collected)
@@ -98,7 +101,8 @@ class Attention(Mixer):
 
     def forward_flops(self, seq_len: int, n_queries: int) -> int:
         """Every query-key pair counts, also those a causal mask hides, as dense kernels compute them."""
-        maps = self.qkv.weight.numel() + 2 * seq_len * self.n_query
+        distances = 0 if self.relative is None else 2 * seq_len * (self.n_query + self.n_kv)
+        maps = self.qkv.weight.numel() + 2 * seq_len * self.n_query + distances
         return 2 * (seq_len * maps + n_queries * self.output.weight.numel())
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -113,7 +117,7 @@ def attend(
 
     Args:
         query: (B, H, M, K); key, value: (B, H_kv, T, K), each key head shared by H / H_kv query heads.
-        seen: (B, 1, M, T) bool, true where a query sees a key.
+        seen: (B, 1, M, T) bool, true where a query sees a key; or (B, H, M, T), added to the scores.
         causal: without ``seen``: does a query see no keys after it?
 
     Returns:
@@ -124,8 +128,9 @@ def attend(
         with torch.autocast("cpu", enabled=False):
             if seen is None and causal and query.shape == key.shape:
                 return attend_in_blocks(query, key, value)
+            seen = seen.float() if seen is not None and seen.is_floating_point() else seen
             return attend(query.float(), key.float(), value.float(), seen, causal=causal)
-    if query.device.type == "cpu" and query.shape[2] == 1 and seen is not None:
+    if query.device.type == "cpu" and query.shape[2] == 1 and seen is not None and seen.dtype == torch.bool:
         return attend_from_one(query, key, value, seen)
     is_causal = causal and seen is None
     is_grouped = query.shape[1] != key.shape[1]

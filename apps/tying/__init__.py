@@ -1,0 +1,1 @@
+"""What does it change to train with tied embeddings, and to untie them midway?"""

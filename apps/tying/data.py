@@ -1,0 +1,78 @@
+"""Batches of a run, and those that it is measured on, which are the same for all runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apps.tying.settings import HeldOut, TyingConfig
+from nanollama.data.batch import Batch
+from nanollama.data.text.corpus import DEFAULT_OUT, make_corpus
+from nanollama.data.text.streams import Masker, RowStream, next_token_batch
+from nanollama.data.text.tokenised import TokenisedText, tokenise
+from nanollama.data.text.tokens import mask_id
+from nanollama.errors import UserError
+from nanollama.seeds import named_seed
+
+FIXED_SEED = 0
+"""Of the masks that all runs are measured on."""
+
+
+def read_text(config: TyingConfig) -> TokenisedText:
+    """The tokens of a run; the corpus of the study is made where it is missing.
+
+    Raises:
+        UserError: the text cannot be had, or has more kinds of tokens than the model.
+    """
+    if DEFAULT_OUT in config.text.files and not DEFAULT_OUT.is_file():
+        make_corpus(DEFAULT_OUT)
+    text = tokenise(config.text)
+    if text.vocab_size > config.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.model.vocab_size} is too small: the tokenizer has {text.vocab_size} "
+            "tokens; set it to that."
+        )
+    return text
+
+
+def build_stream(config: TyingConfig, text: TokenisedText) -> RowStream:
+    """What a run learns from."""
+    seed = named_seed(config.training.seed, "data")
+    return RowStream(
+        learned_rows(config, text),
+        config.training.batch_size,
+        seed,
+        _masker(config, text, named_seed(seed, "masks")),
+        config.first_step,
+    )
+
+
+def learned_rows(config: TyingConfig, text: TokenisedText) -> np.ndarray:
+    """Examples (n, T) to learn from."""
+    return text.rows("train")[: config.n_rows]
+
+
+def held_out_batches(
+    config: TyingConfig, text: TokenisedText, split: HeldOut, n_rows: int | None, batch_size: int
+) -> list[Batch]:
+    """Held-out examples with masks that are functions of their numbers alone."""
+    rows = text.rows(split)[:n_rows]
+    masker = _masker(config, text, FIXED_SEED)
+    batches = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        numbers = np.arange(start, start + len(part))
+        batches.append(next_token_batch(part) if masker is None else masker.batch(part, numbers))
+    return batches
+
+
+def token_frequencies(config: TyingConfig, text: TokenisedText) -> np.ndarray:
+    """(V,) how often each token is learned from, as shares; one more of each, so that none is impossible."""
+    counts = np.bincount(learned_rows(config, text).reshape(-1), minlength=config.model.vocab_size) + 1.0
+    counts[text.special] *= config.model.causal  # never asked for where tokens are masked
+    return counts / counts.sum()
+
+
+def _masker(config: TyingConfig, text: TokenisedText, seed: int) -> Masker | None:
+    if config.model.causal:
+        return None
+    return Masker(config.masking, text.vocab_size, mask_id(text.tokenizer), text.special, seed)

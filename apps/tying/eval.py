@@ -1,0 +1,48 @@
+"""Examine a trained model: ``python -m apps.tying.eval CONFIG [key=value ...]``.
+
+Prints its measures on held-out text, and writes them into ``measures.csv`` in the folder ``eval`` of the run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from apps.tying.data import read_text
+from apps.tying.measures import Examiner
+from apps.tying.settings import EvalConfig, MeasuresConfig, TyingConfig
+from nanollama.entrypoint import run_main
+from nanollama.monitor.files import write_csv
+from nanollama.report.tables import show_number
+from nanollama.training.trained import Trained, load_run
+
+
+def examine(trained: Trained[TyingConfig], measures: MeasuresConfig) -> dict[str, float]:
+    """What a trained model measures on held-out text."""
+    examiner = Examiner(trained.config, measures, read_text(trained.config))
+    with torch.no_grad():
+        return examiner.evaluate(trained.model, trained.step)
+
+
+def run(config: EvalConfig) -> None:
+    """Measure the newest checkpoint of a run."""
+    trained = load_run(TyingConfig, config.run, [f"training.device={config.device}"])
+    found = examine(trained, config.measures)
+    print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
+    for name, value in found.items():
+        print(f"  {name:<22} {show_number(value)}")
+    path = config.folder / "measures.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(path, ["step", *found], [[trained.step, *found.values()]])
+    print(f"wrote {path}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(EvalConfig, run, argv, "Measure a trained model on held-out text.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

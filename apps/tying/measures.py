@@ -1,0 +1,82 @@
+"""What is measured: loss and accuracy on held-out text, and how far the two embedding matrices are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from apps.tying.data import held_out_batches, token_frequencies
+from apps.tying.settings import MeasuresConfig, TyingConfig
+from nanollama.data.batch import IGNORE
+from nanollama.data.text.tokenised import TokenisedText
+from nanollama.model.shell import Shell
+from nanollama.statistics import share_interval
+
+
+class Examiner:
+    """Measures a model on the same examples and masks whatever the run; see `training.loop.Evaluator`.
+
+    ``loss_nats`` and ``accuracy`` are of the tokens asked for, with examples as the unit of the accuracy's
+    interval; ``learned_nats`` is how far the loss lies below that of the frequencies of tokens.
+    """
+
+    def __init__(self, config: TyingConfig, measures: MeasuresConfig, text: TokenisedText) -> None:
+        self.batches = held_out_batches(config, text, measures.split, measures.n_rows, measures.batch_size)
+        with np.errstate(divide="ignore"):
+            self._surprise = torch.from_numpy(-np.log(token_frequencies(config, text)))
+
+    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
+        """See the class."""
+        assert isinstance(model, Shell)
+        losses, surprises, right, asked = [], [], [], []
+        for batch in self.batches:
+            there = batch.to(model.device)
+            logits = model(there.input_ids, query_positions=there.query_positions)
+            wanted = there.targets != IGNORE
+            loss = nn.functional.cross_entropy(
+                logits.flatten(0, 1), there.targets.flatten(), ignore_index=IGNORE, reduction="none"
+            )
+            losses.append(loss.double().sum())
+            surprises.append(self._surprise[batch.targets[batch.targets != IGNORE]].sum())
+            right += ((logits.argmax(-1) == there.targets) & wanted).sum(1).tolist()
+            asked += wanted.sum(1).tolist()
+        n_asked = sum(asked)
+        loss_nats, frequency_nats = float(sum(losses)) / n_asked, float(sum(surprises)) / n_asked
+        rows = [(hits, n) for hits, n in zip(right, asked, strict=True) if n]
+        share = share_interval(*map(list, zip(*rows, strict=True)))
+        return {
+            "loss_nats": loss_nats,
+            "accuracy": share.mean,
+            "accuracy_low": share.low,
+            "accuracy_high": share.high,
+            "learned_nats": frequency_nats - loss_nats,
+            **distances(model.embedding.weight, model.head.weight),
+        }
+
+
+@torch.no_grad()
+def distances(first: Tensor, second: Tensor) -> dict[str, float]:
+    """How two embedding matrices (V, D) differ, and how many dimensions each of them uses.
+
+    ``cosine`` is the mean over tokens of that between both rows; ``procrustes`` the share of the second
+    that no rotation and scaling of the first explains (Schoenemann, 1966, Psychometrika 31, 1-10); effective
+    ranks are exponentials of the entropy of squared singular values.
+    """
+    first, second = first.double(), second.double()
+    energies = [torch.linalg.eigvalsh(matrix.T @ matrix).clamp_min(0) for matrix in (first, second)]
+    common = torch.linalg.svdvals(first.T @ second).sum()
+    explained = float(common**2 / (energies[0].sum() * energies[1].sum()))
+    return {
+        "cosine": float(nn.functional.cosine_similarity(first, second, dim=1).mean()),
+        "procrustes": max(0.0, 1.0 - explained),
+        "input_effective_rank": _effective_rank(energies[0]),
+        "output_effective_rank": _effective_rank(energies[1]),
+        "input_norm": float(energies[0].sum().sqrt()),
+        "output_norm": float(energies[1].sum().sqrt()),
+    }
+
+
+def _effective_rank(energies: Tensor) -> float:
+    """Of a spectrum of squared singular values (D,)."""
+    return float(torch.special.entr(energies / energies.sum()).sum().exp())

@@ -1,0 +1,272 @@
+"""The options of an earlier program, as a config of this study; ``make data/model/final.pt`` uses them.
+
+``python -m apps.tying.train --dir data/model --epochs 1 ...`` builds a config on ``config/published.yaml``
+and trains it in a folder ``runs/<name>`` of its directory, which then holds
+
+- ``train.jsonl``, ``valid.jsonl``, ``test.jsonl``: rows of training, of evaluations on the way, of the test;
+- ``state.json``: the run, its step and its status;
+- ``final.pt``: weights, shape and step, for ``torch.load(path, weights_only=True)``.
+
+The same options go on where they were stopped. With ``--restore`` a run goes on from the weights and the
+optimizer of another, tied or untied as ``--arch tied`` then says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from apps.tying import train
+from apps.tying.data import learned_rows, read_text
+from apps.tying.eval import examine
+from apps.tying.settings import MeasuresConfig, TyingConfig
+from nanollama.config import first_difference, load_config
+from nanollama.data.text.tokenised import TOKENIZER
+from nanollama.entrypoint import guard
+from nanollama.errors import UserError
+from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import EVALS, METRICS, RESULT
+from nanollama.training.trained import Trained, load_run
+from nanollama.wording import show, suggest
+
+CONFIG = Path(__file__).parent / "config" / "published.yaml"
+FINAL, STATE = "final.pt", "state.json"
+ARCH = {"tied": "model.tied_embeddings"}
+OPTI = {"name": "training.optimizer.implementation", "lr": "training.optimizer.learning_rate"}
+DATA = {
+    "size": "n_rows",
+    "files": "text.files",
+    "name": "text.dataset",
+    "subset": "text.subset",
+    "column": "text.column",
+    "tokenizer": "text.tokenizer",
+    "seq_len": "text.seq_len",
+    "held_out": "text.held_out",
+    "rate": "masking.rate",
+    "dynamic": "masking.dynamic",
+}
+
+
+def are_options(arguments: Sequence[str]) -> bool:
+    """Are these options, and not a config with its keys?"""
+    known = {option for action in _parser()._actions for option in action.option_strings} - {"--help", "-h"}
+    return any(argument.partition("=")[0] in known for argument in arguments)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; its exit code."""
+    return guard(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> None:
+    options = _parser().parse_args(argv)
+    config = build(options)
+    folder: Path = options.dir
+    try:
+        train.run(config)
+    finally:
+        _copy_rows(config, folder)
+    trained = load_run(TyingConfig, config.folder)
+    measures = MeasuresConfig(split="test", n_rows=None, batch_size=options.test_batch_size)
+    row = {"step": trained.step, **examine(trained, measures)}
+    write_atomically(folder / "test.jsonl", json.dumps(row) + "\n")
+    save_final(trained, folder / FINAL)
+    print(f"wrote {folder / FINAL}: test loss {row['loss_nats']:.4f} nats, accuracy {row['accuracy']:.4f}")
+
+
+def build(options: argparse.Namespace) -> TyingConfig:
+    """The config that options mean.
+
+    Raises:
+        UserError: they do not go together, or name what is not there.
+    """
+    keys = [
+        f"training.seed={options.seed}",
+        f"training.batch_size={options.train_batch_size}",
+        f"training.device={options.device}",
+        f"training.compile={str(options.compiler != 'none').lower()}",
+        f"measures.batch_size={options.valid_batch_size}",
+        *_pairs("--arch", options.arch, ARCH, "model."),
+        *_pairs("--opti", options.opti, OPTI, "training.optimizer."),
+        *_pairs("--data", options.data, DATA, None),
+    ]
+    if any(key.startswith("text.dataset=") for key in keys):
+        keys.append("text.files=[]")
+    keys += _vocabulary(keys)
+    restored = None if options.restore is None else _restore(options.restore)
+    if restored is not None:
+        keys += _go_on(restored, options, keys)
+    elif options.ioemb_copy is not None:
+        raise UserError(
+            "--ioemb-copy says where the output embeddings of a restored model come from: give --restore too."
+        )
+    plain = load_config(TyingConfig, [str(CONFIG), *keys, "training.n_steps=1", "training.eval_every=1"])
+    text = read_text(plain)
+    per_epoch = -(-len(learned_rows(plain, text)) // plain.training.batch_size)
+    keys += [
+        f"training.n_steps={options.epochs * per_epoch}",
+        f"training.eval_every={options.etv * per_epoch}",
+        f"training.checkpoint.every={options.etc * per_epoch}",
+    ]
+    name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+    config = load_config(
+        TyingConfig, [str(CONFIG), *keys, f"name={name}", f"run_dir={options.dir / 'runs' / name}"]
+    )
+    if restored is not None:
+        _check_same(restored, config)
+    return config
+
+
+def save_final(trained: Trained[TyingConfig], path: Path) -> None:
+    """Write weights, shape and step: tensors and plain values alone."""
+    content = {
+        "model": trained.model.state_dict(),
+        "arch": trained.config.model.model_dump(mode="json"),
+        "tied": trained.model.is_tied,
+        "step": trained.step,
+        "checkpoint": os.path.relpath(trained.checkpoint, path.parent),
+    }
+    torch.save(content, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def _copy_rows(config: TyingConfig, folder: Path) -> None:
+    """Show what there is of a run in its directory."""
+    result = config.folder / RESULT
+    state: dict[str, Any] = {"status": "stopped"}
+    if result.is_file():
+        state = {key: json.loads(result.read_text(encoding="utf-8")).get(key) for key in ("status", "step")}
+    for source, name in ((METRICS, "train.jsonl"), (EVALS, "valid.jsonl")):
+        if (config.folder / source).is_file():
+            shutil.copyfile(config.folder / source, folder / name)
+    if config.folder.is_dir():
+        state["run"] = os.path.relpath(config.folder, folder)
+        write_atomically(folder / STATE, json.dumps(state, indent=2) + "\n")
+
+
+def _pairs(option: str, words: Sequence[str], names: Mapping[str, str], prefix: str | None) -> list[str]:
+    """``name value name value`` as keys of the config."""
+    if len(words) % 2:
+        raise UserError(f"{option} takes names and values in turns, got {show(' '.join(words))}.")
+    keys = []
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        if name not in names and prefix is None:
+            raise UserError(
+                f"{option} has no {show(name)}{suggest(name, names) or ': it has ' + ', '.join(names)}."
+            )
+        if name == "files":
+            value = f"[{value}]"
+        elif name == "tokenizer":
+            value = json.dumps({"implementation": "hugging_face", "path": value})
+        keys.append(f"{names.get(name, f'{prefix}{name}')}={value}")
+    return keys
+
+
+def _vocabulary(keys: Sequence[str]) -> list[str]:
+    """A WordPiece has as many pieces as the model."""
+    if any(key.startswith("text.tokenizer=") for key in keys):
+        return []
+    sizes = [key.partition("=")[2] for key in keys if key.startswith("model.vocab_size=")]
+    return [f"text.tokenizer.vocab_size={size}" for size in sizes[-1:]]
+
+
+def _restore(path: Path) -> Trained[TyingConfig]:
+    """The model of a ``final.pt``, or of a run folder."""
+    if not path.exists():
+        raise UserError(f"--restore: there is no {path}; expected a {FINAL}, or the folder of a run.")
+    if path.is_dir():
+        return load_run(TyingConfig, path, ["training.device=cpu"])
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = path.parent / content["checkpoint"]
+    except Exception as error:  # of a file that is something else
+        raise UserError(f"--restore: {path} is not a {FINAL} of this study.") from error
+    return load_run(TyingConfig, Path(os.path.normpath(checkpoint)), ["training.device=cpu"])
+
+
+def _go_on(restored: Trained[TyingConfig], options: argparse.Namespace, keys: Sequence[str]) -> list[str]:
+    """Keys of a run that begins where another ended, and unties or ties its embeddings if asked to."""
+    asked = [key.partition("=")[2].lower() for key in keys if key.startswith("model.tied_embeddings=")]
+    was_tied = restored.model.is_tied
+    tied = asked[-1] == "true" if asked else was_tied
+    interventions: list[dict[str, Any]] = [
+        {"implementation": "load", "run": str(restored.checkpoint), "optimizer": True}
+    ]
+    if was_tied and not tied:
+        interventions.append({"implementation": "untie"})
+        if options.ioemb_copy is False:
+            interventions.append({"implementation": "reinitialize", "parameters": ["head.*"]})
+    elif options.ioemb_copy is not None:
+        raise UserError(
+            "--ioemb-copy says where new output embeddings come from, and none are made: the restored model "
+            f"is {'tied' if was_tied else 'untied'}, and --arch tied says {tied}."
+        )
+    elif tied and not was_tied:
+        interventions.append({"implementation": "tie"})
+    return [
+        f"model.tied_embeddings={str(was_tied).lower()}",
+        f"interventions={json.dumps(interventions)}",
+        f"first_step={restored.config.first_step + restored.step}",
+    ]
+
+
+def _check_same(restored: Trained[TyingConfig], config: TyingConfig) -> None:
+    """Refuse to go on with another architecture or other tokens."""
+    there = restored.config.model.model_copy(update={"tied_embeddings": config.model.tied_embeddings})
+    difference = first_difference(there, config.model)
+    if difference is not None:
+        raise UserError(f"--restore: {restored.folder} has another architecture: model.{difference}.")
+    files = [read_text(one).folder / TOKENIZER for one in (restored.config, config)]
+    if files[0].read_bytes() != files[1].read_bytes():
+        raise UserError(f"--restore: {restored.folder} has learned other tokens than those of this text.")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help-options` lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("python -m apps.tying.train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--help-options", action="help", help="show these options")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random")
+    for name, size in (("train", 128), ("valid", 64), ("test", 64)):
+        parser.add_argument(f"--{name}-batch-size", type=_count, default=size, help="examples at once")
+    parser.add_argument("--epochs", type=_count, default=1, help="how often each example is learned from")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
+    parser.add_argument("--compiler", choices=("none", "inductor"), default="none", help="of torch")
+    parser.add_argument("--dir", type=Path, default=Path("data/model"), help="where everything goes")
+    parser.add_argument("--etc", type=_count, default=1, help="epochs between checkpoints")
+    parser.add_argument("--etv", type=_count, default=1, help="epochs between evaluations")
+    parser.add_argument("--restore", type=Path, help="a final.pt, or the folder of a run, to go on from")
+    parser.add_argument(
+        "--ioemb-copy", type=_truth, help="untied now: are output embeddings copies of the input?"
+    )
+    for name, about in (
+        ("arch", "keys of the model: tied True d_model 64"),
+        ("opti", "keys of the optimizer: lr 1e-4"),
+        ("data", f"of the text: {', '.join(DATA)}"),
+    ):
+        parser.add_argument(f"--{name}", nargs="*", action="extend", default=[], help=about)
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number >= 1, got {text}")
+    return number
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected True or False, got {text!r}")
+    return text.lower() == "true"

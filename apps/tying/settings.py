@@ -1,0 +1,79 @@
+"""What the configs of the tying study may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from nanollama.config import Config, ConfigPath
+from nanollama.data.text.config import TextConfig
+from nanollama.data.text.corpus import DEFAULT_OUT
+from nanollama.data.text.streams import MaskingConfig
+from nanollama.model import ModelConfig
+from nanollama.studies import Study
+from nanollama.training.run_config import TrainingRunConfig
+
+HeldOut = Literal["valid", "test"]
+
+
+class MeasuresConfig(Config):
+    """What is measured on text that is held out."""
+
+    split: HeldOut = Field(default="valid", description="Documents for validation, or for the test.")
+    n_rows: int | None = Field(default=512, ge=1, description="Examples to measure on; null takes all.")
+    batch_size: int = Field(default=64, ge=1, description="Examples at once: a matter of memory.")
+
+
+class TyingConfig(TrainingRunConfig):
+    """A training run: masked tokens are filled in or, by a model with ``causal``, the next one is told."""
+
+    study: Literal["tying"] = Field(description="Which study this config belongs to.")
+    text: TextConfig = Field(default=TextConfig(files=(DEFAULT_OUT,)), description="What is learned.")
+    n_rows: int | None = Field(
+        default=None, ge=1, description="Examples to learn from, the first ones; null takes all."
+    )
+    first_step: int = Field(
+        default=0,
+        ge=0,
+        description="Batch to begin with: a run that goes on from another sees what that would have seen.",
+    )
+    masking: MaskingConfig = Field(default=MaskingConfig(), description="Which tokens are filled in.")
+    model: ModelConfig = Field(description="Which model learns.")
+    measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
+
+    @model_validator(mode="after")
+    def _check(self) -> TyingConfig:
+        if self.text.seq_len > self.model.max_seq_len:
+            raise ValueError(
+                f"model.max_seq_len = {self.model.max_seq_len} is too small: examples have "
+                f"text.seq_len = {self.text.seq_len} tokens"
+            )
+        return self
+
+
+class EvalConfig(Config):
+    """An examination of a trained model."""
+
+    study: Literal["tying"] = Field(description="Which study this config belongs to.")
+    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
+    out: ConfigPath | None = Field(
+        default=None, description="Folder of the table; default `eval` in the run."
+    )
+    device: str = Field(default="auto", description="Where it is computed: `cpu`, `cuda`, `auto`.")
+    measures: MeasuresConfig = Field(
+        default=MeasuresConfig(split="test", n_rows=None), description="What is measured."
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the table."""
+        return self.out or self.run / "eval"
+
+
+STUDY = Study(
+    "tying",
+    configs={"train": TyingConfig, "eval": EvalConfig},
+    measures=("loss_nats", "accuracy", "learned_nats", "cosine", "procrustes"),
+)

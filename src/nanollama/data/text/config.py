@@ -1,0 +1,72 @@
+"""What a section about text may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from nanollama.config import Config, ConfigPath
+
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+
+
+class WordPieceConfig(Config):
+    """A WordPiece vocabulary (arXiv 1609.08144) of lower-case English, made from what is learned from."""
+
+    implementation: Literal["wordpiece"] = Field(description="Which tokenizer this is.")
+    vocab_size: int = Field(default=4096, ge=64, description="Number of token ids, at most.")
+
+
+class PretrainedTokenizerConfig(Config):
+    """A tokenizer that exists."""
+
+    implementation: Literal["hugging_face"] = Field(description="Which tokenizer this is.")
+    path: str = Field(description="A tokenizer.json, a folder that holds one, or a name on the hub.")
+
+
+TokenizerConfig = Annotated[
+    WordPieceConfig | PretrainedTokenizerConfig, Field(discriminator="implementation")
+]
+
+
+class TextConfig(Config):
+    """Text, how it is cut into tokens, and what of it is held out."""
+
+    files: tuple[ConfigPath, ...] = Field(
+        default=(),
+        description="Files of documents: a line of a .txt, a row of a .jsonl or a .parquet is a document.",
+    )
+    dataset: str | None = Field(
+        default=None,
+        description="Instead of files: name of a data set on the hub, such as Salesforce/wikitext.",
+    )
+    subset: str | None = Field(
+        default=None, description="Of the data set, where it has several, such as wikitext-103-raw-v1."
+    )
+    column: str = Field(default="text", description="Where rows have the text.")
+    tokenizer: TokenizerConfig = Field(
+        default=WordPieceConfig(implementation="wordpiece"), description="What cuts text into tokens."
+    )
+    held_out: float = Field(
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of documents kept for validation, and as many again for the test.",
+    )
+    seq_len: int = Field(default=128, ge=8, description="Tokens of an example.")
+    cache: ConfigPath = Field(
+        default=Path("data/text/cache"), description="Folder of what is tokenised, by a hash of its content."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TextConfig:
+        if bool(self.files) == (self.dataset is not None):
+            raise ValueError("expected either files or dataset: what is to be read")
+        if self.subset is not None and self.dataset is None:
+            raise ValueError("subset is one of a dataset: leave it out with files")
+        for path in self.files:
+            if path.suffix not in SUFFIXES:
+                raise ValueError(f"files: {path} ends in {path.suffix!r}, expected {', '.join(SUFFIXES)}")
+        return self

@@ -1,0 +1,146 @@
+"""Text as token ids: made once, kept under a hash of what it was made from, read as memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanollama.data.text.config import TextConfig
+from nanollama.data.text.documents import SPLITS, Split, content_hash, read_documents, split_of
+from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, special_ids
+from nanollama.errors import UserError
+
+VERSION = 1
+"""Of the format, and of how text becomes tokens."""
+TOKENIZER, FACTS = "tokenizer.json", "facts.json"
+N_AT_ONCE = 1000  # documents
+
+
+@dataclass(frozen=True)
+class TokenisedText:
+    """Token ids of all documents, each followed by the token that ends it.
+
+    Args:
+        folder: where they are kept.
+        hashes: SHA-256 of the ids of each split.
+        seq_len: tokens of an example.
+    """
+
+    folder: Path
+    hashes: Mapping[str, str]
+    seq_len: int
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """A `tokenizers.Tokenizer`."""
+        return load_tokenizer(self.folder / TOKENIZER)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return int(self.tokenizer.get_vocab_size())
+
+    @cached_property
+    def special(self) -> np.ndarray:
+        """Ids that no text becomes, in order."""
+        return np.array(special_ids(self.tokenizer), dtype=np.int64)
+
+    def rows(self, split: Split) -> np.ndarray:
+        """Examples (n, seq_len): stretches of the documents of a split, one after another.
+
+        Raises:
+            UserError: there is not one.
+        """
+        ids = np.load(self.folder / f"{split}.npy", mmap_mode="r")
+        n_rows = len(ids) // self.seq_len
+        if n_rows == 0:
+            raise UserError(
+                f"The text has {len(ids)} tokens for {split}, less than one example of {self.seq_len}: "
+                "expected more documents, a larger held_out, or a smaller seq_len."
+            )
+        return ids[: n_rows * self.seq_len].reshape(n_rows, self.seq_len)
+
+
+def tokenise(config: TextConfig) -> TokenisedText:
+    """The tokens of a text, made if they are not there yet.
+
+    Raises:
+        UserError: the text or the tokenizer cannot be read, or there is nothing to learn from.
+        MissingExtraError: a package is not installed.
+    """
+    made_from = {
+        "version": VERSION,
+        "content": content_hash(config),
+        **config.model_dump(mode="json", include={"column", "tokenizer", "held_out"}),
+    }
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    folder = config.cache / key
+    if not _is_intact(folder):
+        new = config.cache / f".{key}.{os.getpid()}"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        try:
+            _make(config, new, made_from)
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+        except OSError:
+            if not _is_intact(folder):  # unless another process was first
+                raise
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return TokenisedText(folder, facts["hashes"], config.seq_len)
+
+
+def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Write tokenizer, ids and facts; what is held out is no part of a new tokenizer either."""
+
+    def learned() -> Iterator[str]:
+        return (text for text in read_documents(config) if split_of(text, config.held_out) == "train")
+
+    if next(learned(), None) is None:
+        named = config.dataset or ", ".join(map(str, config.files))
+        raise UserError(f"There is nothing to learn from in {named}: expected documents that are not blank.")
+    tokenizer = build_tokenizer(config.tokenizer, learned())
+    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+    end = end_id(tokenizer)
+    parts: dict[Split, list[np.ndarray]] = {split: [np.zeros(0, dtype)] for split in SPLITS}
+    documents = read_documents(config)
+    while texts := list(islice(documents, N_AT_ONCE)):
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for text, found in zip(texts, encoded, strict=True):
+            if found.ids:
+                parts[split_of(text, config.held_out)].append(np.array([*found.ids, end], dtype=dtype))
+    special = special_ids(tokenizer)
+    if not any(len(np.setdiff1d(part, special)) for part in parts["train"]):
+        raise UserError(
+            "The text becomes nothing but special tokens, such as [UNK]: expected a tokenizer that knows its "
+            "letters."
+        )
+    hashes = {}
+    for split, arrays in parts.items():
+        ids = np.concatenate(arrays)
+        np.save(folder / f"{split}.npy", ids)
+        hashes[split] = hashlib.sha256(ids.tobytes()).hexdigest()
+    tokenizer.save(str(folder / TOKENIZER))
+    (folder / FACTS).write_text(json.dumps({"made_from": made_from, "hashes": hashes}, indent=2) + "\n")
+
+
+def _is_intact(folder: Path) -> bool:
+    """Does a folder hold what its facts say?"""
+    try:
+        hashes = json.loads((folder / FACTS).read_text(encoding="utf-8"))["hashes"]
+        found = {split: np.load(folder / f"{split}.npy").tobytes() for split in SPLITS}
+    except (OSError, ValueError, KeyError, EOFError):
+        return False
+    return all(hashlib.sha256(found[split]).hexdigest() == hashes[split] for split in SPLITS)

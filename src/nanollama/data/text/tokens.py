@@ -1,0 +1,142 @@
+"""Tokenizers of text, by the package tokenizers."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nanollama.data.text.config import PretrainedTokenizerConfig, TokenizerConfig, WordPieceConfig
+from nanollama.errors import MissingExtraError, UserError
+from nanollama.wording import show
+
+PADDING, UNKNOWN, CLASS, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+MASK_NAMES = (MASK, "<mask>")
+N_LETTERS = 200
+"""Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
+WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
+MOVED_UP = 0xF0000
+"""To code points that no text has; BERT's normalizer drops letters of private use."""
+
+
+def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Any:
+    """A `tokenizers.Tokenizer`: one that exists, or a new one made from texts.
+
+    Raises:
+        UserError: there is none of this name.
+        MissingExtraError: the package is not installed.
+    """
+    if isinstance(config, WordPieceConfig):
+        return _word_pieces(config, texts)
+    assert isinstance(config, PretrainedTokenizerConfig)
+    return _existing(config.path)
+
+
+def end_id(tokenizer: Any) -> int:
+    """The token that ends a document.
+
+    Raises:
+        UserError: the tokenizer has none of the usual names.
+    """
+    return _first_of(tokenizer, END_NAMES, "ends a document")
+
+
+def mask_id(tokenizer: Any) -> int:
+    """The token that stands where another is asked for.
+
+    Raises:
+        UserError: the tokenizer has none of the usual names.
+    """
+    return _first_of(tokenizer, MASK_NAMES, "masks another")
+
+
+def special_ids(tokenizer: Any) -> list[int]:
+    """Tokens that no text becomes, in order."""
+    return sorted(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+
+
+def load_tokenizer(path: Path) -> Any:
+    """A tokenizer from its file."""
+    return _package().Tokenizer.from_file(str(path))
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("tokenizers")
+    except ImportError as error:
+        raise MissingExtraError("tokenizers", "hf") from error
+
+
+def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
+    """The pieces that merging the most frequent pairs gives.
+
+    The package's own trainer of WordPiece numbers pieces in an order that changes with each call, and breaks
+    ties by it. That of pairs does not: it is given words whose letters behind the first are others, moved up.
+    """
+    package = _package()
+    pairs = package.Tokenizer(package.models.BPE())
+    trainer = package.trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=[PADDING, UNKNOWN, CLASS, END, MASK],
+        show_progress=False,
+        limit_alphabet=N_LETTERS,
+    )
+    pairs.pre_tokenizer = package.pre_tokenizers.WhitespaceSplit()
+    pairs.train_from_iterator(map(_moved_up, texts), trainer)
+    vocabulary = {_as_piece(token): number for token, number in pairs.get_vocab().items()}
+    tokenizer = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = package.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = package.decoders.WordPiece()
+    tokenizer.add_special_tokens([PADDING, UNKNOWN, CLASS, END, MASK])
+    return tokenizer
+
+
+def _moved_up(text: str) -> str:
+    """The words that the tokenizer will find, as it finds them, but faster."""
+    plain = text.lower()
+    if not plain.isascii():
+        letters = unicodedata.normalize("NFD", plain)
+        plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
+    return " ".join(map(_with_inner_letters_moved, WORD.findall(plain)))
+
+
+@lru_cache(maxsize=1 << 17)
+def _with_inner_letters_moved(word: str) -> str:
+    return word[0] + "".join(chr(ord(letter) + MOVED_UP) for letter in word[1:])
+
+
+def _as_piece(token: str) -> str:
+    """``##ing`` for letters that were moved up: they stand inside a word."""
+    letters = "".join(chr(ord(letter) - MOVED_UP) if ord(letter) >= MOVED_UP else letter for letter in token)
+    return f"##{letters}" if ord(token[0]) >= MOVED_UP else letters
+
+
+def _existing(name: str) -> Any:
+    path = Path(name)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    package = _package()
+    try:
+        if path.is_file():
+            return load_tokenizer(path)
+        return package.Tokenizer.from_pretrained(name)
+    except Exception as error:  # the package raises no class of its own
+        raise UserError(
+            f"The tokenizer {show(name)} cannot be had ({show(str(error))}): expected a tokenizer.json, a "
+            "folder with one, or a name on a hub that can be reached."
+        ) from error
+
+
+def _first_of(tokenizer: Any, names: tuple[str, ...], does: str) -> int:
+    for name in names:
+        number = tokenizer.token_to_id(name)
+        if number is not None:
+            return int(number)
+    raise UserError(
+        f"The tokenizer has no token that {does}: expected one of {', '.join(names)}; choose another one."
+    )

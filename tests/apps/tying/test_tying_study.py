@@ -1,0 +1,248 @@
+"""The commands of the study, its options, its measures, and its words to wrong input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apps.tying import eval, local_grid, train
+from apps.tying.data import held_out_batches, read_text, token_frequencies
+from apps.tying.grid_sections import MATRICES, matrix_pictures
+from apps.tying.measures import Examiner, distances
+from apps.tying.settings import EvalConfig, TyingConfig
+from nanollama.config import load_config
+from nanollama.launcher.grid.results import GridResults, collect
+from nanollama.launcher.plan import read_grid
+from nanollama.model import build_model
+from nanollama.training.loss import next_token_loss
+from nanollama.training.trained import load_run
+from tests.toy_training import rows, same_end
+
+pytest.importorskip("tokenizers")
+CONFIGS = Path(train.__file__).parent / "config"
+SMALL = [
+    "text.files=[text.txt]",
+    "text.tokenizer.vocab_size=100",
+    "text.held_out=0.2",
+    "text.cache=cache",
+    "text.seq_len=16",
+    "n_rows=40",
+    "model.d_model=16",
+    "training.n_steps=6",
+    "training.batch_size=8",
+    "training.log_every=1",
+    "training.eval_every=2",
+    "training.checkpoint={every: 1, keep: null}",
+    "training.device=cpu",
+    "measures.n_rows=6",
+]
+OPTIONS = [
+    *["--train-batch-size", "8", "--device", "cpu", "--dir", "out"],
+    *["--arch", "d_model", "16", "n_layers", "1", "vocab_size", "100", "max_seq_len", "16"],
+    *["--data", "files", "text.txt", "held_out", "0.2", "seq_len", "16", "size", "40"],
+]
+
+
+@pytest.fixture(autouse=True)
+def in_folder_with_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = [
+        " ".join(numbers[(first + n * step) % 10] for n in range(30))
+        for first in range(10)
+        for step in (1, 3, 7, 9)
+    ]
+    Path("text.txt").write_text("\n".join(lines))
+
+
+def train_small(folder: str, *keys: str) -> int:
+    return train.main([str(CONFIGS / "debug.yaml"), f"run_dir={folder}", *SMALL, *keys])
+
+
+def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.CaptureFixture[str]) -> None:
+    untie = "interventions=[{implementation: untie, at_step: 3}]"
+    assert train_small("whole", untie) == 0
+    assert train_small("cut", untie, "training.max_minutes=1e-9") == 75
+    assert train_small("cut", untie) == 0
+    assert same_end(Path("whole"), Path("cut"))
+    evals = rows(Path("whole"), "evals.jsonl")
+    assert [row["cosine"] == pytest.approx(1) for row in evals] == [True, False, False]
+    assert evals[0]["procrustes"] == pytest.approx(0, abs=1e-6) and evals[-1]["procrustes"] > 1e-6
+    Path("eval.yaml").write_text("study: tying\nrun: whole\ndevice: cpu\n")
+    assert eval.main(["eval.yaml"]) == 0
+    assert "loss_nats" in capsys.readouterr().out
+    assert Path("whole/eval/measures.csv").read_text().startswith("step,loss_nats,accuracy")
+
+
+def test_a_causal_model_tells_the_next_token() -> None:
+    causal = ["model.causal=true", "model.positions=rotary", "interventions=[]"]
+    assert train_small("run", *causal, "training.n_steps=30", "training.eval_every=30", "n_rows=null") == 0
+    first, last = rows(Path("run"))[0], rows(Path("run"))[-1]
+    assert last["loss"] < first["loss"] - 0.3
+
+
+def small_config(*keys: str) -> TyingConfig:
+    return load_config(TyingConfig, [str(CONFIGS / "debug.yaml"), *SMALL, "interventions=[]", *keys])
+
+
+def test_masks_of_examinations_are_the_same_for_all_runs() -> None:
+    batches = [
+        held_out_batches(config, read_text(config), "valid", None, size)
+        for config, size in ((small_config(), 3), (small_config("training.seed=5"), 100))
+    ]
+    for name in ("input_ids", "targets", "query_positions"):
+        one, other = (torch.cat([getattr(batch, name) for batch in some]) for some in batches)
+        assert torch.equal(one, other)
+
+
+def test_the_loss_measured_is_the_mean_over_masked_tokens() -> None:
+    config = small_config()
+    text = read_text(config)
+    model = build_model(config.model, torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        found = Examiner(config, config.measures, text).evaluate(model, 0)
+        (batch,) = held_out_batches(config, text, "valid", 6, 64)
+        loss = float(next_token_loss(model, batch)) / batch.n_loss_tokens
+    assert found["loss_nats"] == pytest.approx(loss)
+    shares = token_frequencies(config, text)
+    assert shares.sum() == pytest.approx(1) and (shares[text.special] == 0).all()
+    frequency = -np.log(shares[batch.targets.numpy()]).mean()
+    assert found["learned_nats"] == pytest.approx(frequency - loss)
+    assert found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"]
+
+
+def test_distances_see_through_rotations_and_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(40, 6, generator=generator)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+    same, turned = distances(first, 3 * first), distances(first, 3 * first @ rotation)
+    other = distances(first, torch.randn(40, 6, generator=generator))
+    assert same["cosine"] == pytest.approx(1) and same["procrustes"] == pytest.approx(0, abs=1e-6)
+    assert turned["cosine"] < 0.6 and turned["procrustes"] == pytest.approx(0, abs=1e-6)
+    assert other["procrustes"] > 0.5
+    assert same["output_norm"] == pytest.approx(3 * same["input_norm"])
+    line = torch.outer(torch.arange(1.0, 41), torch.ones(6))
+    assert distances(line, first)["input_effective_rank"] == pytest.approx(1)
+    assert 5 < distances(line, first)["output_effective_rank"] <= 6
+
+
+def test_options_leave_their_files_and_go_on_untied() -> None:
+    assert train.main([*OPTIONS, "--epochs", "2", "--seed", "3"]) == 0
+    out = Path("out")
+    steps = {
+        name: [json.loads(line)["step"] for line in (out / name).read_text().splitlines()]
+        for name in ("train.jsonl", "valid.jsonl", "test.jsonl")
+    }
+    assert steps == {"train.jsonl": [1, 10], "valid.jsonl": [5, 10], "test.jsonl": [10]}
+    assert json.loads((out / "state.json").read_text())["status"] == "finished"
+    final = torch.load(out / "final.pt", weights_only=True)
+    assert (final["step"], final["tied"], final["arch"]["d_model"]) == (10, True, 16)
+    before = final["model"]["embedding.weight"]
+
+    again = [*OPTIONS, "--restore", "out/final.pt", "--ioemb-copy", "True", "--opti", "lr", "1e-9"]
+    again += ["--arch", "tied", "False"]
+    assert train.main(again) == 0
+    final = torch.load(out / "final.pt", weights_only=True)
+    assert not final["tied"] and final["step"] == 5
+    for name in ("embedding.weight", "head.weight"):
+        torch.testing.assert_close(final["model"][name], before, rtol=0, atol=1e-6)
+    run = out / json.loads((out / "state.json").read_text())["run"]
+    trained = load_run(TyingConfig, run)
+    assert trained.config.first_step == 10 and not trained.model.is_tied
+    drawn = [*again, "--ioemb-copy", "False", "--dir", "drawn", "--restore", str(run)]
+    assert train.main(drawn) == 2  # that one is untied already
+    back = [*OPTIONS, "--restore", str(run), "--dir", "back", "--arch", "tied", "True"]
+    assert train.main(back) == 0
+    assert torch.load("back/final.pt", weights_only=True)["tied"]
+
+
+BAD = [
+    (["--restore", "no.pt"], "--restore: there is no no.pt; expected a final.pt, or the folder of a run."),
+    (["--restore", "text.txt"], "--restore: text.txt is not a final.pt of this study."),
+    (
+        ["--restore", "other", "--arch", "d_model", "8"],
+        "has another architecture: model.d_model is 16 there and 8 here",
+    ),
+    (["--ioemb-copy", "True"], "--ioemb-copy says where the output embeddings of a restored model come from"),
+    (["--restore", "other", "--ioemb-copy", "True"], "none are made: the restored model is tied, and"),
+    (["--ioemb-copy", "maybe"], "argument --ioemb-copy: expected True or False, got 'maybe'"),
+    (["--epochs", "0"], "argument --epochs: expected a number >= 1, got 0"),
+    (["--epochs", "many"], "argument --epochs: expected a number >= 1, got many"),
+    (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
+    (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
+    (["--arch", "tied"], "max_seq_len 16 tied'."),
+    (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
+    (["--data", "siez", "8"], "--data has no 'siez'; did you mean 'size'?"),
+    (["--data", "files", "no.txt"], "The text no.txt cannot be read: No such file or directory."),
+    (["--data", "files", "empty.txt"], "There is nothing to learn from in empty.txt"),
+    (["--device", "gpu"], "training.device=gpu: expected auto, cpu, cuda or cuda:N"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) for options, _ in BAD])
+def test_wrong_options_are_told_in_one_sentence(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty.txt").write_text("\n \n")
+    if "other" in options:
+        assert train.main([*OPTIONS, "--dir", "first"]) == 0
+        Path("first/final.pt").rename("first/kept")
+        Path("other").symlink_to(next(Path("first/runs").iterdir()))
+        capsys.readouterr()
+    typed = [*OPTIONS, "--seed", "1", *options]
+    assert train.main(typed) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["model.max_seq_len=8"], "model.max_seq_len = 8 is too small: examples have text.seq_len = 16"),
+        (["model.vocab_size=10"], "model.vocab_size = 10 is too small: the tokenizer has"),
+        (["interventions=[{implementation: tie}]"], "interventions.0: the embeddings are tied already"),
+        (["model.tied_embeddings=false"], "the embeddings are not tied at step 3, so cannot be untied"),
+        (["text.seq_len=4000", "model.max_seq_len=4000"], "less than one example of 4000"),
+    ],
+)
+def test_wrong_configs_are_told_in_one_sentence(
+    keys: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    untie = "interventions=[{implementation: untie, at_step: 3}]"
+    assert train_small("run", untie, *keys) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_every_config_is_valid() -> None:
+    Path("apps").symlink_to(CONFIGS.parents[1])
+    for path in sorted(CONFIGS.glob("*.yaml")):
+        if path.stem == "eval":
+            load_config(EvalConfig, [str(path)])
+        elif "grid:" in path.read_text():
+            read_grid([str(path)])
+        else:
+            load_config(TyingConfig, [str(path)])
+
+
+@pytest.mark.slow
+def test_the_grid_of_the_study_at_a_toy_size() -> None:
+    """All arms branch from their stems with weights and moments; the page shows both matrices."""
+    Path("apps").symlink_to(CONFIGS.parents[1])
+    source = (CONFIGS / "tying.yaml").read_text()
+    for n_steps, small in (("2000", "4"), ("1000", "4"), ("750", "3")):
+        for key in ("n_steps", "first_step"):
+            source = source.replace(f"{key}: {n_steps}\n", f"{key}: {small}\n")
+    Path("grid.yaml").write_text(source.replace("warmup_steps: 100", "warmup_steps: 2"))
+    keys = [key for key in SMALL if not key.startswith("training.n_steps")]
+    command = ["grid.yaml", *keys, "grid.seeds=2", "expect=[]"]
+    assert local_grid.main(command) == 0
+    plan = read_grid(command)
+    done = collect(plan)
+    assert {row["status"] for row in done} == {"finished"} and len(done) == 2 * 8
+    results = GridResults(plan, done)
+    assert [picture.name for picture in matrix_pictures(results)] == [f"matrices_{name}" for name in MATRICES]
