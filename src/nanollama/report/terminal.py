@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nanollama.report.runs import SampleDialog
+from nanollama.wording import printable
 
 MAX_CHARACTERS = 240
 """Of a message; what an untrained model writes is long."""
