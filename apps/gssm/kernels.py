@@ -5,7 +5,8 @@ probabilities of a row are far below the smallest float64. A draw of a gamma var
 
     log G(alpha) = log G(alpha + 1) + log(U) / alpha
 
-(Marsaglia and Tsang, 2000, section 6) and a row is log G - log sum exp log G.
+(Marsaglia and Tsang, 2000, section 6), the first term by its quantile function; a row is log G - log sum
+exp log G.
 
 Shapes: C kernels of a node (1, or the size of the library of contexts), R rows, D states of the node.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from apps.gssm.graph import GraphConfig, NodeConfig
 from nanollama.seeds import named_seed
@@ -92,11 +94,13 @@ def swap_largest(rows: np.ndarray, columns: np.ndarray) -> None:
 def log_dirichlet(rng: np.random.Generator, alpha: float, shape: tuple[int, ...]) -> np.ndarray:
     """Log probabilities of Dirichlet(alpha, ..., alpha), one draw along the last axis of `shape`.
 
-    The same generator gives coupled draws for different alphas: each entry uses the same random numbers,
-    whatever the others do.
+    The same generator gives coupled draws for different alphas: each entry is a quantile at the same level,
+    so rows change continuously with alpha.
     """
-    log_uniform = np.log1p(-rng.random(shape))
-    return log_normalise(_log_gamma_variables(rng, alpha + 1.0, shape) + log_uniform / alpha)
+    log_uniform, level = np.log1p(-rng.random(shape)), rng.random(shape)
+    with np.errstate(divide="ignore"):  # a level of 0
+        log_gamma = np.log(gammaincinv(alpha + 1.0, level))
+    return log_normalise(log_gamma + log_uniform / alpha)
 
 
 def log_normalise(logits: np.ndarray) -> np.ndarray:
@@ -104,28 +108,3 @@ def log_normalise(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=-1, keepdims=True)
     normalised: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return normalised
-
-
-def _log_gamma_variables(
-    rng: np.random.Generator, shape_parameter: float, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Logarithms of gamma variables of a shape parameter >= 1, by the method of Marsaglia and Tsang (2000).
-
-    They lack a constant, log d in the paper's terms, which normalising a row would take out again.
-
-    numpy's own sampler draws again as soon as it rejects, so that a rejection, which depends on the
-    parameter, would shift all later entries. Here a round draws for all entries at once.
-    """
-    d = shape_parameter - 1 / 3
-    found = np.zeros(shape)
-    waiting = np.ones(shape, dtype=bool)
-    while waiting.any():
-        normal, uniform = rng.standard_normal(shape), 1.0 - rng.random(shape)
-        root = np.maximum(1 + normal / np.sqrt(9 * d), 0.0)
-        with np.errstate(divide="ignore"):  # a root of 0 is rejected: its logarithm is -inf
-            log_cube = 3 * np.log(root)
-            accepted = np.log(uniform) < normal**2 / 2 + d * (1 - root**3 + log_cube)
-        new = waiting & accepted
-        found[new] = log_cube[new]
-        waiting &= ~accepted
-    return found

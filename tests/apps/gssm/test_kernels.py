@@ -126,3 +126,10 @@ def test_a_library_has_a_kernel_a_context_and_fresh_contexts_have_none_yet() -> 
     assert not np.array_equal(matrix[0], matrix[1])
     assert library.log_matrices["X"][0].shape == (1, 1, 4)
     assert "A" not in draw_kernels(make_graph(X, context), 0).log_matrices
+
+
+def test_rows_change_continuously_with_alpha() -> None:
+    """So an entropy can be sought by bisection: no draw is rejected at one alpha and kept at the next."""
+    alphas = np.linspace(0.5, 1.5, 201)
+    rows = np.exp([log_dirichlet(np.random.default_rng(0), alpha, (20, 8)) for alpha in alphas])
+    assert np.abs(np.diff(rows, axis=0)).max() < 0.02
