@@ -1,17 +1,13 @@
-"""Run a grid of the memory study here: ``python -m apps.memory.local_grid CONFIG [key=value ...]``."""
+"""Run a grid of the memory study here: ``python -m apps.memory.local_grid CONFIG``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
-from nanollama.launcher.local import run as local
+from nanollama.launcher.local import run
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
-    return local.main(argv, "python -m apps.memory.local_grid")
-
+main = partial(run.main, program="python -m apps.memory.local_grid")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -31,13 +31,7 @@ while (($#)); do
 done
 [[ "$n_people" =~ ^[0-9]{1,9}$ ]] || fail "Expected a number of people, got '$n_people'; $usage"
 
-repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)"
-export PYTHONPATH="$repository:$repository/src${PYTHONPATH:+:$PYTHONPATH}"
-python="$repository/.venv/bin/python"
-[[ -x "$python" ]] || python="$(command -v python3 || command -v python)" || fail "Python is not installed."
-"$python" -c "import numpy, pydantic, ruamel.yaml" 2>/dev/null ||
-    fail "$python lacks packages of nanollama; run 'make venv' in $repository first."
-
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 generate=("$python" -m apps.memory.dataset.generate)
 options=(--num "$n_people" --root "$root")
 "${generate[@]}" people "${options[@]}"

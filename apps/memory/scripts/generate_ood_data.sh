@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Writes people of new first and last names, whom no model has met: people and both kinds of dialogs of the first N.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
-source apps/memory/scripts/python.sh
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+cd "$repository"
 
-[[ $# -ge 1 && "$1" =~ ^[0-9]{1,9}$ ]] || usage "generate_ood_data.sh N [--root DIR]   (N people, 1 to 169556)"
+[[ $# -ge 1 && "$1" =~ ^[0-9]{1,9}$ ]] || fail "usage: generate_ood_data.sh N [--root DIR]   (N people, 1 to 169556)"
 n_people="$1"
 shift
 generate=("$python" -m apps.memory.dataset.generate)
