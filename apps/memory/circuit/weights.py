@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from apps.memory.circuit.words import Words
-from nanollama.model import ModelConfig, model_class
+from apps.memory.settings import MemoryModelConfig
+from nanollama.model import model_class
 from nanollama.model.protocol import LanguageModel
 from nanollama.tokenizer import ByteTokenizer
 
@@ -152,10 +153,10 @@ class LayerWriter:
         self._n_units += 1
 
 
-def circuit_shape(tokenizer: ByteTokenizer, words: Words) -> ModelConfig:
+def circuit_shape(tokenizer: ByteTokenizer, words: Words) -> MemoryModelConfig:
     """The shape of the model, for dialogs of these words; it reads `MAX_SEQ_LEN` tokens."""
     n_products = 4 * 2 * CODE * 2 + 2 * len(words.attributes)
-    return ModelConfig(
+    return MemoryModelConfig(
         implementation="transformer",
         vocab_size=tokenizer.vocab_size,
         d_model=Layout(words.attributes).width,
