@@ -58,15 +58,15 @@ def test_half_precision_on_a_cpu_gives_half_precision_back_or_what_its_values_al
     inputs = heads(2, 2, 23)
     expected = attend(*inputs)
     rounded = [tensor.bfloat16() for tensor in inputs]
-    for seen in (None, visible_until(torch.arange(23).expand(2, 23), 23)):
-        torch.testing.assert_close(attend(*rounded, seen).double(), expected, rtol=0.05, atol=0.05)
+    for mask in (None, visible_until(torch.arange(23).expand(2, 23), 23)):
+        torch.testing.assert_close(attend(*rounded, mask).double(), expected, rtol=0.05, atol=0.05)
 
 
 def test_queries_see_what_is_not_after_them_in_their_document() -> None:
     documents = torch.tensor([[0, 0, 1, 1], [0, 1, 2, 2]])
-    seen = visible_in_documents(documents, causal=True)[:, 0]
-    assert seen[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
-    assert seen[1].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    mask = visible_in_documents(documents, causal=True)[:, 0]
+    assert mask[0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    assert mask[1].int().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
     both_ways = visible_in_documents(documents, causal=False)[:, 0]
     assert both_ways[0].int().tolist() == [[1, 1, 0, 0]] * 2 + [[0, 0, 1, 1]] * 2
     assert positions_in_documents(documents).tolist() == [[0, 1, 0, 1], [0, 0, 0, 1]]
@@ -109,9 +109,9 @@ def test_one_query_attends_as_the_last_of_many(n_kv_heads: int) -> None:
     draw = torch.Generator().manual_seed(0)
     query = torch.randn(3, 4, 1, 6, generator=draw)
     key, value = (torch.randn(3, n_kv_heads, 9, 6, generator=draw) for _ in range(2))
-    seen = visible_until(torch.tensor([[8], [3], [0]]), 9)
+    mask = visible_until(torch.tensor([[8], [3], [0]]), 9)
     shared = 4 // n_kv_heads
     scores = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) / 6**0.5
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
     expected = weights @ value.repeat_interleave(shared, dim=1)
-    torch.testing.assert_close(attend(query, key, value, seen), expected)
+    torch.testing.assert_close(attend(query, key, value, mask), expected)

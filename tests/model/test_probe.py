@@ -46,9 +46,9 @@ def test_maps_and_mix_are_the_attention_that_the_kernel_computes() -> None:
     assert torch.allclose(maps.sum(-1), torch.ones(2, 4, 7))
     assert (maps.triu(1) == 0).all()
     assert torch.allclose(mix(maps, value), attend(query, key, value), atol=1e-6)
-    seen = visible_until(torch.tensor([[5, 2], [6, 0]]), 7)
-    some = attention_maps(query[:, :, :2], key, seen)
-    assert torch.allclose(mix(some, value), attend(query[:, :, :2], key, value, seen), atol=1e-6)
+    mask = visible_until(torch.tensor([[5, 2], [6, 0]]), 7)
+    some = attention_maps(query[:, :, :2], key, mask)
+    assert torch.allclose(mix(some, value), attend(query[:, :, :2], key, value, mask), atol=1e-6)
 
 
 @pytest.mark.parametrize("positions", ["rotary", "learned"])

@@ -90,10 +90,10 @@ class HuggingFaceModel(LanguageModel):
             self._queries = None
         return logits.float()
 
-    def _told(self, seen: Tensor, positions: Tensor) -> dict[str, Any]:
+    def _told(self, mask: Tensor, positions: Tensor) -> dict[str, Any]:
         """Keys that tokens see, (B, 1, T, S) bool, and their positions, (B, T), as transformers has them."""
-        hidden = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        hidden.masked_fill_(~seen, torch.finfo(self._dtype).min)
+        hidden = torch.zeros(mask.shape, dtype=self._dtype, device=mask.device)
+        hidden.masked_fill_(~mask, torch.finfo(self._dtype).min)
         return {"attention_mask": hidden, "position_ids": positions}
 
     @property

@@ -33,8 +33,8 @@ def visible_until(positions: Tensor, n_keys: int) -> Tensor:
 
 def visible_in_documents(documents: Tensor, causal: bool) -> Tensor:
     """Keys in a query's own document and, if causal, not after it: (B, T) documents to (B, 1, T, T) bool."""
-    seen = documents[:, :, None] == documents[:, None, :]
-    return (seen.tril() if causal else seen)[:, None]
+    mask = documents[:, :, None] == documents[:, None, :]
+    return (mask.tril() if causal else mask)[:, None]
 
 
 def at_positions(table: Tensor, positions: Positions) -> Tensor:

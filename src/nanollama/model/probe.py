@@ -42,16 +42,16 @@ def attention_heads(model: LanguageModel) -> list[tuple[int, int]]:
     ]
 
 
-def attention_maps(query: Tensor, key: Tensor, seen: Tensor | None = None, *, causal: bool = True) -> Tensor:
+def attention_maps(query: Tensor, key: Tensor, mask: Tensor | None = None, *, causal: bool = True) -> Tensor:
     """How much each query attends to each key: (B, H, M, T), rows sum to 1. Arguments as in `attend`."""
     key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    if seen is None:
-        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
-        seen = seen.tril() if causal else seen
-    if seen.is_floating_point():
-        return (scores + seen).softmax(dim=-1)
-    return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device)
+        mask = mask.tril() if causal else mask
+    if mask.is_floating_point():
+        return (scores + mask).softmax(dim=-1)
+    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
 
 
 def mix(maps: Tensor, value: Tensor) -> Tensor:
@@ -69,9 +69,9 @@ def recorded_maps(model: LanguageModel) -> Iterator[dict[int, Tensor]]:
 
     def recorder(layer: int) -> Kernel:
         def kernel(
-            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+            query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = True
         ) -> Tensor:
-            maps[layer] = attention_maps(query, key, seen, causal=causal)
+            maps[layer] = attention_maps(query, key, mask, causal=causal)
             return mix(maps[layer], value)
 
         return kernel
@@ -86,9 +86,9 @@ def edited_maps(model: LanguageModel, edits: Mapping[int, EditMaps]) -> Iterator
 
     def editor(edit: EditMaps) -> Kernel:
         def kernel(
-            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+            query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = True
         ) -> Tensor:
-            return mix(edit(attention_maps(query, key, seen, causal=causal)), value)
+            return mix(edit(attention_maps(query, key, mask, causal=causal)), value)
 
         return kernel
 
@@ -104,9 +104,9 @@ def ablated_heads(
 
     def ablator(kernel: Kernel, indices: list[int]) -> Kernel:
         def ablated(
-            query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+            query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = True
         ) -> Tensor:
-            mixed = kernel(query, key, value, seen, causal=causal).clone()
+            mixed = kernel(query, key, value, mask, causal=causal).clone()
             written = mixed[:, indices]
             mixed[:, indices] = _instead(written, how, dims=(0, 2))
             return mixed

@@ -124,17 +124,17 @@ class Shell(LanguageModel):
         """What the blocks need to know of these tokens."""
         n_tokens = input_ids.shape[1]
         positions: Positions = slice(n_tokens)
-        seen = None
+        mask = None
         if state is not None:
             if documents is not None:
                 raise ValueError("A model that decodes reads one document a row.")
             positions = state.positions(n_tokens)
-            seen = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
+            mask = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
         elif documents is not None:
             positions = positions_in_documents(documents)
-            seen = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
+            mask = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
         rotary = None if self.rotary is None else self.rotary(positions)
-        return Context(positions, documents, seen, rotary, state)
+        return Context(positions, documents, mask, rotary, state)
 
     @property
     def layers(self) -> list[Block]:

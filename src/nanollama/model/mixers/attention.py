@@ -25,7 +25,7 @@ class Kernel(Protocol):
     """What mixes values by queries and keys; see `attend`."""
 
     def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = True
     ) -> Tensor:
         """(B, H, M, K)."""
         ...
@@ -80,15 +80,15 @@ class Attention(Mixer):
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         if context.rotary is not None:
             query, key = rotate(query, context.rotary), rotate(key, context.rotary)
-        seen = context.seen
+        mask = context.mask
         if self.relative is not None:
             more = self.relative(query, key) * self.head_dim**-0.5
-            seen = more if seen is None else more.masked_fill(~seen, -torch.inf)
+            mask = more if mask is None else more.masked_fill(~mask, -torch.inf)
         if context.state is not None:
             read, positions = context.state.layers[self.layer], context.positions
             assert isinstance(read, KeyValues) and isinstance(positions, Tensor)
             key, value = read.extend(key, value, positions, context.state.longest + positions.shape[1])
-        collected = self.kernel(query, key, value, seen, causal=self.causal).transpose(1, 2).flatten(2)
+        collected = self.kernel(query, key, value, mask, causal=self.causal).transpose(1, 2).flatten(2)
         if query_positions is not None:
             collected = gather(collected, query_positions)
         return self.output(collected)
@@ -111,14 +111,14 @@ class Attention(Mixer):
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = True
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = True
 ) -> Tensor:
     """Scaled dot-product attention.
 
     Args:
         query: (B, H, M, K); key, value: (B, H_kv, T, K), each key head shared by H / H_kv query heads.
-        seen: (B, 1, M, T) bool, true where a query sees a key; or (B, H, M, T), added to the scores.
-        causal: without ``seen``: does a query see no keys after it?
+        mask: (B, 1, M, T) bool, true where a query sees a key; or (B, H, M, T), added to the scores.
+        causal: without ``mask``: does a query see no keys after it?
 
     Returns:
         (B, H, M, K), in the dtype of ``value``.
@@ -126,27 +126,27 @@ def attend(
     if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
         # The backward pass of torch's half-precision kernel is several times slower than float32 on CPUs.
         with torch.autocast("cpu", enabled=False):
-            if seen is None and causal and query.shape == key.shape:
+            if mask is None and causal and query.shape == key.shape:
                 return attend_in_blocks(query, key, value)
-            seen = seen.float() if seen is not None and seen.is_floating_point() else seen
-            return attend(query.float(), key.float(), value.float(), seen, causal=causal)
-    if query.device.type == "cpu" and query.shape[2] == 1 and seen is not None and seen.dtype == torch.bool:
-        return attend_from_one(query, key, value, seen)
-    is_causal = causal and seen is None
+            mask = mask.float() if mask is not None and mask.is_floating_point() else mask
+            return attend(query.float(), key.float(), value.float(), mask, causal=causal)
+    if query.device.type == "cpu" and query.shape[2] == 1 and mask is not None and mask.dtype == torch.bool:
+        return attend_from_one(query, key, value, mask)
+    is_causal = causal and mask is None
     is_grouped = query.shape[1] != key.shape[1]
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=seen, is_causal=is_causal, enable_gqa=is_grouped
+        query, key, value, attn_mask=mask, is_causal=is_causal, enable_gqa=is_grouped
     )
 
 
-def attend_from_one(query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+def attend_from_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Attention of one query a row by plain matrix products: faster than torch's kernel where CPUs decode.
 
     Shapes as in `attend`, with M = 1.
     """
     n_rows, n_heads, _, width = query.shape
     grouped = (query * width**-0.5).view(n_rows, key.shape[1], -1, width)  # heads that share a key head
-    hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf)
+    hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
     return ((grouped @ key.transpose(2, 3)).add_(hidden).softmax(-1) @ value).view(n_rows, n_heads, 1, width)
 
 

@@ -27,14 +27,14 @@ class Context:
             token of a document stands at 0: there, a mixer starts anew.
         documents: (B, T) document of each token in packed rows, between which nothing may leak; None when
             rows hold one document, as they do when decoding.
-        seen: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says. For attention.
+        mask: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says. For attention.
         rotary: cosines and sines at the positions; None where positions are not rotary. For attention.
         state: what the layers have read before these tokens; None when nothing is decoded.
     """
 
     positions: Positions
     documents: Tensor | None = None
-    seen: Tensor | None = None
+    mask: Tensor | None = None
     rotary: tuple[Tensor, Tensor] | None = None
     state: DecodingState | None = None
 
