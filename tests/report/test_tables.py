@@ -154,3 +154,13 @@ def test_runs_without_rows_have_no_tables_of_speed_or_measures(tmp_path: Path) -
     assert speed_table(runs) is None
     assert measures_table(runs) is None
     assert results_table(runs).rows == (("one", "finished", "100", "39,788", "50", "-"),)
+
+
+def test_a_table_is_turned_where_only_that_fits() -> None:
+    table = Table("x", ("setting", *(f"measure {n}" for n in range(9))), (("a", *"123456789"),))
+    assert table.fitting(120) == table
+    turned = table.fitting(40)
+    assert turned.columns == ("setting", "a")
+    assert turned.rows[0] == ("measure 0", "1") and len(turned.rows) == 9
+    assert turned.turned() == table
+    assert table.fitting(5) == table, "neither fits"

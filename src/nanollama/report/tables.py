@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,21 @@ class Table:
         rule = ("-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:]))
         padded = [_pad(row, widths) for row in (lines[0], rule, *lines[1:])]
         return "".join(f"| {' | '.join(row)} |\n" for row in padded)
+
+    def turned(self) -> Table:
+        """The same cells with rows as columns."""
+        columns, *rows = zip(self.columns, *self.rows, strict=True)
+        return replace(self, columns=columns, rows=tuple(rows))
+
+    def fitting(self, width: int) -> Table:
+        """The table, or the turned one where only that fits into so many characters."""
+
+        def needed(table: Table) -> int:
+            columns = zip(table.columns, *table.rows, strict=True)
+            return sum(max(map(len, column)) + 2 for column in columns)
+
+        turned = self.turned()
+        return turned if needed(turned) <= width < needed(self) else self
 
     def to_rich(self) -> RichTable:
         """For the terminal."""

@@ -77,7 +77,7 @@ def show_results(grid: GridResults) -> None:
     write_csv(path.with_suffix(".csv"), results.columns, results.rows)
     console = Console(soft_wrap=True)
     if len(grid.settings) <= sections.MAX_LINES:
-        console.print(results.to_rich())
+        console.print(results.fitting(console.width).to_rich())
     if len(grid.settings) <= MAX_SHOWN:
         for of_run in sections.dialog_blocks(grid):
             kinds = {dialog.title.partition(",")[0]: dialog for dialog in reversed(of_run.dialogs)}
