@@ -91,7 +91,12 @@ def questions_of(start: int, stop: int) -> list[Dialog]:
 
 def new_model(size: Size) -> LanguageModel:
     """An untrained model."""
-    shape = {"d_model": size.d_model, "n_layers": size.n_layers, "n_heads": size.n_heads}
+    shape = {
+        "vocab_size": TOKENIZER.vocab_size,
+        "d_model": size.d_model,
+        "n_layers": size.n_layers,
+        "n_heads": size.n_heads,
+    }
     return build_model(ModelConfig.model_validate(shape), torch.Generator().manual_seed(0))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
+from apps.memory.settings import N_TOKENS
 from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.stream import DocumentStream
 from nanollama.dialogs.source import DialogSource
@@ -74,6 +75,7 @@ def ours(size: Size, kind: DialogKind, compile_model: bool, implementation: str 
     source = read(kind)
     config = ModelConfig(
         implementation=implementation,
+        vocab_size=N_TOKENS,
         d_model=size.d_model,
         n_layers=size.n_layers,
         n_heads=size.n_heads,
@@ -109,7 +111,7 @@ def hugging_face(
     source = read(kind)
     torch.manual_seed(0)  # the initial weights
     config = LlamaConfig(
-        vocab_size=260,
+        vocab_size=N_TOKENS,
         hidden_size=size.d_model,
         intermediate_size=4 * size.d_model,
         num_hidden_layers=size.n_layers,
