@@ -9,6 +9,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Several processes share the work file by file, all tests of one Slurm together, slow files first."""
     if not config.pluginmanager.hasplugin("xdist"):
