@@ -37,7 +37,7 @@ demo: $(STAMP) ## train a model that asks and one that memorises; table, figures
 
 # Two processes of one thread each: waiting threads of one would take the cores from the other.
 test: $(STAMP) ## the whole test suite, with branch coverage
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --no-loadscope-reorder \
 	  --cov --cov-branch --cov-report=term --cov-fail-under=85 $(ARGS)
 
 check: $(STAMP) ## format, lint, types

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+SLURM = "tests/slurm/"
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Several processes share the work file by file, all tests of one Slurm together, slow files first."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    groups = {item: "slurm" if item.path.parent.name == "slurm" else str(item.path) for item in items}
-    slow = {group for item, group in groups.items() if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (groups[item] != "slurm", groups[item] not in slow))  # keeps order otherwise
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: those of Slurm, then others with slow tests."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (work_unit(item.nodeid) != SLURM, item.path not in slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Several processes (`pytest -n 2`) share the work file by file; there is one Slurm for all its files."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return work_unit(nodeid)
+
+    return ByFile(config, log)
+
+
+def work_unit(nodeid: str) -> str:
+    """What one process does alone: the tests of a file, or all that need Slurm."""
+    file = nodeid.partition("::")[0]
+    return SLURM if SLURM in file else file
