@@ -20,7 +20,7 @@ from nanollama.data.text.documents import SPLITS, Split, content_hash, read_docu
 from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, special_ids
 from nanollama.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Of the format, and of how text becomes tokens."""
 TOKENIZER, FACTS = "tokenizer.json", "facts.json"
 N_AT_ONCE = 1000  # documents
@@ -83,7 +83,7 @@ def tokenise(config: TextConfig) -> TokenisedText:
         "content": content_hash(config),
         **config.model_dump(mode="json", include={"column", "tokenizer", "held_out"}),
     }
-    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    key = _hash(json.dumps(made_from, sort_keys=True).encode())[:16]
     folder = config.cache / key
     if not _is_intact(folder):
         new = config.cache / f".{key}.{os.getpid()}"
@@ -131,16 +131,26 @@ def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> Non
     for split, arrays in parts.items():
         ids = np.concatenate(arrays)
         np.save(folder / f"{split}.npy", ids)
-        hashes[split] = hashlib.sha256(ids.tobytes()).hexdigest()
+        hashes[split] = _hash(ids.tobytes())
     tokenizer.save(str(folder / TOKENIZER))
-    (folder / FACTS).write_text(json.dumps({"made_from": made_from, "hashes": hashes}, indent=2) + "\n")
+    facts = {
+        "made_from": made_from,
+        "hashes": hashes,
+        TOKENIZER: _hash((folder / TOKENIZER).read_bytes()),
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _is_intact(folder: Path) -> bool:
     """Does a folder hold what its facts say?"""
     try:
-        hashes = json.loads((folder / FACTS).read_text(encoding="utf-8"))["hashes"]
-        found = {split: np.load(folder / f"{split}.npy").tobytes() for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError):
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        found = {split: _hash(np.load(folder / f"{split}.npy").tobytes()) for split in SPLITS}
+        tokenizer = _hash((folder / TOKENIZER).read_bytes())
+        return bool(facts["hashes"] == found and facts[TOKENIZER] == tokenizer)
+    except (OSError, ValueError, LookupError, TypeError, EOFError):  # of facts that are no such object, too
         return False
-    return all(hashlib.sha256(found[split]).hexdigest() == hashes[split] for split in SPLITS)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,57 @@
+"""Kept tokens: damaged ones are made anew, and what they are made from is told by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
+from nanollama.data.text.tokenised import FACTS, TOKENIZER, tokenise
+
+pytest.importorskip("tokenizers")
+
+
+def config(folder: Path, **keys: Any) -> TextConfig:
+    path = folder / "text.txt"
+    if not path.exists():
+        path.write_text("\n".join(f"the number {n} comes after {n - 1}" for n in range(200)))
+    tokenizer = WordPieceConfig(implementation="wordpiece", vocab_size=100)
+    defaults = {
+        "files": (path,),
+        "tokenizer": tokenizer,
+        "held_out": 0.1,
+        "seq_len": 16,
+        "cache": folder / "c",
+    }
+    return TextConfig(**{**defaults, **keys})
+
+
+def existing(path: Path) -> PretrainedTokenizerConfig:
+    return PretrainedTokenizerConfig(implementation="hugging_face", path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (TOKENIZER, lambda text: text[:-20]),
+        (TOKENIZER, None),
+        (FACTS, lambda text: "[]"),
+        (FACTS, lambda text: '{"hashes": null}'),
+        (FACTS, lambda text: "3"),
+        (FACTS, None),
+        ("train.npy", lambda text: ""),
+    ],
+)
+def test_damaged_tokens_are_made_anew(tmp_path: Path, name: str, damage: Callable[[str], str] | None) -> None:
+    first = tokenise(config(tmp_path))
+    path = first.folder / name
+    whole = path.read_bytes()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_text(damage(whole.decode("latin-1")))
+    again = tokenise(config(tmp_path))
+    assert again == first and path.read_bytes() == whole and again.vocab_size == first.vocab_size
