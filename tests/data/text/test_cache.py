@@ -55,3 +55,22 @@ def test_damaged_tokens_are_made_anew(tmp_path: Path, name: str, damage: Callabl
         path.write_text(damage(whole.decode("latin-1")))
     again = tokenise(config(tmp_path))
     assert again == first and path.read_bytes() == whole and again.vocab_size == first.vocab_size
+
+
+def with_end(words: dict[str, int]) -> Any:
+    """A tokenizer of whole words, with ``[UNK]`` 0, ``[SEP]`` 1 and ``[MASK]`` 2."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    special = {"[UNK]": 0, "[SEP]": 1, "[MASK]": 2}
+    tokenizer = Tokenizer(models.WordLevel({**special, **words}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
+
+
+@pytest.mark.parametrize("largest", [500, 70_000])
+def test_ids_with_gaps_are_counted_by_the_largest(tmp_path: Path, largest: int) -> None:
+    path = tmp_path / "gaps.json"
+    with_end({"number": 7, "after": largest}).save(str(path))
+    found = tokenise(config(tmp_path, tokenizer=existing(path)))
+    assert found.rows("train").max() == largest and found.vocab_size == largest + 1

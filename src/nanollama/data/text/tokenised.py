@@ -17,7 +17,7 @@ import numpy as np
 
 from nanollama.data.text.config import TextConfig
 from nanollama.data.text.documents import SPLITS, Split, content_hash, read_documents, split_of
-from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, special_ids
+from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, n_token_ids, special_ids
 from nanollama.errors import UserError
 
 VERSION = 2
@@ -45,10 +45,10 @@ class TokenisedText:
         """A `tokenizers.Tokenizer`."""
         return load_tokenizer(self.folder / TOKENIZER)
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Number of token ids."""
-        return int(self.tokenizer.get_vocab_size())
+        """Number of token ids, gaps among them too."""
+        return n_token_ids(self.tokenizer)
 
     @cached_property
     def special(self) -> np.ndarray:
@@ -112,7 +112,7 @@ def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> Non
         named = config.dataset or ", ".join(map(str, config.files))
         raise UserError(f"There is nothing to learn from in {named}: expected documents that are not blank.")
     tokenizer = build_tokenizer(config.tokenizer, learned())
-    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+    dtype = np.dtype(np.uint16 if n_token_ids(tokenizer) <= 1 << 16 else np.uint32)
     end = end_id(tokenizer)
     parts: dict[Split, list[np.ndarray]] = {split: [np.zeros(0, dtype)] for split in SPLITS}
     documents = read_documents(config)

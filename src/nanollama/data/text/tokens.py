@@ -60,6 +60,11 @@ def special_ids(tokenizer: Any) -> list[int]:
     return sorted(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
+def n_token_ids(tokenizer: Any) -> int:
+    """Largest token id plus one: ids may have gaps, where a tokenizer has fewer tokens than ids."""
+    return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)
+
+
 def load_tokenizer(path: Path) -> Any:
     """A tokenizer from its file."""
     return _package().Tokenizer.from_file(str(path))
