@@ -74,3 +74,13 @@ def test_ids_with_gaps_are_counted_by_the_largest(tmp_path: Path, largest: int) 
     with_end({"number": 7, "after": largest}).save(str(path))
     found = tokenise(config(tmp_path, tokenizer=existing(path)))
     assert found.rows("train").max() == largest and found.vocab_size == largest + 1
+
+
+def test_names_of_special_tokens_in_a_text_are_ordinary_text(tmp_path: Path) -> None:
+    path = tmp_path / "named.txt"
+    path.write_text("\n".join(f"hello [MASK] the {n} [SEP] mask" for n in range(200)))
+    found = tokenise(config(tmp_path, files=(path,)))
+    ids = found.rows("train").ravel().tolist()
+    assert found.tokenizer.token_to_id("[MASK]") not in ids
+    first = ids[: ids.index(found.tokenizer.token_to_id("[SEP]"))]
+    assert found.tokenizer.decode(first) == "hello [ mask ] the 0 [ sep ] mask"

@@ -112,6 +112,7 @@ def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> Non
         named = config.dataset or ", ".join(map(str, config.files))
         raise UserError(f"There is nothing to learn from in {named}: expected documents that are not blank.")
     tokenizer = build_tokenizer(config.tokenizer, learned())
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a document is text like any other
     dtype = np.dtype(np.uint16 if n_token_ids(tokenizer) <= 1 << 16 else np.uint32)
     end = end_id(tokenizer)
     parts: dict[Split, list[np.ndarray]] = {split: [np.zeros(0, dtype)] for split in SPLITS}
