@@ -84,3 +84,13 @@ def test_names_of_special_tokens_in_a_text_are_ordinary_text(tmp_path: Path) -> 
     assert found.tokenizer.token_to_id("[MASK]") not in ids
     first = ids[: ids.index(found.tokenizer.token_to_id("[SEP]"))]
     assert found.tokenizer.decode(first) == "hello [ mask ] the 0 [ sep ] mask"
+
+
+def test_another_tokenizer_at_the_same_place_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    for name, largest in ((path, 8), (tmp_path, 9)):
+        with_end({"number": 7, "after": largest - 1}).save(str(path))
+        before = tokenise(config(tmp_path, tokenizer=existing(name)))
+        with_end({"number": 7, "after": largest}).save(str(path))
+        after = tokenise(config(tmp_path, tokenizer=existing(name)))
+        assert (before.vocab_size, after.vocab_size) == (largest, largest + 1)

@@ -17,7 +17,14 @@ import numpy as np
 
 from nanollama.data.text.config import TextConfig
 from nanollama.data.text.documents import SPLITS, Split, content_hash, read_documents, split_of
-from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, n_token_ids, special_ids
+from nanollama.data.text.tokens import (
+    build_tokenizer,
+    end_id,
+    load_tokenizer,
+    n_token_ids,
+    special_ids,
+    tokenizer_hash,
+)
 from nanollama.errors import UserError
 
 VERSION = 2
@@ -81,6 +88,7 @@ def tokenise(config: TextConfig) -> TokenisedText:
     made_from = {
         "version": VERSION,
         "content": content_hash(config),
+        "tokenizer_content": tokenizer_hash(config.tokenizer),
         **config.model_dump(mode="json", include={"column", "tokenizer", "held_out"}),
     }
     key = _hash(json.dumps(made_from, sort_keys=True).encode())[:16]

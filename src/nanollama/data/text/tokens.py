@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import unicodedata
@@ -35,6 +36,20 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Any:
         return _word_pieces(config, texts)
     assert isinstance(config, PretrainedTokenizerConfig)
     return _existing(config.path)
+
+
+def tokenizer_hash(config: TokenizerConfig) -> str | None:
+    """SHA-256 of a tokenizer's file; None of one that has none here: it is to be made, or comes from a hub.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if not isinstance(config, PretrainedTokenizerConfig) or not (path := _file_of(config.path)).is_file():
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"The tokenizer {path} cannot be read: {error.strerror or error}.") from error
 
 
 def end_id(tokenizer: Any) -> int:
@@ -122,9 +137,13 @@ def _as_piece(token: str) -> str:
     return f"##{letters}" if ord(token[0]) >= MOVED_UP else letters
 
 
-def _existing(name: str) -> Any:
+def _file_of(name: str) -> Path:
     path = Path(name)
-    path = path / "tokenizer.json" if path.is_dir() else path
+    return path / "tokenizer.json" if path.is_dir() else path
+
+
+def _existing(name: str) -> Any:
+    path = _file_of(name)
     package = _package()
     try:
         if path.is_file():
