@@ -10,6 +10,7 @@ import pytest
 
 from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
 from nanollama.data.text.tokenised import FACTS, TOKENIZER, tokenise
+from nanollama.data.text.tokens import _moved_up, build_tokenizer
 
 pytest.importorskip("tokenizers")
 
@@ -94,3 +95,14 @@ def test_another_tokenizer_at_the_same_place_is_another(tmp_path: Path) -> None:
         with_end({"number": 7, "after": largest}).save(str(path))
         after = tokenise(config(tmp_path, tokenizer=existing(name)))
         assert (before.vocab_size, after.vocab_size) == (largest, largest + 1)
+
+
+def test_words_without_end_are_unknown_and_left_out_of_the_pieces() -> None:
+    section = WordPieceConfig(implementation="wordpiece", vocab_size=90)
+    texts = [f"the number {n}" for n in range(99)]
+    plain, made = (build_tokenizer(section, [*texts, word]) for word in ("", "qxz" * 100))
+    assert made.get_vocab() == plain.get_vocab()
+    for n_letters, is_known in ((100, True), (101, False)):
+        found = made.encode("1" * n_letters, add_special_tokens=False)
+        assert (found.tokens != ["[UNK]"]) == is_known
+    assert _moved_up("a " + "b" * 100_000 + " c") == "a c"

@@ -20,6 +20,8 @@ END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
+N_WORD = 100
+"""Letters of a word, at most; longer ones are unknown, as to BERT, whose search for pieces takes their square."""
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 MOVED_UP = 0xF0000
 """To code points that no text has; BERT's normalizer drops letters of private use."""
@@ -109,7 +111,9 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
     pairs.pre_tokenizer = package.pre_tokenizers.WhitespaceSplit()
     pairs.train_from_iterator(map(_moved_up, texts), trainer)
     vocabulary = {_as_piece(token): number for token, number in pairs.get_vocab().items()}
-    tokenizer = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer = package.Tokenizer(
+        package.models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=N_WORD)
+    )
     tokenizer.normalizer = package.normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = package.decoders.WordPiece()
@@ -123,7 +127,8 @@ def _moved_up(text: str) -> str:
     if not plain.isascii():
         letters = unicodedata.normalize("NFD", plain)
         plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
-    return " ".join(map(_with_inner_letters_moved, WORD.findall(plain)))
+    words = (word for word in WORD.findall(plain) if len(word) <= N_WORD)
+    return " ".join(map(_with_inner_letters_moved, words))
 
 
 @lru_cache(maxsize=1 << 17)
