@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nanollama.data.text.config import TextConfig
-from nanollama.data.text.documents import read_documents
+from nanollama.data.text.documents import read_documents, split_of
 from nanollama.errors import UserError
 
 
@@ -41,3 +41,9 @@ def test_a_mark_of_byte_order_is_no_part_of_the_text(tmp_path: Path, name: str) 
 def test_lines_that_hold_no_text_are_named(tmp_path: Path, line: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line.encode())
+
+
+def test_copies_that_differ_in_case_or_blanks_are_held_out_together() -> None:
+    for n in range(50):
+        copies = [f"The Number {n}", f"the number {n}", f" THE\t number  {n}\u00a0"]
+        assert len({split_of(text, 0.3) for text in copies}) == 1

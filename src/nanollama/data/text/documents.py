@@ -30,8 +30,12 @@ def read_documents(config: TextConfig) -> Iterator[str]:
 
 
 def split_of(text: str, held_out: float) -> Split:
-    """Where a document belongs: a function of its text alone, so that none is both learned and held out."""
-    place = int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
+    """Where a document belongs: a function of its text alone, so that none is both learned and held out.
+
+    Copies that differ in case or in blanks, which tokenizers may drop, belong together.
+    """
+    plain = " ".join(text.casefold().split())
+    place = int.from_bytes(hashlib.sha256(plain.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
     return "test" if place < held_out else "valid" if place < 2 * held_out else "train"
 
 
