@@ -11,6 +11,7 @@ import pytest
 from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
 from nanollama.data.text.tokenised import FACTS, TOKENIZER, tokenise
 from nanollama.data.text.tokens import _moved_up, build_tokenizer
+from nanollama.errors import UserError
 
 pytest.importorskip("tokenizers")
 
@@ -106,3 +107,13 @@ def test_words_without_end_are_unknown_and_left_out_of_the_pieces() -> None:
         found = made.encode("1" * n_letters, add_special_tokens=False)
         assert (found.tokens != ["[UNK]"]) == is_known
     assert _moved_up("a " + "b" * 100_000 + " c") == "a c"
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_cache_that_is_no_folder_is_said(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        UserError, match=r"Tokens cannot be kept in text\.cache = .*/file.*; expected a folder"
+    ):
+        tokenise(config(tmp_path, cache=tmp_path / place))
+    assert (tmp_path / "file").read_text() == ""

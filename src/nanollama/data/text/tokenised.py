@@ -82,7 +82,8 @@ def tokenise(config: TextConfig) -> TokenisedText:
     """The tokens of a text, made if they are not there yet.
 
     Raises:
-        UserError: the text or the tokenizer cannot be read, or there is nothing to learn from.
+        UserError: the text or the tokenizer cannot be read, there is nothing to learn from, or the tokens
+            cannot be kept.
         MissingExtraError: a package is not installed.
     """
     made_from = {
@@ -96,14 +97,17 @@ def tokenise(config: TextConfig) -> TokenisedText:
     if not _is_intact(folder):
         new = config.cache / f".{key}.{os.getpid()}"
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
         try:
+            new.mkdir(parents=True)
             _make(config, new, made_from)
             shutil.rmtree(folder, ignore_errors=True)
             new.rename(folder)
-        except OSError:
+        except OSError as error:
             if not _is_intact(folder):  # unless another process was first
-                raise
+                raise UserError(
+                    f"Tokens cannot be kept in text.cache = {config.cache}: {error.strerror or error}; "
+                    "expected a folder that can be written to."
+                ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
