@@ -21,7 +21,7 @@ MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
 N_WORD = 100
-"""Letters of a word, at most; longer ones are unknown, as to BERT, whose search for pieces takes their square."""
+"""Letters of a word, at most; longer ones are unknown, as to BERT: to cut them up takes their square."""
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 MOVED_UP = 0xF0000
 """To code points that no text has; BERT's normalizer drops letters of private use."""
