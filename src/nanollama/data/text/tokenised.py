@@ -17,10 +17,17 @@ import numpy as np
 
 from nanollama.data.text.config import TextConfig
 from nanollama.data.text.documents import SPLITS, Split, content_hash, read_documents, split_of
-from nanollama.data.text.tokens import build_tokenizer, end_id, load_tokenizer, special_ids
+from nanollama.data.text.tokens import (
+    build_tokenizer,
+    end_id,
+    load_tokenizer,
+    n_token_ids,
+    special_ids,
+    tokenizer_hash,
+)
 from nanollama.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Of the format, and of how text becomes tokens."""
 TOKENIZER, FACTS = "tokenizer.json", "facts.json"
 N_AT_ONCE = 1000  # documents
@@ -45,10 +52,10 @@ class TokenisedText:
         """A `tokenizers.Tokenizer`."""
         return load_tokenizer(self.folder / TOKENIZER)
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Number of token ids."""
-        return int(self.tokenizer.get_vocab_size())
+        """Number of token ids, gaps among them too."""
+        return n_token_ids(self.tokenizer)
 
     @cached_property
     def special(self) -> np.ndarray:
@@ -75,27 +82,32 @@ def tokenise(config: TextConfig) -> TokenisedText:
     """The tokens of a text, made if they are not there yet.
 
     Raises:
-        UserError: the text or the tokenizer cannot be read, or there is nothing to learn from.
+        UserError: the text or the tokenizer cannot be read, there is nothing to learn from, or the tokens
+            cannot be kept.
         MissingExtraError: a package is not installed.
     """
     made_from = {
         "version": VERSION,
         "content": content_hash(config),
+        "tokenizer_content": tokenizer_hash(config.tokenizer),
         **config.model_dump(mode="json", include={"column", "tokenizer", "held_out"}),
     }
-    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    key = _hash(json.dumps(made_from, sort_keys=True).encode())[:16]
     folder = config.cache / key
     if not _is_intact(folder):
         new = config.cache / f".{key}.{os.getpid()}"
         shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
         try:
+            new.mkdir(parents=True)
             _make(config, new, made_from)
             shutil.rmtree(folder, ignore_errors=True)
             new.rename(folder)
-        except OSError:
+        except OSError as error:
             if not _is_intact(folder):  # unless another process was first
-                raise
+                raise UserError(
+                    f"Tokens cannot be kept in text.cache = {config.cache}: {error.strerror or error}; "
+                    "expected a folder that can be written to."
+                ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -112,7 +124,8 @@ def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> Non
         named = config.dataset or ", ".join(map(str, config.files))
         raise UserError(f"There is nothing to learn from in {named}: expected documents that are not blank.")
     tokenizer = build_tokenizer(config.tokenizer, learned())
-    dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() <= 1 << 16 else np.uint32)
+    tokenizer.encode_special_tokens = True  # "[MASK]" in a document is text like any other
+    dtype = np.dtype(np.uint16 if n_token_ids(tokenizer) <= 1 << 16 else np.uint32)
     end = end_id(tokenizer)
     parts: dict[Split, list[np.ndarray]] = {split: [np.zeros(0, dtype)] for split in SPLITS}
     documents = read_documents(config)
@@ -131,16 +144,26 @@ def _make(config: TextConfig, folder: Path, made_from: Mapping[str, Any]) -> Non
     for split, arrays in parts.items():
         ids = np.concatenate(arrays)
         np.save(folder / f"{split}.npy", ids)
-        hashes[split] = hashlib.sha256(ids.tobytes()).hexdigest()
+        hashes[split] = _hash(ids.tobytes())
     tokenizer.save(str(folder / TOKENIZER))
-    (folder / FACTS).write_text(json.dumps({"made_from": made_from, "hashes": hashes}, indent=2) + "\n")
+    facts = {
+        "made_from": made_from,
+        "hashes": hashes,
+        TOKENIZER: _hash((folder / TOKENIZER).read_bytes()),
+    }
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _is_intact(folder: Path) -> bool:
     """Does a folder hold what its facts say?"""
     try:
-        hashes = json.loads((folder / FACTS).read_text(encoding="utf-8"))["hashes"]
-        found = {split: np.load(folder / f"{split}.npy").tobytes() for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError):
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        found = {split: _hash(np.load(folder / f"{split}.npy").tobytes()) for split in SPLITS}
+        tokenizer = _hash((folder / TOKENIZER).read_bytes())
+        return bool(facts["hashes"] == found and facts[TOKENIZER] == tokenizer)
+    except (OSError, ValueError, LookupError, TypeError, EOFError):  # of facts that are no such object, too
         return False
-    return all(hashlib.sha256(found[split]).hexdigest() == hashes[split] for split in SPLITS)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 import unicodedata
@@ -19,6 +20,8 @@ END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
 MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
+N_WORD = 100
+"""Letters of a word, at most; longer ones are unknown, as to BERT: to cut them up takes their square."""
 WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 MOVED_UP = 0xF0000
 """To code points that no text has; BERT's normalizer drops letters of private use."""
@@ -35,6 +38,20 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Any:
         return _word_pieces(config, texts)
     assert isinstance(config, PretrainedTokenizerConfig)
     return _existing(config.path)
+
+
+def tokenizer_hash(config: TokenizerConfig) -> str | None:
+    """SHA-256 of a tokenizer's file; None of one that has none here: it is to be made, or comes from a hub.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if not isinstance(config, PretrainedTokenizerConfig) or not (path := _file_of(config.path)).is_file():
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"The tokenizer {path} cannot be read: {error.strerror or error}.") from error
 
 
 def end_id(tokenizer: Any) -> int:
@@ -58,6 +75,11 @@ def mask_id(tokenizer: Any) -> int:
 def special_ids(tokenizer: Any) -> list[int]:
     """Tokens that no text becomes, in order."""
     return sorted(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+
+
+def n_token_ids(tokenizer: Any) -> int:
+    """Largest token id plus one: ids may have gaps, where a tokenizer has fewer tokens than ids."""
+    return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)
 
 
 def load_tokenizer(path: Path) -> Any:
@@ -89,7 +111,9 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
     pairs.pre_tokenizer = package.pre_tokenizers.WhitespaceSplit()
     pairs.train_from_iterator(map(_moved_up, texts), trainer)
     vocabulary = {_as_piece(token): number for token, number in pairs.get_vocab().items()}
-    tokenizer = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer = package.Tokenizer(
+        package.models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=N_WORD)
+    )
     tokenizer.normalizer = package.normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = package.decoders.WordPiece()
@@ -103,7 +127,8 @@ def _moved_up(text: str) -> str:
     if not plain.isascii():
         letters = unicodedata.normalize("NFD", plain)
         plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
-    return " ".join(map(_with_inner_letters_moved, WORD.findall(plain)))
+    words = (word for word in WORD.findall(plain) if len(word) <= N_WORD)
+    return " ".join(map(_with_inner_letters_moved, words))
 
 
 @lru_cache(maxsize=1 << 17)
@@ -117,9 +142,13 @@ def _as_piece(token: str) -> str:
     return f"##{letters}" if ord(token[0]) >= MOVED_UP else letters
 
 
-def _existing(name: str) -> Any:
+def _file_of(name: str) -> Path:
     path = Path(name)
-    path = path / "tokenizer.json" if path.is_dir() else path
+    return path / "tokenizer.json" if path.is_dir() else path
+
+
+def _existing(name: str) -> Any:
+    path = _file_of(name)
     package = _package()
     try:
         if path.is_file():
