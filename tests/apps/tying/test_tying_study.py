@@ -78,6 +78,21 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     assert Path("whole/eval/measures.csv").read_text().startswith("step,loss_nats,accuracy")
 
 
+def test_a_model_is_not_measured_on_another_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_small("run", "interventions=[]") == 0
+    Path("eval.yaml").write_text("study: tying\nrun: run\ndevice: cpu\n")
+    assert train.main(OPTIONS) == 0
+    lines = Path("text.txt").read_text()
+    Path("text.txt").write_text(lines + "\nzero and nothing else")
+    for measure in (lambda: eval.main(["eval.yaml"]), lambda: train.main(OPTIONS)):
+        capsys.readouterr()
+        assert measure() == 2
+        assert "The text text.txt is not what" in capsys.readouterr().err
+    assert not Path("run/eval").exists()
+    Path("text.txt").write_text(lines)
+    assert eval.main(["eval.yaml"]) == 0
+
+
 def test_a_causal_model_tells_the_next_token() -> None:
     causal = ["model.causal=true", "model.positions=rotary", "interventions=[]"]
     assert train_small("run", *causal, "training.n_steps=30", "training.eval_every=30", "n_rows=null") == 0
