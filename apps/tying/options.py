@@ -101,14 +101,17 @@ def build(options: argparse.Namespace) -> TyingConfig:
     if any(key.startswith("text.dataset=") for key in keys):
         keys.append("text.files=[]")
     keys += _vocabulary(keys)
+    one_step = ["training.n_steps=1", "training.eval_every=1"]
+    plain = load_config(TyingConfig, [str(CONFIG), *keys, *one_step])
     restored = None if options.restore is None else _restore(options.restore)
     if restored is not None:
-        keys += _go_on(restored, options, keys)
+        is_asked = any(key.startswith(f"{ARCH['tied']}=") for key in keys)
+        tied = plain.model.tied_embeddings if is_asked else restored.model.is_tied
+        keys += _go_on(restored, tied, options.ioemb_copy)
     elif options.ioemb_copy is not None:
         raise UserError(
             "--ioemb-copy says where the output embeddings of a restored model come from: give --restore too."
         )
-    plain = load_config(TyingConfig, [str(CONFIG), *keys, "training.n_steps=1", "training.eval_every=1"])
     text = read_text(plain)
     per_epoch = -(-len(learned_rows(plain, text)) // plain.training.batch_size)
     keys += [
@@ -192,19 +195,17 @@ def _restore(path: Path) -> Trained[TyingConfig]:
     return load_run(TyingConfig, Path(os.path.normpath(checkpoint)), ["training.device=cpu"])
 
 
-def _go_on(restored: Trained[TyingConfig], options: argparse.Namespace, keys: Sequence[str]) -> list[str]:
-    """Keys of a run that begins where another ended, and unties or ties its embeddings if asked to."""
-    asked = [key.partition("=")[2].lower() for key in keys if key.startswith("model.tied_embeddings=")]
+def _go_on(restored: Trained[TyingConfig], tied: bool, ioemb_copy: bool | None) -> list[str]:
+    """Keys of a run that begins where another ended, with embeddings that are tied from then on, or not."""
     was_tied = restored.model.is_tied
-    tied = asked[-1] == "true" if asked else was_tied
     interventions: list[dict[str, Any]] = [
         {"implementation": "load", "run": str(restored.checkpoint), "optimizer": True}
     ]
     if was_tied and not tied:
         interventions.append({"implementation": "untie"})
-        if options.ioemb_copy is False:
+        if ioemb_copy is False:
             interventions.append({"implementation": "reinitialize", "parameters": ["head.*"]})
-    elif options.ioemb_copy is not None:
+    elif ioemb_copy is not None:
         raise UserError(
             "--ioemb-copy says where new output embeddings come from, and none are made: the restored model "
             f"is {'tied' if was_tied else 'untied'}, and --arch tied says {tied}."

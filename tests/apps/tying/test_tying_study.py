@@ -175,6 +175,14 @@ def test_options_leave_their_files_and_go_on_untied() -> None:
     assert torch.load("back/final.pt", weights_only=True)["tied"]
 
 
+def test_a_restored_model_is_untied_by_no_other_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*OPTIONS, "--dir", "first"]) == 0
+    for word in ("yes", "1", "on"):
+        typed = [*OPTIONS, "--restore", "first/final.pt", "--arch", "tied", word]
+        assert train.main(typed) == 2
+        assert f"model.tied_embeddings={word}: expected true or false" in capsys.readouterr().err
+
+
 BAD = [
     (["--restore", "no.pt"], "--restore: there is no no.pt; expected a final.pt, or the folder of a run."),
     (["--restore", "text.txt"], "--restore: text.txt is not a final.pt of this study."),
@@ -189,6 +197,7 @@ BAD = [
     (["--epochs", "many"], "argument --epochs: expected a number >= 1, got many"),
     (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
     (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
+    (["--restore", "other", "--arch", "tied", "maybe"], "model.tied_embeddings=maybe"),
     (["--arch", "tied"], "max_seq_len 16 tied'."),
     (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
     (["--data", "siez", "8"], "--data has no 'siez'; did you mean 'size'?"),
@@ -198,17 +207,17 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) for options, _ in BAD])
+@pytest.mark.parametrize(("wrong", "message"), BAD, ids=[" ".join(wrong) for wrong, _ in BAD])
 def test_wrong_options_are_told_in_one_sentence(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty.txt").write_text("\n \n")
-    if "other" in options:
+    if "other" in wrong:
         assert train.main([*OPTIONS, "--dir", "first"]) == 0
         Path("first/final.pt").rename("first/kept")
         Path("other").symlink_to(next(Path("first/runs").iterdir()))
         capsys.readouterr()
-    typed = [*OPTIONS, "--seed", "1", *options]
+    typed = [*OPTIONS, "--seed", "1", *wrong]
     assert train.main(typed) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and said.count("\n") == 1
