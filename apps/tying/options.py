@@ -34,6 +34,7 @@ from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import EVALS, METRICS, RESULT
+from nanollama.training.optim import OptimizerConfig
 from nanollama.training.trained import Trained, load_run
 from nanollama.wording import show, suggest
 
@@ -95,7 +96,7 @@ def build(options: argparse.Namespace) -> TyingConfig:
         f"training.compile={str(options.compiler != 'none').lower()}",
         f"measures.batch_size={options.valid_batch_size}",
         *_pairs("--arch", options.arch, ARCH, "model."),
-        *_pairs("--opti", options.opti, OPTI, "training.optimizer."),
+        *_optimizer(options.opti),
         *_pairs("--data", options.data, DATA, None),
     ]
     if any(key.startswith("text.dataset=") for key in keys):
@@ -119,7 +120,7 @@ def build(options: argparse.Namespace) -> TyingConfig:
         f"training.eval_every={options.etv * per_epoch}",
         f"training.checkpoint.every={options.etc * per_epoch}",
     ]
-    name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+    name = "r" + hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]  # digits alone would be a number
     config = load_config(
         TyingConfig, [str(CONFIG), *keys, f"name={name}", f"run_dir={options.dir / 'runs' / name}"]
     )
@@ -173,6 +174,15 @@ def _pairs(option: str, words: Sequence[str], names: Mapping[str, str], prefix: 
     return keys
 
 
+def _optimizer(words: Sequence[str]) -> list[str]:
+    """Keys of the optimizer; another than that of the config begins with the defaults of what is not its own."""
+    keys = _pairs("--opti", words, OPTI, "training.optimizer.")
+    if not any(key.startswith(f"{OPTI['name']}=") and not key.endswith("=adamw") for key in keys):
+        return keys
+    plain = OptimizerConfig().model_dump(mode="json")
+    return [*(f"training.optimizer.{name}={json.dumps(plain[name])}" for name in ("betas", "eps")), *keys]
+
+
 def _vocabulary(keys: Sequence[str]) -> list[str]:
     """A WordPiece has as many pieces as the model."""
     if any(key.startswith("text.tokenizer=") for key in keys):
@@ -220,11 +230,19 @@ def _go_on(restored: Trained[TyingConfig], tied: bool, ioemb_copy: bool | None) 
 
 
 def _check_same(restored: Trained[TyingConfig], config: TyingConfig) -> None:
-    """Refuse to go on with another architecture or other tokens."""
+    """Refuse to go on with another architecture or other tokens, or to test on what has been learned."""
     there = restored.config.model.model_copy(update={"tied_embeddings": config.model.tied_embeddings})
     difference = first_difference(there, config.model)
     if difference is not None:
         raise UserError(f"--restore: {restored.folder} has another architecture: model.{difference}.")
+    # Where a document belongs is told by its text and all other keys than these.
+    free = ("files", "dataset", "subset", "column", "tokenizer", "seq_len", "cache")
+    split = restored.config.text.model_copy(update={name: getattr(config.text, name) for name in free})
+    difference = first_difference(split, config.text)
+    if difference is not None:
+        raise UserError(
+            f"--restore: {restored.folder} has learned from what would be held out now: text.{difference}."
+        )
     files = [read_text(one).folder / TOKENIZER for one in (restored.config, config)]
     if files[0].read_bytes() != files[1].read_bytes():
         raise UserError(f"--restore: {restored.folder} has learned other tokens than those of this text.")

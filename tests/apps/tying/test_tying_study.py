@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from apps.tying import eval, local_grid, train
+from apps.tying import eval, local_grid, options, train
 from apps.tying.data import held_out_batches, read_text, token_frequencies
 from apps.tying.grid_sections import MATRICES, matrix_pictures
 from apps.tying.measures import Examiner, distances
@@ -183,6 +184,19 @@ def test_a_restored_model_is_untied_by_no_other_word(capsys: pytest.CaptureFixtu
         assert f"model.tied_embeddings={word}: expected true or false" in capsys.readouterr().err
 
 
+def test_the_name_of_a_run_is_never_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = SimpleNamespace(hexdigest=lambda: "585e51230742")
+    monkeypatch.setattr(options, "hashlib", SimpleNamespace(sha256=lambda content: digest))
+    config = options.build(options._parser().parse_args(OPTIONS))
+    assert config.name == config.folder.name == "r585e51230742"
+
+
+def test_another_optimizer_has_its_own_defaults() -> None:
+    typed = [*OPTIONS, "--opti", "name", "sgd", "lr", "0.1", "momentum", "0.9"]
+    optimizer = options.build(options._parser().parse_args(typed)).training.optimizer
+    assert (optimizer.implementation, optimizer.momentum) == ("sgd", 0.9)
+
+
 BAD = [
     (["--restore", "no.pt"], "--restore: there is no no.pt; expected a final.pt, or the folder of a run."),
     (["--restore", "text.txt"], "--restore: text.txt is not a final.pt of this study."),
@@ -198,6 +212,8 @@ BAD = [
     (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
     (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
     (["--restore", "other", "--arch", "tied", "maybe"], "model.tied_embeddings=maybe"),
+    (["--restore", "other", "--data", "held_out", "0.3"], "text.held_out is 0.2 there and 0.3 here"),
+    (["--opti", "name", "sgd", "betas", "[0.9, 0.9]"], "betas belongs to implementation = adamw"),
     (["--arch", "tied"], "max_seq_len 16 tied'."),
     (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
     (["--data", "siez", "8"], "--data has no 'siez'; did you mean 'size'?"),
