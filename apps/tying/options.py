@@ -175,7 +175,7 @@ def _pairs(option: str, words: Sequence[str], names: Mapping[str, str], prefix: 
 
 
 def _optimizer(words: Sequence[str]) -> list[str]:
-    """Keys of the optimizer; another than that of the config begins with the defaults of what is not its own."""
+    """Keys of the optimizer; one that is not AdamW has the defaults of what belongs to that alone."""
     keys = _pairs("--opti", words, OPTI, "training.optimizer.")
     if not any(key.startswith(f"{OPTI['name']}=") and not key.endswith("=adamw") for key in keys):
         return keys
