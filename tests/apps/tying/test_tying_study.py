@@ -14,8 +14,9 @@ from apps.tying import eval, local_grid, options, train
 from apps.tying.data import held_out_batches, read_text, token_frequencies
 from apps.tying.grid_sections import MATRICES, matrix_pictures
 from apps.tying.measures import Examiner, distances
-from apps.tying.settings import EvalConfig, TyingConfig
+from apps.tying.settings import STUDY, EvalConfig, TyingConfig
 from nanollama.config import load_config
+from nanollama.launcher.grid.estimate import describe_plan
 from nanollama.launcher.grid.results import GridResults, collect
 from nanollama.launcher.plan import read_grid
 from nanollama.model import build_model
@@ -267,6 +268,17 @@ def test_every_config_is_valid() -> None:
             read_grid([str(path)])
         else:
             load_config(TyingConfig, [str(path)])
+
+
+def test_a_grid_is_estimated_with_the_parameters_that_learn_and_draws_each_measure_once() -> None:
+    Path("apps").symlink_to(CONFIGS.parents[1])
+    lines = list(describe_plan(read_grid([str(CONFIGS / "tying.yaml")])))
+    sizes = {line.split("_")[0]: line.split()[1] for line in lines if "_seed-0 " in line}
+    tied, untied = sizes.pop("arm-tied"), sizes.pop("arm-untied")
+    assert tied != untied
+    assert sizes.pop("arm-tied-then-untied") == sizes.pop("arm-redrawn") == untied
+    assert sizes.pop("arm-untied-then-tied") == tied
+    assert not {*MATRICES} & {*STUDY.measures}  # which every grid draws by itself
 
 
 @pytest.mark.slow
