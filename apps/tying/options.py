@@ -7,8 +7,9 @@ and trains it in a folder ``runs/<name>`` of its directory, which then holds
 - ``state.json``: the run, its step and its status;
 - ``final.pt``: weights, shape and step, for ``torch.load(path, weights_only=True)``.
 
-The same options go on where they were stopped. With ``--restore`` a run goes on from the weights and the
-optimizer of another, tied or untied as ``--arch tied`` then says.
+The same options go on where they were stopped, and find it finished once it is. With ``--restore`` a run goes
+on from the weights and the optimizer of another, tied or untied as ``--arch tied`` then says, and with the batch
+that comes next there: with another batch size or number of examples this is not the first of a pass.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from nanollama.data.text.tokenised import TOKENIZER
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import CONFIG as RUN_CONFIG
 from nanollama.monitor.run_folder import EVALS, METRICS, RESULT
 from nanollama.training.optim import OptimizerConfig
 from nanollama.training.trained import Trained, load_run
@@ -69,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
-    config = build(options)
     folder: Path = options.dir
+    config = _finished(options) or build(options)
     try:
         train.run(config)
     finally:
@@ -79,7 +81,7 @@ def _run(argv: Sequence[str]) -> None:
     measures = MeasuresConfig(split="test", n_rows=None, batch_size=options.test_batch_size)
     row = {"step": trained.step, **examine(trained, measures)}
     write_atomically(folder / "test.jsonl", json.dumps(row) + "\n")
-    save_final(trained, folder / FINAL)
+    save_final(trained, folder / FINAL, _told(options))
     print(f"wrote {folder / FINAL}: test loss {row['loss_nats']:.4f} nats, accuracy {row['accuracy']:.4f}")
 
 
@@ -107,7 +109,7 @@ def build(options: argparse.Namespace) -> TyingConfig:
     restored = None if options.restore is None else _restore(options.restore)
     if restored is not None:
         is_asked = any(key.startswith(f"{ARCH['tied']}=") for key in keys)
-        tied = plain.model.tied_embeddings if is_asked else restored.model.is_tied
+        tied = plain.model.tied_embeddings if is_asked else bool(restored.model.is_tied)
         keys += _go_on(restored, tied, options.ioemb_copy)
     elif options.ioemb_copy is not None:
         raise UserError(
@@ -129,14 +131,15 @@ def build(options: argparse.Namespace) -> TyingConfig:
     return config
 
 
-def save_final(trained: Trained[TyingConfig], path: Path) -> None:
-    """Write weights, shape and step: tensors and plain values alone."""
+def save_final(trained: Trained[TyingConfig], path: Path, told: str) -> None:
+    """Write weights, shape, step and the options told: tensors and plain values alone."""
     content = {
         "model": trained.model.state_dict(),
         "arch": trained.config.model.model_dump(mode="json"),
         "tied": trained.model.is_tied,
         "step": trained.step,
         "checkpoint": os.path.relpath(trained.checkpoint, path.parent),
+        "options": told,
     }
     torch.save(content, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
@@ -189,6 +192,21 @@ def _vocabulary(keys: Sequence[str]) -> list[str]:
         return []
     sizes = [key.partition("=")[2] for key in keys if key.startswith("model.vocab_size=")]
     return [f"text.tokenizer.vocab_size={size}" for size in sizes[-1:]]
+
+
+def _told(options: argparse.Namespace) -> str:
+    return json.dumps(vars(options), sort_keys=True, default=str)
+
+
+def _finished(options: argparse.Namespace) -> TyingConfig | None:
+    """The config of the run that the same options have restored and replaced by itself, if they have."""
+    path: Path | None = options.restore
+    if path is None or not path.is_file() or path.resolve() != (options.dir / FINAL).resolve():
+        return None
+    restored = _restore(path)
+    if torch.load(path, map_location="cpu", weights_only=True).get("options") != _told(options):
+        return None
+    return load_config(TyingConfig, [str(restored.folder / RUN_CONFIG), f"run_dir={restored.folder}"])
 
 
 def _restore(path: Path) -> Trained[TyingConfig]:
@@ -259,7 +277,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     for name, size in (("train", 128), ("valid", 64), ("test", 64)):
         parser.add_argument(f"--{name}-batch-size", type=_count, default=size, help="examples at once")
-    parser.add_argument("--epochs", type=_count, default=1, help="how often each example is learned from")
+    parser.add_argument(
+        "--epochs",
+        type=_count,
+        default=1,
+        help="passes over the examples; of a restored model as many batches, which may begin within a pass",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
     parser.add_argument("--compiler", choices=("none", "inductor"), default="none", help="of torch")
     parser.add_argument("--dir", type=Path, default=Path("data/model"), help="where everything goes")

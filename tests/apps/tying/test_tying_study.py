@@ -165,6 +165,9 @@ def test_options_leave_their_files_and_go_on_untied() -> None:
     assert train.main(again) == 0
     final = torch.load(out / "final.pt", weights_only=True)
     assert not final["tied"] and final["step"] == 5
+    run_of_final = (out / "state.json").read_text()
+    assert train.main(again) == 0  # it is finished
+    assert (out / "state.json").read_text() == run_of_final and len(list((out / "runs").iterdir())) == 2
     for name in ("embedding.weight", "head.weight"):
         torch.testing.assert_close(final["model"][name], before, rtol=0, atol=1e-6)
     run = out / json.loads((out / "state.json").read_text())["run"]
