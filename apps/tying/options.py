@@ -8,8 +8,8 @@ and trains it in a folder ``runs/<name>`` of its directory, which then holds
 - ``final.pt``: weights, shape and step, for ``torch.load(path, weights_only=True)``.
 
 The same options go on where they were stopped, and find it finished once it is. With ``--restore`` a run goes
-on from the weights and the optimizer of another, tied or untied as ``--arch tied`` then says, and with the batch
-that comes next there: with another batch size or number of examples this is not the first of a pass.
+on from the weights and the optimizer of another, tied or untied as ``--arch tied`` then says, and with the
+batch that comes next there: with another batch size or number of examples this is not the first of a pass.
 """
 
 from __future__ import annotations
