@@ -48,14 +48,14 @@ check: $(STAMP) ## format, lint, types
 bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
 	$(RUN) -m benchmarks $(ARGS)
 
-data/model/final.pt: $(STAMP) $(if $(RESTORE),go_on) ## the tying study: train tied, untied, or untied midway
+data/model/final.pt: $(STAMP) FORCE ## the tying study: train tied, untied, or untied midway
 	$(RUN) -m apps.tying.train --dir $(@D) --device $(DEVICE) --epochs $(EPOCHS) --etc $(ETC) \
 	  --compiler $(COMPILER) --arch tied $(TIED) $(if $(DATASIZE),--data size $(DATASIZE)) \
 	  $(if $(RESTORE),--restore $(RESTORE)) $(if $(IOEMB),--ioemb-copy $(IOEMB)) $(ARGS)
 
-# With RESTORE there is more to do although the file is there.
-.PHONY: go_on
-go_on:
+# Whether the file is that of these variables is known to the program alone.
+.PHONY: FORCE
+FORCE:
 
 venv/bin/python: $(STAMP) ## the same environment by the name of old
 	ln -sfn $(VENV) venv

@@ -119,3 +119,12 @@ def test_make_help_lists_every_target() -> None:
     listed = [line.split()[1] for line in finished.stdout.splitlines()]
     assert listed[:-2] == phony[1].split() == ["help", "venv", "demo", "test", "check", "bench"]
     assert listed[-2:] == ["data/model/final.pt", "venv/bin/python"]
+
+
+def test_make_always_asks_the_program_of_tying(tmp_path: Path) -> None:
+    for name in (".venv/.installed", "pyproject.toml", "constraints.txt", "data/model/final.pt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", "data/model/final.pt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "-m apps.tying.train --dir data/model" in done.stdout

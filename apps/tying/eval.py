@@ -5,6 +5,7 @@ Prints its measures on held-out text, and writes them into ``measures.csv`` in t
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -14,14 +15,28 @@ from apps.tying.data import read_text
 from apps.tying.measures import Examiner
 from apps.tying.settings import EvalConfig, MeasuresConfig, TyingConfig
 from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
 from nanollama.monitor.files import write_csv
+from nanollama.monitor.successor import ENVIRONMENT
 from nanollama.report.tables import show_number
 from nanollama.training.trained import Trained, load_run
 
 
 def examine(trained: Trained[TyingConfig], measures: MeasuresConfig) -> dict[str, float]:
-    """What a trained model measures on held-out text."""
-    examiner = Examiner(trained.config, measures, read_text(trained.config))
+    """What a trained model measures on held-out text.
+
+    Raises:
+        UserError: the text is not the one that it was trained with.
+    """
+    text = read_text(trained.config)
+    environment = json.loads((trained.folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    if environment.get("data") != dict(text.hashes):
+        named = trained.config.text.dataset or ", ".join(map(str, trained.config.text.files))
+        raise UserError(
+            f"The text {named} is not what {trained.folder} was trained with, so what is held out of it may "
+            "have been learned: restore it, or train anew."
+        )
+    examiner = Examiner(trained.config, measures, text)
     with torch.no_grad():
         return examiner.evaluate(trained.model, trained.step)
 

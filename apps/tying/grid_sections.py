@@ -9,8 +9,6 @@ from nanollama.launcher.grid.sections import curve, draw_means
 from nanollama.report.page import Picture, Section
 
 MATRICES = (
-    "cosine",
-    "procrustes",
     "input_effective_rank",
     "output_effective_rank",
     "input_norm",
@@ -24,7 +22,7 @@ def grid_sections(grid: GridResults) -> Sequence[Section]:
 
 
 def matrix_pictures(grid: GridResults) -> Iterator[Picture]:
-    """How far the matrices are apart, and how many dimensions each uses, by step; a line a setting."""
+    """How many dimensions each matrix uses, and its size, by step; a line a setting."""
     for name in MATRICES:
         points = [point for setting in grid.settings for point in curve(setting, name)]
         if points:

@@ -7,8 +7,9 @@ and trains it in a folder ``runs/<name>`` of its directory, which then holds
 - ``state.json``: the run, its step and its status;
 - ``final.pt``: weights, shape and step, for ``torch.load(path, weights_only=True)``.
 
-The same options go on where they were stopped. With ``--restore`` a run goes on from the weights and the
-optimizer of another, tied or untied as ``--arch tied`` then says.
+The same options go on where they were stopped, and find it finished once it is. With ``--restore`` a run goes
+on from the weights and the optimizer of another, tied or untied as ``--arch tied`` then says, and with the
+batch that comes next there: with another batch size or number of examples this is not the first of a pass.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from nanollama.data.text.tokenised import TOKENIZER
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import CONFIG as RUN_CONFIG
 from nanollama.monitor.run_folder import EVALS, METRICS, RESULT
+from nanollama.training.optim import OptimizerConfig
 from nanollama.training.trained import Trained, load_run
 from nanollama.wording import show, suggest
 
@@ -68,8 +71,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
-    config = build(options)
     folder: Path = options.dir
+    config = _finished(options) or build(options)
     try:
         train.run(config)
     finally:
@@ -78,7 +81,7 @@ def _run(argv: Sequence[str]) -> None:
     measures = MeasuresConfig(split="test", n_rows=None, batch_size=options.test_batch_size)
     row = {"step": trained.step, **examine(trained, measures)}
     write_atomically(folder / "test.jsonl", json.dumps(row) + "\n")
-    save_final(trained, folder / FINAL)
+    save_final(trained, folder / FINAL, _told(options))
     print(f"wrote {folder / FINAL}: test loss {row['loss_nats']:.4f} nats, accuracy {row['accuracy']:.4f}")
 
 
@@ -95,20 +98,23 @@ def build(options: argparse.Namespace) -> TyingConfig:
         f"training.compile={str(options.compiler != 'none').lower()}",
         f"measures.batch_size={options.valid_batch_size}",
         *_pairs("--arch", options.arch, ARCH, "model."),
-        *_pairs("--opti", options.opti, OPTI, "training.optimizer."),
+        *_optimizer(options.opti),
         *_pairs("--data", options.data, DATA, None),
     ]
     if any(key.startswith("text.dataset=") for key in keys):
         keys.append("text.files=[]")
     keys += _vocabulary(keys)
+    one_step = ["training.n_steps=1", "training.eval_every=1"]
+    plain = load_config(TyingConfig, [str(CONFIG), *keys, *one_step])
     restored = None if options.restore is None else _restore(options.restore)
     if restored is not None:
-        keys += _go_on(restored, options, keys)
+        is_asked = any(key.startswith(f"{ARCH['tied']}=") for key in keys)
+        tied = plain.model.tied_embeddings if is_asked else bool(restored.model.is_tied)
+        keys += _go_on(restored, tied, options.ioemb_copy)
     elif options.ioemb_copy is not None:
         raise UserError(
             "--ioemb-copy says where the output embeddings of a restored model come from: give --restore too."
         )
-    plain = load_config(TyingConfig, [str(CONFIG), *keys, "training.n_steps=1", "training.eval_every=1"])
     text = read_text(plain)
     per_epoch = -(-len(learned_rows(plain, text)) // plain.training.batch_size)
     keys += [
@@ -116,7 +122,7 @@ def build(options: argparse.Namespace) -> TyingConfig:
         f"training.eval_every={options.etv * per_epoch}",
         f"training.checkpoint.every={options.etc * per_epoch}",
     ]
-    name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]
+    name = "r" + hashlib.sha256("\n".join(keys).encode()).hexdigest()[:12]  # digits alone would be a number
     config = load_config(
         TyingConfig, [str(CONFIG), *keys, f"name={name}", f"run_dir={options.dir / 'runs' / name}"]
     )
@@ -125,14 +131,15 @@ def build(options: argparse.Namespace) -> TyingConfig:
     return config
 
 
-def save_final(trained: Trained[TyingConfig], path: Path) -> None:
-    """Write weights, shape and step: tensors and plain values alone."""
+def save_final(trained: Trained[TyingConfig], path: Path, told: str) -> None:
+    """Write weights, shape, step and the options told: tensors and plain values alone."""
     content = {
         "model": trained.model.state_dict(),
         "arch": trained.config.model.model_dump(mode="json"),
         "tied": trained.model.is_tied,
         "step": trained.step,
         "checkpoint": os.path.relpath(trained.checkpoint, path.parent),
+        "options": told,
     }
     torch.save(content, path.with_suffix(".new"))
     path.with_suffix(".new").replace(path)
@@ -170,12 +177,36 @@ def _pairs(option: str, words: Sequence[str], names: Mapping[str, str], prefix: 
     return keys
 
 
+def _optimizer(words: Sequence[str]) -> list[str]:
+    """Keys of the optimizer; one that is not AdamW has the defaults of what belongs to that alone."""
+    keys = _pairs("--opti", words, OPTI, "training.optimizer.")
+    if not any(key.startswith(f"{OPTI['name']}=") and not key.endswith("=adamw") for key in keys):
+        return keys
+    plain = OptimizerConfig().model_dump(mode="json")
+    return [*(f"training.optimizer.{name}={json.dumps(plain[name])}" for name in ("betas", "eps")), *keys]
+
+
 def _vocabulary(keys: Sequence[str]) -> list[str]:
     """A WordPiece has as many pieces as the model."""
     if any(key.startswith("text.tokenizer=") for key in keys):
         return []
     sizes = [key.partition("=")[2] for key in keys if key.startswith("model.vocab_size=")]
     return [f"text.tokenizer.vocab_size={size}" for size in sizes[-1:]]
+
+
+def _told(options: argparse.Namespace) -> str:
+    return json.dumps(vars(options), sort_keys=True, default=str)
+
+
+def _finished(options: argparse.Namespace) -> TyingConfig | None:
+    """The config of the run that the same options have restored and replaced by itself, if they have."""
+    path: Path | None = options.restore
+    if path is None or not path.is_file() or path.resolve() != (options.dir / FINAL).resolve():
+        return None
+    restored = _restore(path)
+    if torch.load(path, map_location="cpu", weights_only=True).get("options") != _told(options):
+        return None
+    return load_config(TyingConfig, [str(restored.folder / RUN_CONFIG), f"run_dir={restored.folder}"])
 
 
 def _restore(path: Path) -> Trained[TyingConfig]:
@@ -192,19 +223,17 @@ def _restore(path: Path) -> Trained[TyingConfig]:
     return load_run(TyingConfig, Path(os.path.normpath(checkpoint)), ["training.device=cpu"])
 
 
-def _go_on(restored: Trained[TyingConfig], options: argparse.Namespace, keys: Sequence[str]) -> list[str]:
-    """Keys of a run that begins where another ended, and unties or ties its embeddings if asked to."""
-    asked = [key.partition("=")[2].lower() for key in keys if key.startswith("model.tied_embeddings=")]
+def _go_on(restored: Trained[TyingConfig], tied: bool, ioemb_copy: bool | None) -> list[str]:
+    """Keys of a run that begins where another ended, with embeddings that are tied from then on, or not."""
     was_tied = restored.model.is_tied
-    tied = asked[-1] == "true" if asked else was_tied
     interventions: list[dict[str, Any]] = [
         {"implementation": "load", "run": str(restored.checkpoint), "optimizer": True}
     ]
     if was_tied and not tied:
         interventions.append({"implementation": "untie"})
-        if options.ioemb_copy is False:
+        if ioemb_copy is False:
             interventions.append({"implementation": "reinitialize", "parameters": ["head.*"]})
-    elif options.ioemb_copy is not None:
+    elif ioemb_copy is not None:
         raise UserError(
             "--ioemb-copy says where new output embeddings come from, and none are made: the restored model "
             f"is {'tied' if was_tied else 'untied'}, and --arch tied says {tied}."
@@ -219,11 +248,19 @@ def _go_on(restored: Trained[TyingConfig], options: argparse.Namespace, keys: Se
 
 
 def _check_same(restored: Trained[TyingConfig], config: TyingConfig) -> None:
-    """Refuse to go on with another architecture or other tokens."""
+    """Refuse to go on with another architecture or other tokens, or to test on what has been learned."""
     there = restored.config.model.model_copy(update={"tied_embeddings": config.model.tied_embeddings})
     difference = first_difference(there, config.model)
     if difference is not None:
         raise UserError(f"--restore: {restored.folder} has another architecture: model.{difference}.")
+    # Where a document belongs is told by its text and all other keys than these.
+    free = ("files", "dataset", "subset", "column", "tokenizer", "seq_len", "cache")
+    split = restored.config.text.model_copy(update={name: getattr(config.text, name) for name in free})
+    difference = first_difference(split, config.text)
+    if difference is not None:
+        raise UserError(
+            f"--restore: {restored.folder} has learned from what would be held out now: text.{difference}."
+        )
     files = [read_text(one).folder / TOKENIZER for one in (restored.config, config)]
     if files[0].read_bytes() != files[1].read_bytes():
         raise UserError(f"--restore: {restored.folder} has learned other tokens than those of this text.")
@@ -240,7 +277,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     for name, size in (("train", 128), ("valid", 64), ("test", 64)):
         parser.add_argument(f"--{name}-batch-size", type=_count, default=size, help="examples at once")
-    parser.add_argument("--epochs", type=_count, default=1, help="how often each example is learned from")
+    parser.add_argument(
+        "--epochs",
+        type=_count,
+        default=1,
+        help="passes over the examples; of a restored model as many batches, which may begin within a pass",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
     parser.add_argument("--compiler", choices=("none", "inductor"), default="none", help="of torch")
     parser.add_argument("--dir", type=Path, default=Path("data/model"), help="where everything goes")

@@ -27,6 +27,7 @@ UNTIE = {"implementation": "untie", "at_step": SWITCH}
 TIE = {"implementation": "tie", "at_step": SWITCH}
 REDRAW = {"implementation": "reinitialize", "parameters": ["head.*"], "at_step": SWITCH}
 FORGET = {"implementation": "forget", "parameters": ["embedding.*"], "at_step": SWITCH}
+MOMENTUM = {"implementation": "sgd", "momentum": 0.9}
 MATRICES = ("embedding.weight", "head.weight")
 
 
@@ -256,3 +257,20 @@ def test_moments_are_taken_of_all_parameters_or_none(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"interventions\.0\.optimizer: the optimizer of .* knows other"):
         take_moments(optimizer, checkpoint(tmp_path / "sgd", 2), "interventions.0")
+
+
+@pytest.mark.parametrize("kind", ["copied", "empty", "both_empty"])
+def test_sgd_with_momentum_unties_too(tmp_path: Path, kind: str) -> None:
+    run(tmp_path, {**UNTIE, "moments": kind}, training={"optimizer": MOMENTUM})
+    first, last = weights(tmp_path, SWITCH), weights(tmp_path, N_STEPS)
+    assert all(not torch.equal(first["embedding.weight"], last[name]) for name in MATRICES)
+
+
+@pytest.mark.parametrize("there", [MOMENTUM, {}])
+def test_moments_of_another_kind_of_optimizer_are_refused(tmp_path: Path, there: dict[str, Any]) -> None:
+    here = {} if there else MOMENTUM
+    run(tmp_path / "source", training={"optimizer": there})
+    load = {"implementation": "load", "run": str(tmp_path / "source"), "optimizer": True, "at_step": 3}
+    with pytest.raises(UserError, match=r"interventions\.0\.optimizer: .* by another optimizer than this"):
+        run(tmp_path / "branch", load, training={"optimizer": here})
+    assert not rows(tmp_path / "branch")

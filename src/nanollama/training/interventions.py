@@ -97,12 +97,15 @@ def restructure(interventions: Sequence[Intervention], model: nn.Module, step: i
         intervention.change_structure(model)
 
 
-def check_interventions(interventions: Sequence[Intervention], model: nn.Module, step: int) -> None:
+def check_interventions(
+    interventions: Sequence[Intervention], model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
     """Refuse what cannot be done, before the first is due.
 
     Args:
         interventions: all of a run.
         model: to be changed.
+        optimizer: of the run.
         step: optimizer steps done; what was done before them is not checked again.
 
     Raises:
@@ -114,6 +117,8 @@ def check_interventions(interventions: Sequence[Intervention], model: nn.Module,
     for intervention in sorted(interventions, key=lambda one: one.at_step):
         if intervention.at_step >= step:
             intervention.check(outline)
+            if isinstance(intervention, Load):
+                intervention.check_optimizer(optimizer)
         intervention.change_structure(outline)
         if isinstance(intervention, Freeze):
             for parameter in select(outline, intervention.config, intervention.where).values():
@@ -254,6 +259,18 @@ class Load(_Selecting):
                     f"{self.where}.run: {name} has shape {shapes[name]} in {path} and "
                     f"{tuple(parameter.shape)} in the model; leave it out by `but`, or give both one size."
                 )
+
+    def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raise a `UserError` if what is to be taken was gathered by an optimizer of another kind."""
+        if not self.config.optimizer:
+            return
+        path = find_checkpoint(self.config.run)
+        saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        if ("betas" in saved["param_groups"][0]) != ("betas" in optimizer.param_groups[0]):
+            raise UserError(
+                f"{self.where}.optimizer: {path} was trained by another optimizer than this run's: leave it "
+                "out, or set training.optimizer.implementation to that of the other run."
+            )
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -166,7 +166,7 @@ class Loop:
         run, world = self.run, self.run.world
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
-        check_interventions(self.interventions, self.learner.model, step)
+        check_interventions(self.interventions, self.learner.model, self.learner.optimizer, step)
         if step > 0:
             for intervention in done_before(self.interventions, step):
                 intervention.change_training(self.learner.model, self.learner.optimizer)

@@ -50,12 +50,15 @@ class Untie:
         shell = _shell(model, self.where)
         self.change_training(shell, optimizer)
         first, second = shell.embedding.weight, shell.head.weight
-        if self.config.moments == "copied" and first in optimizer.state:
+        if first in optimizer.state:
             optimizer.state[second] = {
                 name: value.clone() if isinstance(value, torch.Tensor) else value
                 for name, value in optimizer.state[first].items()
             }
-        elif self.config.moments == "both_empty":
+        # Empty is zero, not absent: SGD wants a momentum of all its parameters or of none.
+        if self.config.moments != "copied":
+            forget(optimizer, second)
+        if self.config.moments == "both_empty":
             forget(optimizer, first)
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

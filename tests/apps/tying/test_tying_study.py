@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from apps.tying import eval, local_grid, train
+from apps.tying import eval, local_grid, options, train
 from apps.tying.data import held_out_batches, read_text, token_frequencies
 from apps.tying.grid_sections import MATRICES, matrix_pictures
 from apps.tying.measures import Examiner, distances
-from apps.tying.settings import EvalConfig, TyingConfig
+from apps.tying.settings import STUDY, EvalConfig, TyingConfig
 from nanollama.config import load_config
+from nanollama.launcher.grid.estimate import describe_plan
 from nanollama.launcher.grid.results import GridResults, collect
 from nanollama.launcher.plan import read_grid
 from nanollama.model import build_model
@@ -76,6 +78,21 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     assert eval.main(["eval.yaml"]) == 0
     assert "loss_nats" in capsys.readouterr().out
     assert Path("whole/eval/measures.csv").read_text().startswith("step,loss_nats,accuracy")
+
+
+def test_a_model_is_not_measured_on_another_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_small("run", "interventions=[]") == 0
+    Path("eval.yaml").write_text("study: tying\nrun: run\ndevice: cpu\n")
+    assert train.main(OPTIONS) == 0
+    lines = Path("text.txt").read_text()
+    Path("text.txt").write_text(lines + "\nzero and nothing else")
+    for measure in (lambda: eval.main(["eval.yaml"]), lambda: train.main(OPTIONS)):
+        capsys.readouterr()
+        assert measure() == 2
+        assert "The text text.txt is not what" in capsys.readouterr().err
+    assert not Path("run/eval").exists()
+    Path("text.txt").write_text(lines)
+    assert eval.main(["eval.yaml"]) == 0
 
 
 def test_a_causal_model_tells_the_next_token() -> None:
@@ -148,6 +165,9 @@ def test_options_leave_their_files_and_go_on_untied() -> None:
     assert train.main(again) == 0
     final = torch.load(out / "final.pt", weights_only=True)
     assert not final["tied"] and final["step"] == 5
+    run_of_final = (out / "state.json").read_text()
+    assert train.main(again) == 0  # it is finished
+    assert (out / "state.json").read_text() == run_of_final and len(list((out / "runs").iterdir())) == 2
     for name in ("embedding.weight", "head.weight"):
         torch.testing.assert_close(final["model"][name], before, rtol=0, atol=1e-6)
     run = out / json.loads((out / "state.json").read_text())["run"]
@@ -158,6 +178,27 @@ def test_options_leave_their_files_and_go_on_untied() -> None:
     back = [*OPTIONS, "--restore", str(run), "--dir", "back", "--arch", "tied", "True"]
     assert train.main(back) == 0
     assert torch.load("back/final.pt", weights_only=True)["tied"]
+
+
+def test_a_restored_model_is_untied_by_no_other_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main([*OPTIONS, "--dir", "first"]) == 0
+    for word in ("yes", "1", "on"):
+        typed = [*OPTIONS, "--restore", "first/final.pt", "--arch", "tied", word]
+        assert train.main(typed) == 2
+        assert f"model.tied_embeddings={word}: expected true or false" in capsys.readouterr().err
+
+
+def test_the_name_of_a_run_is_never_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = SimpleNamespace(hexdigest=lambda: "585e51230742")
+    monkeypatch.setattr(options, "hashlib", SimpleNamespace(sha256=lambda content: digest))
+    config = options.build(options._parser().parse_args(OPTIONS))
+    assert config.name == config.folder.name == "r585e51230742"
+
+
+def test_another_optimizer_has_its_own_defaults() -> None:
+    typed = [*OPTIONS, "--opti", "name", "sgd", "lr", "0.1", "momentum", "0.9"]
+    optimizer = options.build(options._parser().parse_args(typed)).training.optimizer
+    assert (optimizer.implementation, optimizer.momentum) == ("sgd", 0.9)
 
 
 BAD = [
@@ -174,6 +215,9 @@ BAD = [
     (["--epochs", "many"], "argument --epochs: expected a number >= 1, got many"),
     (["--epoch", "1"], "unrecognized arguments: --epoch 1"),
     (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
+    (["--restore", "other", "--arch", "tied", "maybe"], "model.tied_embeddings=maybe"),
+    (["--restore", "other", "--data", "held_out", "0.3"], "text.held_out is 0.2 there and 0.3 here"),
+    (["--opti", "name", "sgd", "betas", "[0.9, 0.9]"], "betas belongs to implementation = adamw"),
     (["--arch", "tied"], "max_seq_len 16 tied'."),
     (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
     (["--data", "siez", "8"], "--data has no 'siez'; did you mean 'size'?"),
@@ -183,17 +227,17 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) for options, _ in BAD])
+@pytest.mark.parametrize(("wrong", "message"), BAD, ids=[" ".join(wrong) for wrong, _ in BAD])
 def test_wrong_options_are_told_in_one_sentence(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty.txt").write_text("\n \n")
-    if "other" in options:
+    if "other" in wrong:
         assert train.main([*OPTIONS, "--dir", "first"]) == 0
         Path("first/final.pt").rename("first/kept")
         Path("other").symlink_to(next(Path("first/runs").iterdir()))
         capsys.readouterr()
-    typed = [*OPTIONS, "--seed", "1", *options]
+    typed = [*OPTIONS, "--seed", "1", *wrong]
     assert train.main(typed) == 2
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and said.count("\n") == 1
@@ -227,6 +271,17 @@ def test_every_config_is_valid() -> None:
             read_grid([str(path)])
         else:
             load_config(TyingConfig, [str(path)])
+
+
+def test_a_grid_is_estimated_with_the_parameters_that_learn_and_draws_each_measure_once() -> None:
+    Path("apps").symlink_to(CONFIGS.parents[1])
+    lines = list(describe_plan(read_grid([str(CONFIGS / "tying.yaml")])))
+    sizes = {line.split("_")[0]: line.split()[1] for line in lines if "_seed-0 " in line}
+    tied, untied = sizes.pop("arm-tied"), sizes.pop("arm-untied")
+    assert tied != untied
+    assert sizes.pop("arm-tied-then-untied") == sizes.pop("arm-redrawn") == untied
+    assert sizes.pop("arm-untied-then-tied") == tied
+    assert not {*MATRICES} & {*STUDY.measures}  # which every grid draws by itself
 
 
 @pytest.mark.slow

@@ -46,27 +46,30 @@ def describe_plan(plan: Plan) -> Iterator[str]:
 
 
 def _costs(plan: Plan) -> Iterator[Cost]:
-    """Of each run; every model is built once, without memory for its weights."""
-    models: dict[str, tuple[int, int]] = {}
+    """Of each run; every model is built once, without memory for its weights, as its first step finds it."""
+    models: dict[tuple[str, ...], tuple[int, int]] = {}
     for run in plan.runs:
         model, training = getattr(run.config, "model", None), getattr(run.config, "training", None)
         if model is None or training is None:
             yield Cost(None, 0.0)
             continue
-        key = model.model_dump_json()
+        first = [one for one in getattr(run.config, "interventions", ()) if one.at_step == 0]
+        key = (model.model_dump_json(), *(one.model_dump_json() for one in first))
         if key not in models:
-            models[key] = _measure(model)
+            models[key] = _measure(model, first)
         n_params, forward_flops = models[key]
         yield Cost(n_params, 3.0 * forward_flops * training.batch_size * training.n_steps)
 
 
-def _measure(config: Any) -> tuple[int, int]:
+def _measure(config: Any, interventions: Sequence[Any]) -> tuple[int, int]:
     import torch
 
     from nanollama.model import model_class
+    from nanollama.training.interventions import build_interventions, restructure
 
     with torch.device("meta"):
         model = model_class(config)(config)
+        restructure(build_interventions(interventions, seed=0), model, step=1)
     return model.n_params(), model.forward_flops(config.max_seq_len)
 
 

@@ -33,8 +33,8 @@ interval lies between -m and m. Claims that a p value judges are adjusted for ea
 ``best_over: training.optimizer.learning_rate`` is for keys that are swept to find what suits each setting: of
 runs that differ in this key alone, the one with the largest measure stands for all, on either side.
 
-``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run under
-``runs``, the claim is not told, as the loss of what was never learned says nothing.
+``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
+the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Expectation(Bounded):
         default="each", description="What is held to the bound: each value, or what seeds say together."
     )
     given: Condition | None = Field(
-        default=None, description="What must be so in each run under runs for anything to be told."
+        default=None, description="What must be so in each run, on either side, for anything to be told."
     )
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ class Verdict:
         expectation: the claim.
         found: values of the measure, or its differences or ratios, in the order of the runs.
         n_expected: values there are when all runs have finished.
-        n_given: runs that fulfil the claim's condition, of those with a value.
+        n_given: of the values, those whose runs all fulfil the claim's condition.
         missing: runs that have finished with a measure that is no number (null); they have no value.
         pairs: of which values are differences or ratios: the run's name, its value, that of the other.
         together: what the seeds say together, where that is judged and told.
@@ -216,7 +216,7 @@ def _judge(
     """One claim, its p value not yet adjusted."""
     pairs = pair_runs(expectation, runs, seed_key)
     found: list[Value] = []
-    there: list[GridRun] = []
+    there: list[tuple[GridRun, ...]] = []
     compared: list[tuple[str, Value, Value]] = []
     missing: dict[str, None] = {}
     for pair in pairs:
@@ -227,23 +227,24 @@ def _judge(
             told = [(run, value) for run in best if (value := values[run.name]) is not None]
             if len(told) == len(pair):
                 found.append(_compare(expectation, *(value for _, value in told)))
-                there.append(best[0])
+                there.append(tuple(best))
                 if len(pair) > 1:
                     compared.append((best[0].name, told[0][1], told[1][1]))
     verdict = Verdict(
         expectation,
         tuple(found),
         n_expected=len(pairs),
-        n_given=sum(_is_given(expectation, run, measured[run.name]) for run in there),
+        n_given=sum(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
         missing=tuple(missing),
         pairs=tuple(compared),
     )
     is_whole = len(found) == len(pairs) and all(_is_told(expectation, value) for value in found)
     if not expectation.is_together or not is_whole:
         return verdict
+    firsts = [pair[0] for pair in there]
     return replace(
         verdict,
-        together=_over_seeds(verdict, [measured[run.name] for run in there], there, seed_key),
+        together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key),
         p_value=_p_value(expectation, verdict.values),
     )
 
