@@ -3,14 +3,17 @@
 Both are laid out in one piece each when the file is made, so that chunks are written, and sequences read,
 through a memory map at a known place of the file. Until all are written the file is called ``NAME.partial``,
 and ``NAME.progress`` says how many chunks are done: a writer killed at any moment goes on from there, and
-the file ends with the same bits. A file under its own name is complete.
+the file ends with the same bits. A file under its own name is complete. One process writes it at a time: it
+holds ``.NAME.lock`` beside it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +57,33 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file, until the process ends, however it ends.
+
+    Raises:
+        UserError: another process is writing it, or nothing can be written there.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): name a file in a folder that can be made."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"Another process is writing {path}: wait for its end, or choose another `file`."
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mapping[str, int]]]) -> None:
     """Lay out a file without its sequences.
 
@@ -72,7 +102,6 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
     early.set_fill_time(hdf5.h5d.FILL_TIME_NEVER)
     early.set_obj_track_times(False)
     kind = hdf5.h5t.py_create(DTYPE)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _progress_of(path).unlink(missing_ok=True)  # it is about another file
     with hdf5.File(partial_of(path), "w") as file:
         file.attrs[CONFIG] = config_hash
