@@ -185,6 +185,15 @@ def test_the_divergence_is_the_mean_of_the_gap() -> None:
     assert weighted / 30 == pytest.approx(found["kl_nats"])
 
 
+def test_no_share_is_told_of_what_cannot_be_learned() -> None:
+    """Symbols without a hidden state: unigrams say all there is."""
+    node = {"name": "X", "state_dim": 8, "alpha": 1.0, "observed": True}
+    test = build_test_set(build_source(graph_data(graph={"nodes": (node,)}, seq_len=30)), 300)
+    model: Any = Oracle(test, temperature=2.0)
+    found = summarise(measure(model, test), test)
+    assert found["kl_nats"] > 0.02 and np.isnan(found["kl_over_learnable"])
+
+
 CONTEXT = (
     "{nodes: [{name: Z, state_dim: 4, alpha: 0.2, mode: context}, "
     "{name: X, state_dim: 8, alpha: 0.1, parents: [Z], observed: true}]}"

@@ -106,7 +106,8 @@ class Verdict:
         if n_told < n_found:
             return f"not told: nothing bounds {n_found - n_told} of {count(n_found, 'value')}"
         if n_found < self.n_expected:
-            return f"open: {n_found} of {self.n_expected}"
+            untold = f", {len(self.missing)} cannot be told" if self.missing else ""
+            return f"open: {n_found} of {self.n_expected}{untold}"
         return self._of_all() if expectation.is_together else "holds"
 
     def _of_all(self) -> str:
