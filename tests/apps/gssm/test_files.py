@@ -12,6 +12,7 @@ import pytest
 from apps.gssm import data, train
 from apps.gssm.files import hold, partial_of, read_sequences
 from apps.gssm.source import build_source
+from nanollama.errors import UserError
 from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, kill_when, write_file
 from tests.toy_training import rows
 
@@ -91,17 +92,20 @@ def _damaged(path: Path) -> None:
     write_file(path)
     sequences = read_sequences(path, build_source(graph_data()), None)
     content = bytearray(path.read_bytes())
-    content[content.index(sequences[0].tobytes())] ^= 1
+    content[content.index(sequences[30].tobytes())] ^= 1
     path.write_bytes(content)
 
 
 WRONG_FILES = {
     "does not exist": (lambda path: None, []),
     "has not been finished": (lambda path: partial_of(path).write_bytes(b""), []),
-    "is not a whole HDF5 file": (lambda path: path.write_bytes(b"no"), []),
+    "is damaged: Unable to": (lambda path: path.write_bytes(b"no"), []),
     "holds no sequences of this graph": (write_file, ["data.kernel_seed=7"]),
     "more than the 50 sequences of 'a'": (write_file, ["data.n_data=51"]),
-    "is damaged: sequence 0 of 'a'": (_damaged, []),
+    "is damaged: the sequences of 'a' are not those that were written; remove it": (
+        _damaged,
+        ["data.n_data=5"],
+    ),
 }
 
 
@@ -128,3 +132,22 @@ def test_one_process_writes_a_file_at_a_time(tmp_path: Path, capsys: pytest.Capt
         assert f"Another process is writing {path}" in capsys.readouterr().err
     assert {each.name for each in path.parent.iterdir()} == {".s.h5.lock"}
     assert write_file(path) == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # h5py's about names that no longer are text
+def test_no_damage_goes_unnoticed_or_unexplained(tmp_path: Path) -> None:
+    """One byte after another of what stands before and between the sequences."""
+    path, source = tmp_path / "s.h5", build_source(graph_data())
+    assert write_file(path) == 0
+    whole, sequences = path.read_bytes(), source.draw(range(50))
+    rng, told = np.random.default_rng(0), 0
+    for place in rng.integers(0, len(whole), size=300):
+        content = bytearray(whole)
+        content[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(content)
+        try:
+            assert np.array_equal(read_sequences(path, source, None), sequences)
+        except UserError as error:
+            told += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert told > 10
