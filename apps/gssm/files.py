@@ -78,6 +78,8 @@ def hold(path: Path) -> Iterator[None]:
     Raises:
         UserError: another process is writing it, or nothing can be written there.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the HDF5 file to write in it.")
     lock = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +162,8 @@ def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray
     Raises:
         UserError: the file is missing, unfinished, damaged, of other sources, or too short.
     """
+    if path.is_dir():
+        raise UserError(f"data.file = {path} is a folder: name an HDF5 file of `python -m apps.gssm.data`.")
     if not path.is_file():
         begun = partial_of(path).exists()
         todo = "has not been finished: run the same command of" if begun else "does not exist: write it with"

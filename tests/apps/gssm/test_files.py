@@ -151,3 +151,12 @@ def test_no_damage_goes_unnoticed_or_unexplained(tmp_path: Path) -> None:
             told += 1
             assert str(path) in str(error) and "\n" not in str(error)
     assert told > 10
+
+
+def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no folder")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "text" / "s.h5", "cannot be written")):
+        assert write_file(path) == 2
+        assert f"{path} {message}" in capsys.readouterr().err
+    assert train.main(arguments(tmp_path / "run", f"data.file={tmp_path}")) == 2
+    assert f"data.file = {tmp_path} is a folder" in capsys.readouterr().err
