@@ -28,8 +28,14 @@ def run(config: DataFileConfig) -> None:
     """Write what is missing of the file.
 
     Raises:
-        UserError: a file of another config is there, or no alpha gives the entropy that is wanted.
+        UserError: a file of another config is there, another process is writing it, or no alpha gives the
+            entropy that is wanted.
     """
+    with files.hold(config.file):
+        _run(config)
+
+
+def _run(config: DataFileConfig) -> None:
     path, made_from = config.file, config_hash(config.model_copy(update={"overwrite": False}))
     if path.exists() and not config.overwrite:
         if files.config_of(path) != made_from:

@@ -162,7 +162,11 @@ def alpha_table(
 
 
 def run(config: DifficultyConfig) -> None:
-    """Print the rates of alphas, then the alphas of rates, and write both where the config says."""
+    """Print the rates of alphas, then the alphas of rates, and write both where the config says.
+
+    Raises:
+        UserError: a rate is out of reach; told when the others are printed and written.
+    """
     source = config.source
     nodes = config.nodes or [node.name for node in source.graph.nodes]
     trials = [
@@ -172,12 +176,20 @@ def run(config: DifficultyConfig) -> None:
     rows: list[dict[str, float | int | None]] = [
         {"target_nats": None, **row} for row in alpha_table(source.graph, nodes, config.alphas, trials)
     ]
+    out_of_reach: UserError | None = None
     for rate, trial in itertools.product(config.rates_nats, trials):
-        found = match_entropy(source.graph, nodes, rate, config.tolerance_nats, trial)
+        try:
+            found = match_entropy(source.graph, nodes, rate, config.tolerance_nats, trial)
+        except UserError as error:
+            out_of_reach = out_of_reach or error
+            continue
         rows += [
             {"target_nats": rate, **row} for row in alpha_table(source.graph, nodes, [found.alpha], [trial])
         ]
-    show_table(rows, config.out)
+    if rows:
+        show_table(rows, config.out)
+    if out_of_reach is not None:
+        raise out_of_reach
 
 
 def main(argv: Sequence[str] | None = None) -> int:

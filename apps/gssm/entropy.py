@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from apps.gssm.sampler import Sampler
 from apps.gssm.settings import EntropyConfig
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
+
+if TYPE_CHECKING:  # it seeks alphas by this module's entropies
+    from apps.gssm.source import Source
 
 N_AT_ONCE = 512  # sequences
 
@@ -80,18 +83,18 @@ def run(config: EntropyConfig) -> None:
     rows = []
     for each in config.sources:
         source = build_source(each)
-        rows.append({"source": each.name, **describe(source.kernels, config.n_sequences, source.n_symbols)})
+        rows.append({"source": each.name, **describe(source, config.n_sequences)})
     show_table(rows, config.out)
 
 
-def describe(kernels: Kernels, n_sequences: int, n_symbols: int) -> dict[str, Any]:
+def describe(source: Source, n_sequences: int) -> dict[str, Any]:
     """Entropies of a source, and losses of simple methods that learn from one half and predict the other."""
-    graph = kernels.graph
-    symbols = Sampler(kernels, seed=0).sample(range(n_sequences), n_symbols).symbols
+    graph = source.graph
+    symbols = source.draw(range(n_sequences))
     half = (n_sequences + 1) // 2
     row: dict[str, Any] = {"latent_states": graph.n_states, "symbols": graph.vocab_size}
     if graph.has_floor:
-        found = summarise(-Floor(kernels).log_likelihood(symbols))
+        found = summarise(-Floor(source.kernels).log_likelihood(symbols))
         row |= {"rate_nats": found.rate_nats, "rate_error": found.rate_error}
     else:
         row |= {"rate_nats": None, "rate_error": None}

@@ -27,6 +27,8 @@ from nanollama.statistics import mean_interval
 logger = logging.getLogger("nanollama.gssm")  # what the run folder keeps
 
 N_AT_ONCE = 64  # sequences that a model reads at once
+MIN_LEARNABLE_NATS = 0.05
+"""Unigram entropy less floor, at the low end of its interval, below which no share of it is told."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +105,20 @@ def measure(model: LanguageModel, test: TestSet) -> Losses:
 
 
 def summarise(losses: Losses, test: TestSet) -> dict[str, float]:
-    """Means with their 95 % intervals, then means by position, as a row of ``evals.jsonl``."""
+    """Means with their 95 % intervals, then means by position, as a row of ``evals.jsonl``.
+
+    ``kl_over_learnable`` is NaN, null in the row, where what can be learned is not clearly above 0.
+    """
     found = with_interval("loss_nats", losses.loss) | {"unigram_nats": test.unigram_nats}
     if test.floor_nats is None or losses.kl is None:
         return found
     floor, gap = test.floor_nats, losses.loss - test.floor_nats
-    learnable = test.unigram_nats - float(floor.mean())
-    found |= with_interval("floor_nats", floor) | with_interval("gap_nats", gap)
-    found |= with_interval("kl_nats", losses.kl)
+    exact, divergence = with_interval("floor_nats", floor), with_interval("kl_nats", losses.kl)
+    found |= exact | with_interval("gap_nats", gap) | divergence
     # What a model that looks at nothing could still learn: sources of one entropy rate differ in it.
-    found["kl_over_learnable"] = found["kl_nats"] / learnable
+    is_clear = test.unigram_nats - exact["floor_nats_high"] > MIN_LEARNABLE_NATS
+    learnable = test.unigram_nats - exact["floor_nats"]
+    found["kl_over_learnable"] = divergence["kl_nats"] / learnable if is_clear else float("nan")
     for low, high in position_bins(gap.shape[1]):
         name = f"positions_{low}_{high - 1}"
         found |= with_interval(f"kl_nats/{name}", losses.kl[:, low:high])

@@ -1,17 +1,23 @@
 """HDF5 files of sequences: a group a source, in it `train` (n, T + 1) and `test`, unsigned 16-bit symbols.
 
+Each of them has the SHA-256 of its bytes as an attribute, which reading checks.
+
 Both are laid out in one piece each when the file is made, so that chunks are written, and sequences read,
 through a memory map at a known place of the file. Until all are written the file is called ``NAME.partial``,
 and ``NAME.progress`` says how many chunks are done: a writer killed at any moment goes on from there, and
-the file ends with the same bits. A file under its own name is complete.
+the file ends with the same bits. A file under its own name is complete. One process writes it at a time: it
+holds ``.NAME.lock`` beside it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,8 +32,19 @@ if TYPE_CHECKING:
     import h5py
 
 DTYPE = np.dtype("<u2")
-CONFIG, SOURCE = "config", "source_sha256"
-"""Names of attributes: hash of the config a file was made from; of a group, what its sequences are."""
+CONFIG, SOURCE, BYTES = "config", "source_sha256", "sha256"
+"""Names of attributes: the config's hash; of a group, what its sequences are; of a part, its bytes' hash."""
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What reading an HDF5 file of which some bytes are wrong may end in."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,35 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Be the only process that writes a file, until the process ends, however it ends.
+
+    Raises:
+        UserError: another process is writing it, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the HDF5 file to write in it.")
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): name a file in a folder that can be made."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"Another process is writing {path}: wait for its end, or choose another `file`."
+        ) from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mapping[str, int]]]) -> None:
     """Lay out a file without its sequences.
 
@@ -72,7 +118,6 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
     early.set_fill_time(hdf5.h5d.FILL_TIME_NEVER)
     early.set_obj_track_times(False)
     kind = hdf5.h5t.py_create(DTYPE)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _progress_of(path).unlink(missing_ok=True)  # it is about another file
     with hdf5.File(partial_of(path), "w") as file:
         file.attrs[CONFIG] = config_hash
@@ -85,11 +130,16 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
             for part, n_sequences in parts.items():
                 space = hdf5.h5s.create_simple((n_sequences, source.n_symbols))
                 hdf5.h5d.create(group.id, part.encode(), kind, space, early)
+                group[part].attrs[BYTES] = np.bytes_(b"-" * 64)  # its place: `complete` fills it
 
 
 def find_places(path: Path) -> dict[str, dict[str, Place]]:
-    """Where the sequences of a file lie, by set and part."""
-    with _hdf5().File(path, "r") as file:
+    """Where the sequences of a file lie, by set and part.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    with _reading(path) as file:
         return {
             name: {part: _place(path, data) for part, data in group.items()} for name, group in file.items()
         }
@@ -99,11 +149,11 @@ def config_of(path: Path) -> str | None:
     """The hash of the config that a file was made from; None where it says none.
 
     Raises:
-        UserError: it is not an HDF5 file.
+        UserError: it is damaged, or not an HDF5 file.
     """
-    with _open(path) as file:
+    with _reading(path) as file:
         found = file.attrs.get(CONFIG)
-    return None if found is None else str(found)
+        return None if found is None else str(found)
 
 
 def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray:
@@ -112,12 +162,14 @@ def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray
     Raises:
         UserError: the file is missing, unfinished, damaged, of other sources, or too short.
     """
+    if path.is_dir():
+        raise UserError(f"data.file = {path} is a folder: name an HDF5 file of `python -m apps.gssm.data`.")
     if not path.is_file():
         begun = partial_of(path).exists()
         todo = "has not been finished: run the same command of" if begun else "does not exist: write it with"
         again = " again" if begun else ""
         raise UserError(f"data.file = {path} {todo} `python -m apps.gssm.data CONFIG`{again}.")
-    with _open(path) as file:
+    with _reading(path) as file:
         groups = {name: group.attrs.get(SOURCE) for name, group in file.items()}
         name = next((each for each, found in groups.items() if found == source.sha256), None)
         if name is None:
@@ -126,17 +178,14 @@ def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray
                 f"{', '.join(groups) or 'none at all'}: set data as in the config that it was written from."
             )
         place = _place(path, file[name]["train"])
-    n_there = place.shape[0]
-    if n_data is not None and n_data > n_there:
-        raise UserError(f"data.n_data = {n_data} is more than the {n_there} sequences of '{name}' in {path}.")
-    sequences = place.map()[:n_data]
-    for number in {0, len(sequences) - 1}:
-        if not np.array_equal(sequences[number], source.draw(range(number, number + 1))[0]):
-            raise UserError(
-                f"data.file = {path} is damaged: sequence {number} of '{name}' is not what its seeds give; "
-                "remove it and write it again."
-            )
-    return sequences
+        sequences, written = place.map(), file[name]["train"].attrs[BYTES]
+        if sequences.shape[1] != source.n_symbols or _sha256(sequences) != written:
+            raise ValueError(f"the sequences of '{name}' are not those that were written")
+    if n_data is not None and n_data > len(sequences):
+        raise UserError(
+            f"data.n_data = {n_data} is more than the {len(sequences)} sequences of '{name}' in {path}."
+        )
+    return sequences[:n_data]
 
 
 def read_progress(path: Path, config_hash: str) -> int | None:
@@ -155,7 +204,15 @@ def write_progress(path: Path, config_hash: str, n_chunks: int) -> None:
 
 
 def complete(path: Path) -> None:
-    """Give a file its own name, all of it being written."""
+    """Note what its bytes are, and give a file its own name, all of it being written."""
+    found = {
+        f"{name}/{part}": _sha256(place.map())
+        for name, parts in find_places(partial_of(path)).items()
+        for part, place in parts.items()
+    }
+    with _hdf5().File(partial_of(path), "r+") as file:
+        for name, digest in found.items():
+            file[name].attrs.modify(BYTES, digest)  # in place: whoever is killed here goes on
     os.replace(partial_of(path), path)
     _progress_of(path).unlink(missing_ok=True)
 
@@ -169,12 +226,20 @@ def _place(path: Path, data: h5py.Dataset) -> Place:
     return Place(path, data.id.get_offset(), (n_sequences, n_symbols))
 
 
-def _open(path: Path) -> h5py.File:
+def _sha256(sequences: np.ndarray) -> np.bytes_:
+    return np.bytes_(sha256(np.ascontiguousarray(sequences).data).hexdigest())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """An open file; whatever its bytes make h5py say is told as damage."""
+    hdf5 = _hdf5()
     try:
-        return _hdf5().File(path, "r")
-    except OSError as error:
+        with hdf5.File(path, "r") as file:
+            yield file
+    except DAMAGE as error:
         raise UserError(
-            f"{path} is not a whole HDF5 file ({error}): remove it and write it again with "
+            f"{path} is damaged: {' '.join(str(error).split())}; remove it and write it again with "
             "`python -m apps.gssm.data CONFIG`."
         ) from error
 

@@ -58,9 +58,11 @@ def position_pictures(grid: GridResults) -> Iterator[Picture]:
 
 
 def entropy_table(grid: GridResults) -> Table:
-    """Are entropies matched, and how much could be learned at all?"""
+    """Are entropies matched, and how much could be learned at all? Of settings whose floor is known."""
     rows = []
     for setting in grid.settings:
+        if final(setting, "floor_nats") is None:
+            continue
         learnable = [done.row["unigram_nats"] - done.row["floor_nats"] for done in setting.runs]
         rows.append(
             (

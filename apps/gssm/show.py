@@ -9,12 +9,22 @@ from apps.gssm.picture import plot_source
 from apps.gssm.settings import ShowConfig
 from apps.gssm.source import build_source
 from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
 from nanollama.report.style import save_figure
 
 
 def run(config: ShowConfig) -> None:
-    """Write a picture a source, in every format."""
-    config.folder.mkdir(parents=True, exist_ok=True)
+    """Write a picture a source, in every format.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {config.folder} cannot be made ({error.strerror or error}): name another `folder`."
+        ) from error
     for each in config.sources:
         figure = plot_source(each.name, build_source(each), config.n_sequences)
         for suffix in config.formats:

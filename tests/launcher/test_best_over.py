@@ -1,4 +1,4 @@
-"""Claims about the best of a sweep: of runs that differ in one key alone, the largest counts."""
+"""Claims about the best of a sweep: of runs that differ in one key alone, the largest or smallest counts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def judged(tmp_path: Path, claim: str, recalls: list[float]) -> Verdict:
     ("claim", "values", "word"),
     [
         (f"{WIDTH}, at_least: 0.9", (0.95, 0.9), "holds"),
-        (f"{WIDTH}, at_most: 0.9", (0.95, 0.9), "MISSED"),  # the best is the largest, whatever is claimed
+        (f"{WIDTH}, at_most: 0.1", (0.0, 0.2), "MISSED"),  # what is to be small is best when it is smallest
         (f"{WIDTH}, at_least: 0.92, statistic: mean", (0.95, 0.9), "holds"),
         ("measure: recall, best_over: training.seed, at_least: 0.9", (0.9, 0.95), "holds"),
     ],
 )
-def test_the_largest_counts(tmp_path: Path, claim: str, values: tuple[float, ...], word: str) -> None:
+def test_the_best_counts(tmp_path: Path, claim: str, values: tuple[float, ...], word: str) -> None:
     verdict = judged(tmp_path, claim, [0.0, 0.95, 0.9, 0.2])
     assert (verdict.values, verdict.word) == (values, word)
 
@@ -49,3 +49,6 @@ def test_a_key_that_does_not_vary_offers_no_choice(tmp_path: Path) -> None:
         plan_of(tmp_path, "claim: x, measure: recall, best_over: model.n_layers, at_least: 0")
     with pytest.raises(ConfigError, match="best_over does not go with reaches"):
         plan_of(tmp_path, f"claim: x, {WIDTH}, reaches: 0.5, at_least: 0")
+    with pytest.raises(ConfigError, match="best_over needs at_least or at_most"):
+        claim = "runs: {training.seed: 1}, minus: {training.seed: 1}, within: 0.1"
+        plan_of(tmp_path, f"claim: x, {WIDTH}, {claim}")

@@ -273,7 +273,7 @@ def test_a_finished_run_without_a_number_is_judged_as_missing(
     rows[3]["recall"] = None
     (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
     assert verdict.values == pytest.approx(values)
-    assert (verdict.word, verdict.missing) == ("open: 1 of 2", (plan.runs[3].name,))
+    assert (verdict.word, verdict.missing) == ("open: 1 of 2, 1 cannot be told", (plan.runs[3].name,))
     assert show_outcome(judge_grid(plan, rows)) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.endswith(f"such as {plan.runs[3].name}: finished, but recall is no number there (null).")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from apps.gssm import difficulty, entropy, eval, gap, show, train
 from apps.gssm.examination import recovery, steps_since_switch, switch_rows
 from apps.gssm.examiner import Losses, build_test_set
+from apps.gssm.grid_sections import entropy_table
 from apps.gssm.picture import node_entropies
 from apps.gssm.scaling import fit_power_law
 from apps.gssm.settings import GssmConfig
@@ -20,6 +22,7 @@ from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
 from nanollama.report import command as report_command
+from nanollama.report.grouping import Setting
 from tests.apps.gssm.test_training import CONFIGS, SMALL, arguments, graph_data
 
 SLOW = (
@@ -132,8 +135,31 @@ def test_commands_tell_entropies_and_alphas_and_draw(
     with open(tmp_path / "out.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert float(first["alpha"]) == 0.1 and abs(float(second["rate_nats"]) - 1.0) <= 0.01
+    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *asked, *out, "rates_nats=[50, 1.0]"]) == 2
+    assert "gives an entropy rate of 50 nats" in capsys.readouterr().err
+    with open(tmp_path / "out.csv", newline="") as file:
+        assert [row["target_nats"] for row in csv.DictReader(file)] == ["", "1.0"]
     assert difficulty.main([str(CONFIGS / "difficulty.yaml"), "nodes=[Q]"]) == 2
     assert "no node is called 'Q'" in capsys.readouterr().err
     drawn = ["n_sequences=16", f"folder={tmp_path}", "formats=[svg]"]
     assert show.main([str(CONFIGS / "show.yaml"), sources, *drawn]) == 0
     assert "<image" not in (tmp_path / "own.svg").read_text()
+    assert show.main([str(CONFIGS / "show.yaml"), sources, *drawn, f"folder={tmp_path / 'out.csv'}"]) == 2
+    assert f"The folder {tmp_path / 'out.csv'} cannot be made" in capsys.readouterr().err
+
+
+def test_entropies_are_those_of_the_seeds_of_a_source() -> None:
+    first, same, other = (
+        entropy.describe(build_source(graph_data(sequence_seed=seed)), 16)["rate_nats"] for seed in (0, 0, 1)
+    )
+    assert first == same != other
+
+
+def test_settings_without_a_floor_are_left_out_of_the_table_of_entropies() -> None:
+    known = {"floor_nats": 1.0, "unigram_nats": 1.5}
+    settings: list[Setting[Any]] = [
+        Setting({"arm": arm}, {}, {("0",): (SimpleNamespace(row=row),)})
+        for arm, row in (("known", known), ("afresh", {"loss_nats": 1.0}))
+    ]
+    grid: Any = SimpleNamespace(settings=settings)
+    assert [row[0] for row in entropy_table(grid).rows] == ["known"]

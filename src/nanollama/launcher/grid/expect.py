@@ -31,7 +31,8 @@ setting: ``mean``; ``interval``, the end of the 95 % interval; ``bootstrap``, th
 interval lies between -m and m. Claims that a p value judges are adjusted for each other.
 
 ``best_over: training.optimizer.learning_rate`` is for keys that are swept to find what suits each setting: of
-runs that differ in this key alone, the one with the largest measure stands for all, on either side.
+runs that differ in this key alone, the one with the largest measure stands for all under ``at_least``, the
+one with the smallest under ``at_most``; on both sides of a difference or ratio alike.
 
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
@@ -107,7 +108,8 @@ class Expectation(Bounded):
     )
     best_over: str | None = Field(
         default=None,
-        description="A key: of runs that differ in it alone, only the one with the largest measure counts.",
+        description="A key: of runs that differ in it alone, only the one with the largest measure counts, "
+        "under at_most the one with the smallest.",
     )
     statistic: Literal["each", "mean", "interval", "bootstrap", "test"] = Field(
         default="each", description="What is held to the bound: each value, or what seeds say together."
@@ -123,6 +125,10 @@ class Expectation(Bounded):
             raise ValueError(f"the claim '{self.claim}' needs one of at_least, at_most and within")
         if self.best_over is not None and self.reaches is not None:
             raise ValueError(f"the claim '{self.claim}': best_over does not go with reaches")
+        if self.best_over is not None and self.within is not None:
+            raise ValueError(
+                f"the claim '{self.claim}': best_over needs at_least or at_most, which say what is best"
+            )
         if self.minus is not None and self.over is not None:
             raise ValueError(f"the claim '{self.claim}' has both minus and over: keep one")
         if self.within is not None and (self.minus is None or self.statistic != "each"):

@@ -106,7 +106,8 @@ class Verdict:
         if n_told < n_found:
             return f"not told: nothing bounds {n_found - n_told} of {count(n_found, 'value')}"
         if n_found < self.n_expected:
-            return f"open: {n_found} of {self.n_expected}"
+            untold = f", {len(self.missing)} cannot be told" if self.missing else ""
+            return f"open: {n_found} of {self.n_expected}{untold}"
         return self._of_all() if expectation.is_together else "holds"
 
     def _of_all(self) -> str:
@@ -223,7 +224,7 @@ def _judge(
         if all(run.name in measured for run in chain(*pair)):
             values = {run.name: _measure(run, measured[run.name], expectation) for run in chain(*pair)}
             missing |= {name: None for name, value in values.items() if value is None}
-            best = [_best(rivals, values) for rivals in pair]
+            best = [_best(rivals, values, expectation) for rivals in pair]
             told = [(run, value) for run in best if (value := values[run.name]) is not None]
             if len(told) == len(pair):
                 found.append(_compare(expectation, *(value for _, value in told)))
@@ -249,14 +250,15 @@ def _judge(
     )
 
 
-def _best(rivals: Rivals, values: Mapping[str, Value | None]) -> GridRun:
-    """Of rivals the one with the largest value; one without a value is behind all."""
+def _best(rivals: Rivals, values: Mapping[str, Value | None], expectation: Expectation) -> GridRun:
+    """Of rivals the one with the largest value, or the smallest for `at_most`; without a value it is last."""
+    sign = 1 if expectation.at_least is not None else -1
 
-    def size(run: GridRun) -> float:
+    def rank(run: GridRun) -> float:
         value = values[run.name]
-        return -math.inf if value is None else value.number
+        return -math.inf if value is None else sign * value.number
 
-    return max(rivals, key=size)
+    return max(rivals, key=rank)
 
 
 def _measure(run: GridRun, row: Row, expectation: Expectation) -> Value | None:

@@ -1,0 +1,162 @@
+"""Files of sequences: the same run as drawing them, killed and concurrent writers, damage, wrong input."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps.gssm import data, train
+from apps.gssm.files import hold, partial_of, read_sequences
+from apps.gssm.source import build_source
+from nanollama.errors import UserError
+from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, kill_when, write_file
+from tests.toy_training import rows
+
+
+def test_a_file_gives_the_same_run_as_drawing(tmp_path: Path) -> None:
+    assert write_file(tmp_path / "s.h5") == 0
+    assert train.main(arguments(tmp_path / "file", f"data.file={tmp_path / 's.h5'}")) == 0
+    assert train.main(arguments(tmp_path / "drawn", "data.n_data=50")) == 0
+    losses = [[row["loss"] for row in rows(tmp_path / name, "metrics.jsonl")] for name in ("file", "drawn")]
+    assert losses[0] == losses[1]
+    hashes = [
+        json.loads((tmp_path / name / "environment.json").read_text())["data"] for name in ("file", "drawn")
+    ]
+    assert hashes[0] == hashes[1] and {"source", "sequences"} <= hashes[0].keys()
+
+
+@pytest.mark.slow
+def test_a_killed_writer_leaves_the_same_file(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.h5", tmp_path / "cut.h5"
+    assert write_file(whole, "chunk_size=1") == 0
+    command = [
+        "-m",
+        "apps.gssm.data",
+        str(CONFIGS / "data.yaml"),
+        f"file={cut}",
+        f"sets={SETS}",
+        "chunk_size=1",
+    ]
+    progress = cut.with_name("cut.h5.progress")
+    n_kills = 0
+    for least in (3, 20, 60):
+        code = kill_when(
+            lambda least=least: progress.exists() and json.loads(progress.read_text())["n_chunks"] >= least,
+            command,
+        )
+        n_kills += code == -signal.SIGKILL
+        assert cut.exists() != partial_of(cut).exists()
+    assert n_kills
+    assert data.main(command[2:]) == 0
+    assert not partial_of(cut).exists() and not progress.exists()
+    import h5py
+
+    with h5py.File(whole) as one, h5py.File(cut) as other:
+        for name in ("a/train", "a/test", "b/train", "b/test"):
+            assert np.array_equal(one[name][:], other[name][:])
+    # The names of the files are not in them, the configs' hashes are.
+    texts = [path.read_bytes().replace(_hash(path), b"") for path in (whole, cut)]
+    assert texts[0] == texts[1]
+
+
+def _hash(path: Path) -> bytes:
+    import h5py
+
+    with h5py.File(path) as file:
+        return str(file.attrs["config"]).encode()
+
+
+def test_a_file_holds_what_its_seeds_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.h5"
+    assert write_file(path) == 0
+    source = build_source(graph_data())
+    assert np.array_equal(read_sequences(path, source, 17), source.draw(range(17)))
+    import h5py
+
+    with h5py.File(path) as file:
+        assert np.array_equal(file["a/test"][:], source.draw_test(9).symbols)
+        assert file["b/train"].shape == (21, 9) and file["b/test"].shape == (1024, 9)
+    before = path.read_bytes()
+    assert write_file(path) == 0
+    assert path.read_bytes() == before and "is complete" in capsys.readouterr().out
+    assert write_file(path, "chunk_size=9") == 2
+    assert "another config" in capsys.readouterr().err
+    assert write_file(path, "chunk_size=9", "overwrite=true") == 0
+
+
+def _damaged(path: Path) -> None:
+    write_file(path)
+    sequences = read_sequences(path, build_source(graph_data()), None)
+    content = bytearray(path.read_bytes())
+    content[content.index(sequences[30].tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+WRONG_FILES = {
+    "does not exist": (lambda path: None, []),
+    "has not been finished": (lambda path: partial_of(path).write_bytes(b""), []),
+    "is damaged: Unable to": (lambda path: path.write_bytes(b"no"), []),
+    "holds no sequences of this graph": (write_file, ["data.kernel_seed=7"]),
+    "more than the 50 sequences of 'a'": (write_file, ["data.n_data=51"]),
+    "is damaged: the sequences of 'a' are not those that were written; remove it": (
+        _damaged,
+        ["data.n_data=5"],
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_FILES)
+def test_a_wrong_file_is_told(message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, keys = WRONG_FILES[message]
+    make(tmp_path / "s.h5")
+    assert train.main(arguments(tmp_path / "run", f"data.file={tmp_path / 's.h5'}", *keys)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_with_two_sets_of_one_name_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = f"sets=[{', '.join(['{name: a, graph: debug, seq_len: 4, n_train: 2}'] * 2)}]"
+    assert data.main([str(CONFIGS / "data.yaml"), f"file={tmp_path / 's.h5'}", sets]) == 2
+    assert "two sources are called 'a'" in capsys.readouterr().err
+
+
+def test_one_process_writes_a_file_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "new" / "s.h5"
+    with hold(path):
+        assert write_file(path) == 2
+        assert f"Another process is writing {path}" in capsys.readouterr().err
+    assert {each.name for each in path.parent.iterdir()} == {".s.h5.lock"}
+    assert write_file(path) == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # h5py's about names that no longer are text
+def test_no_damage_goes_unnoticed_or_unexplained(tmp_path: Path) -> None:
+    """One byte after another of what stands before and between the sequences."""
+    path, source = tmp_path / "s.h5", build_source(graph_data())
+    assert write_file(path) == 0
+    whole, sequences = path.read_bytes(), source.draw(range(50))
+    rng, told = np.random.default_rng(0), 0
+    for place in rng.integers(0, len(whole), size=300):
+        content = bytearray(whole)
+        content[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(content)
+        try:
+            assert np.array_equal(read_sequences(path, source, None), sequences)
+        except UserError as error:
+            told += 1
+            assert str(path) in str(error) and "\n" not in str(error)
+    assert told > 10
+
+
+def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("no folder")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "text" / "s.h5", "cannot be written")):
+        assert write_file(path) == 2
+        assert f"{path} {message}" in capsys.readouterr().err
+    assert train.main(arguments(tmp_path / "run", f"data.file={tmp_path}")) == 2
+    assert f"data.file = {tmp_path} is a folder" in capsys.readouterr().err
