@@ -1,7 +1,7 @@
 """What is learned: sequences of a graph, as a section of a config.
 
 A run sees `seq_len` + 1 symbols of a sequence and predicts all but the first from those before it. Sequences
-have numbers: those to learn from count from 0, those of the test from `FIRST_TEST`, so that none is both.
+have numbers: those to learn from count from 0, those of the test from `FIRST_TEST`, so none is both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from nanollama.wording import suggest
 
 MAX_SYMBOLS = 1 << 16
 """Most symbols of a vocabulary: listed sequences are kept as numbers of 16 bits."""
+MAX_LISTED = 1 << 31
+"""Most symbols of listed sequences that are drawn into memory, 4 GiB of them."""
 FIRST_TEST = 1 << 40
 """Number of the first sequence that is kept for the test."""
 
@@ -84,6 +86,16 @@ class GraphDataConfig(SourceConfig):
         default=None,
         description="HDF5 file of `python -m apps.gssm.data` that holds them; null draws them when training.",
     )
+
+    @model_validator(mode="after")
+    def _check_size(self) -> GraphDataConfig:
+        n_symbols = (self.n_data or 0) * (self.seq_len + 1)
+        if self.file is None and n_symbols > MAX_LISTED:
+            raise ValueError(
+                f"n_data = {self.n_data:,} sequences are {n_symbols:,} symbols, and memory takes at most "
+                f"{MAX_LISTED:,}: write them into a file first, or leave n_data out to draw fresh ones"
+            )
+        return self
 
 
 class NamedSourceConfig(SourceConfig):

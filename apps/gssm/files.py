@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,8 +111,16 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
 
     Raises:
         MissingExtraError: h5py is not installed.
+        UserError: there is no room for it on the disk.
     """
     hdf5 = _hdf5()
+    n_bytes = DTYPE.itemsize * sum(source.n_symbols * sum(n.values()) for source, n in sets.values())
+    n_free = shutil.disk_usage(path.parent).free
+    if n_bytes > n_free:
+        raise UserError(
+            f"{path} would take {n_bytes:,} bytes, and the disk has {n_free:,} free: set smaller "
+            "n_train or n_test, or choose another `file`."
+        )
     early = hdf5.h5p.create(hdf5.h5p.DATASET_CREATE)
     early.set_layout(hdf5.h5d.CONTIGUOUS)
     early.set_alloc_time(hdf5.h5d.ALLOC_TIME_EARLY)

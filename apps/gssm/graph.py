@@ -14,6 +14,7 @@ is a hidden Markov model of 4 states and 8 symbols.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
@@ -24,6 +25,8 @@ from apps.gssm.setups import SETUPS
 from nanollama.config import Config
 from nanollama.wording import suggest
 
+NAME, CONTEXT = re.compile(r"[A-Za-z0-9_-]+"), "context"
+"""What a node may be called, but for the name under which tables tell of the contexts."""
 MAX_TABLE = 1 << 24
 """Most entries of the table of one node, over all its inputs and contexts (128 MiB)."""
 MAX_STATES = 1 << 20
@@ -33,7 +36,9 @@ MAX_STATES = 1 << 20
 class NodeConfig(Config):
     """A variable with finitely many states."""
 
-    name: str = Field(min_length=1, description="What parents and reports call it.")
+    name: str = Field(
+        description="What parents, reports and files call it: letters, digits, `_` and `-`, not `context`."
+    )
     state_dim: int = Field(ge=1, description="Number of its states; of the observed node, the vocabulary.")
     alpha: float = Field(
         ge=1e-6,
@@ -55,6 +60,11 @@ class NodeConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> NodeConfig:
+        if not NAME.fullmatch(self.name) or self.name == CONTEXT:
+            raise ValueError(
+                f"a node cannot be called {self.name!r}: give it a name of letters, digits, `_` and `-`, "
+                f"other than '{CONTEXT}', which is what tables call the choice of a context"
+            )
         if self.name in self.parents:
             raise ValueError(
                 f"node '{self.name}' is its own parent: a latent sees its own old state without being told "

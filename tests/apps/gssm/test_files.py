@@ -160,3 +160,10 @@ def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, capsys: pytest.Cap
         assert f"{path} {message}" in capsys.readouterr().err
     assert train.main(arguments(tmp_path / "run", f"data.file={tmp_path}")) == 2
     assert f"data.file = {tmp_path} is a folder" in capsys.readouterr().err
+
+
+def test_a_file_larger_than_the_disk_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = "sets=[{name: a, graph: debug, seq_len: 4000, n_train: 1000000000000}]"
+    assert data.main([str(CONFIGS / "data.yaml"), f"file={tmp_path / 's.h5'}", sets]) == 2
+    assert "set smaller n_train" in capsys.readouterr().err
+    assert not partial_of(tmp_path / "s.h5").exists()

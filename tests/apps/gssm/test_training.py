@@ -278,6 +278,9 @@ WRONG_KEYS = {
     "gives an entropy rate of 50 nats": ["data.match={rate_nats: 50}"],
     "model.vocab_size = 4 is too small": ["model.vocab_size=4"],
     "model.max_seq_len = 64 is too small": ["data.seq_len=65"],
+    "a node cannot be called 'a/b'": [f"data.graph={{nodes: [{Z.replace('Z', 'a/b')}]}}"],
+    "other than 'context'": [f"data.graph={{nodes: [{Z.replace('Z', 'context')}]}}"],
+    "memory takes at most 2,147,483,648": ["data.n_data=200000000"],
     "unknown key": ["data.n_datas=4"],
 }
 
