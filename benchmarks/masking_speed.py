@@ -33,7 +33,7 @@ from nanollama.training.optim import OptimizerConfig
 BATCH_SIZE, N_HEADS, N_LAYERS, SEQ_LEN = 32, 4, 3, 128
 SPECIAL, MASK = np.arange(5), 4
 TO_PLAIN, TO_BEST = 5.0, 1.0
-BUDGET_SECONDS = 300.0
+BUDGET_SECONDS = 100.0
 
 
 class Size(NamedTuple):

@@ -70,7 +70,7 @@ CONFIGS = [
         "x.yaml:4: data.n_people: expected an integer >= 1 and <= 169556, got 0.\n"
         "x.yaml:9: model.d_modle: unknown key; did you mean 'd_model'? (known: ...)\n"
         "x.yaml:18: colour: unknown key (known: ...)\n"
-        "command line: training.n_steps=many: expected an integer >= 1, got 'many'.",
+        "command line: training.n_steps=many: expected an integer >= 1 and <= 99999999, got 'many'.",
         {"x.yaml": good(name="3", n_people="0").replace("d_model", "d_modle") + "colour: blue\n"},
     ),
     Case(
@@ -103,7 +103,7 @@ CONFIGS = [
     Case(
         "wrong in a base",
         "train x.yaml",
-        "y.yaml:13: training.n_steps: expected an integer >= 1, got -1.",
+        "y.yaml:13: training.n_steps: expected an integer >= 1 and <= 99999999, got -1.",
         {"x.yaml": "base: y.yaml\nname: near\n", "y.yaml": good(n_steps="-1")},
     ),
     Case(
@@ -149,8 +149,8 @@ OVERRIDES = [
     overridden("data.sources.0.weight=0", "expected a number > 0, got 0."),
     overridden("data.sources=[]", "expected a list with at least 1 entry, each a section, got []."),
     overridden("data.batching=pakced", "expected one of ..., got 'pakced'; did you mean 'packed'?"),
-    overridden("training.n_steps=1e4", "expected an integer >= 1, got 10000.0."),
-    overridden("training.n_steps=0", "expected an integer >= 1, got 0."),
+    overridden("training.n_steps=1e4", "expected an integer >= 1 and <= 99999999, got 10000.0."),
+    overridden("training.n_steps=0", "expected an integer >= 1 and <= 99999999, got 0."),
     overridden("training.max_minutes=.inf", "expected a number > 0 or null, got Infinity."),
     overridden(
         "training.precision=fp8", "expected one of 'auto', 'float32', 'bfloat16', 'float16', got 'fp8'."

@@ -13,6 +13,10 @@ import numpy as np
 from nanollama.errors import MissingExtraError, UserError
 
 
+PRIOR = 1.01
+"""Of a fitted model, a Dirichlet's: so little more than none that nothing has the probability 0."""
+
+
 def unigram_entropy(symbols: np.ndarray) -> float:
     """Entropy of how often each symbol occurs, in nats."""
     counts = np.bincount(symbols.ravel())
@@ -84,6 +88,9 @@ def hmm_cross_entropy(
         n_iter=n_iterations,
         tol=0.0,
         random_state=seed,
+        startprob_prior=PRIOR,
+        transmat_prior=PRIOR,
+        emissionprob_prior=PRIOR,
         implementation="scaling",
     )
     model.fit(train.reshape(-1, 1), [train.shape[1]] * len(train))

@@ -121,25 +121,21 @@ class Asked:
     step=st.integers(0, 1 << 30),
     batch_size=st.integers(1, 512),
     rank=st.integers(0, 7),
-    n_test=st.integers(1, 1 << 30),
 )
 @settings(max_examples=40, deadline=None)
-def test_no_sequence_of_the_test_can_be_learned_from(
-    step: int, batch_size: int, rank: int, n_test: int
-) -> None:
+def test_no_sequence_of_the_test_can_be_learned_from(step: int, batch_size: int, rank: int) -> None:
     """Up to 2^30 steps of 512 sequences, numbers stay below those of the test, and each number is its own."""
     asked: Any = Asked(build_source(graph_data(seq_len=2)))
     if rank < batch_size:
         FreshStream(asked, batch_size).batch(step, rank, 8)
-    test = range(FIRST_TEST, FIRST_TEST + n_test)
-    assert asked.numbers.isdisjoint(test) and all(0 <= number < FIRST_TEST for number in asked.numbers)
+    assert all(0 <= number < FIRST_TEST for number in asked.numbers)
     assert data.FIRST == {"train": 0, "test": FIRST_TEST}
     with pytest.raises(ValueError, match="n_data"):
         graph_data(n_data=FIRST_TEST + 1)
 
 
 def test_the_test_differs_from_what_is_learned() -> None:
-    source = build_source(graph_data(seq_len=40))
+    source = build_source(graph_data(seq_len=100))
     test = {row.tobytes() for row in source.draw_test(64).symbols}
     learned = {row.tobytes() for row in source.draw(range(2000))}
     assert len(test) == 64 and not test & learned
