@@ -12,7 +12,6 @@ import numpy as np
 
 from nanollama.errors import MissingExtraError, UserError
 
-
 PRIOR = 1.01
 """Of a fitted model, a Dirichlet's: so little more than none that nothing has the probability 0."""
 
