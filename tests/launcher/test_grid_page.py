@@ -138,6 +138,13 @@ def test_a_run_that_has_stopped_keeps_its_last_value(tmp_path: Path) -> None:
     assert final(setting, "recall") == pytest.approx(list(curve(setting, "recall"))[-1][2])
 
 
+def test_what_never_changes_has_no_curve(tmp_path: Path) -> None:
+    grid = make_grid(({"n": 1}, recalls(0.9)), ({"n": 2}, recalls(0.7)))
+    for name, curves in (("floor", ([0.9, 0.9], [0.7, 0.7])), ("curve", ([0.9, 0.9], [0.7, 0.8]))):
+        (tmp_path / name).mkdir()
+        assert len(training_blocks(write_evals(grid, tmp_path / name, *curves))) == (name == "curve")
+
+
 def test_a_step_at_which_a_seed_was_not_measured_has_no_mean(tmp_path: Path) -> None:
     grid = write_evals(make_grid(({}, recalls(0.9, 0.7))), tmp_path, [0.2, 0.9, 1, 1], [0.4, 0.5, 0.6, 0.7])
     path = tmp_path / grid.plan.runs[1].name / EVALS

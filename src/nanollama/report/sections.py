@@ -9,7 +9,7 @@ from typing import Any
 
 from nanollama.report.aggregate import HIGH, LOW, headlines
 from nanollama.report.figures import plot_curves
-from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section
+from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import RunRecord
 from nanollama.report.tables import (
     measures_table,
@@ -27,7 +27,7 @@ def report_sections(runs: Sequence[RunRecord]) -> list[Section]:
     """All sections of the general report."""
     return [
         Section("Results", results_blocks(runs)),
-        Section("Dialogs", dialog_blocks(runs)),
+        dialog_section([Dialogs(run.name, tuple(run.dialogs)) for run in runs if run.dialogs]),
         Section("Learning curves", (*loss_pictures(runs), *measure_pictures(runs))),
         Section("Speed", speed_blocks(runs)),
         Section("Configs and environments", origin_blocks(runs)),
@@ -43,9 +43,10 @@ def results_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def dialog_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
-    """The sample dialogs of each run that has some."""
-    return tuple(Dialogs(run.name, tuple(run.dialogs)) for run in runs if run.dialogs)
+def dialog_section(found: Sequence[Dialogs]) -> Section:
+    """Sample dialogs, of which as many are wrong as right: the section says so."""
+    words = Words("A few of each kind, right and wrong ones alike; the results say how often each occurs.")
+    return Section("Dialogs", (words, *found) if found else ())
 
 
 def loss_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:

@@ -181,7 +181,9 @@ def show_measure(measures: dict[str, float], name: str) -> str:
 
 
 def spell(name: str) -> str:
-    """A key as words; units at the end of a key go into brackets."""
+    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training."""
+    if name == "loss":
+        return "training loss (nats)"
     for unit in ("nats", "bits", "seconds"):
         if name.endswith(f"_{unit}"):
             return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"

@@ -18,6 +18,7 @@ from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import read_samples
+from nanollama.report.sections import dialog_section
 from nanollama.report.tables import ABSENT, Table, show_interval, show_mean, show_number, spell
 from nanollama.statistics import Interval
 from nanollama.wording import count
@@ -45,7 +46,7 @@ def result_sections(grid: GridResults, results: Table) -> list[Section]:
     return [
         Section("Claims", claim_blocks(grid.verdicts)),
         Section("Results", (results,) if grid.settings else ()),
-        Section("Dialogs", dialog_blocks(grid)),
+        dialog_section(dialog_blocks(grid)),
         Section("Against what varies", tuple(axis_pictures(grid))),
         Section("Through training", training_blocks(grid)),
     ]
@@ -128,14 +129,16 @@ def axis_pictures(grid: GridResults) -> Iterator[Picture]:
 
 
 def training_blocks(grid: GridResults) -> tuple[Block, ...]:
-    """Each measure by step, a line a setting."""
+    """Each measure by step, a line a setting; one that never changes (an exact floor) has no curve."""
     if len(grid.settings) > MAX_LINES:
         words = f"{count(len(grid.settings), 'setting')} are too many lines for a figure"
         return (Words(f"{words}: `nanollama report RUN ...` draws chosen runs."),)
     pictures = []
     for name in grid.measures:
         points = [point for setting in grid.settings for point in curve(setting, name)]
-        if len({step for _, step, _ in points}) > 1:
+        n_values = len({(label, found.mean) for label, _, found in points})
+        changes = n_values > len({label for label, *_ in points})
+        if changes and len({step for _, step, _ in points}) > 1:
             pictures.append(draw_means(f"{name}_by_step", points, "optimizer steps", name))
     return tuple(pictures)
 
