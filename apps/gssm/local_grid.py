@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from functools import partial
 
-from nanollama.launcher.local import run as local
+from nanollama.launcher.local import run
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
-    return local.main(argv, "python -m apps.gssm.local_grid")
-
+main = partial(run.main, program="python -m apps.gssm.local_grid")
 
 if __name__ == "__main__":
     sys.exit(main())
