@@ -137,9 +137,10 @@ def test_commands_tell_entropies_and_alphas_and_draw(
     with open(tmp_path / "out.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert float(first["alpha"]) == 0.1 and abs(float(second["rate_nats"]) - 1.0) <= 0.01
-    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *asked, *out, "rates_nats=[50, 1.0]"]) == 2
+    some = [*asked, *out, "rates_nats=[50, 1.0]", f"out={tmp_path / 'some.csv'}"]
+    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *some]) == 2
     assert "gives an entropy rate of 50 nats" in capsys.readouterr().err
-    with open(tmp_path / "out.csv", newline="") as file:
+    with open(tmp_path / "some.csv", newline="") as file:
         assert [row["target_nats"] for row in csv.DictReader(file)] == ["", "1.0"]
     assert difficulty.main([str(CONFIGS / "difficulty.yaml"), "nodes=[Q]"]) == 2
     assert "no node is called 'Q'" in capsys.readouterr().err
