@@ -22,8 +22,6 @@ from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_csv
 from nanollama.training.trained import load_run
 
-FOLDER = "evaluations"  # inside a run folder
-
 
 def run(config: EvalConfig) -> None:
     """Measure, test and probe the newest checkpoint of a run."""
@@ -35,7 +33,7 @@ def run(config: EvalConfig) -> None:
     summary = summarise(rows, data)
     print(f"{trained.checkpoint}: {model.n_params():,} parameters")
     print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
-    folder = config.out or trained.folder / FOLDER / f"step_{trained.step:08d}"
+    folder = config.folder(trained)
     tasks = [task.implementation for task in data.tasks]
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 

@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from apps.composition.data_config import DataConfig, TokensConfig
 from apps.composition.tasks import TaskConfig
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config
 from nanollama.model import ModelSection
 from nanollama.studies import Study
 from nanollama.training.config import DeviceName, TrainingConfig
+from nanollama.training.examination_config import ExaminationConfig
 from nanollama.training.run_config import TrainingRunConfig
 
 Split = Literal["train", "test"]
@@ -87,15 +88,10 @@ def check_fit(data: DataConfig, model: ModelSection) -> None:
         )
 
 
-class EvalConfig(Config):
+class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
-    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
-    out: ConfigPath | None = Field(
-        default=None,
-        description="Folder of the tables; default `evaluations/step_<8 digits>` in the run folder.",
-    )
     device: DeviceName | None = Field(
         default=None, description="Where the model computes; null: as the run says, its training.device."
     )

@@ -46,7 +46,7 @@ def recall_sections(grid: GridResults) -> Sequence[Section]:
         (best.model, show_number(best.state_size), show_number(best.learning_rate), show_mean(best.recall))
         for best in found
     ]
-    caption = "Recall with the best of the learning rates tried; numbers that are remembered of a sequence."
+    caption = "Recall with the learning rate of the largest mean; numbers that are remembered of a sequence."
     points = [(best.model, best.state_size, best.recall) for best in found]
     table = Table(caption, ("model", "state", "learning rate", "recall"), tuple(rows))
     picture = draw_means("recall_by_state", points, "numbers remembered of a sequence", "recall")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 from apps.gssm.data_config import DataConfig, NamedSourceConfig, SetConfig, SourceConfig, check_names
 from nanollama.config import Config, ConfigPath
 from nanollama.studies import Study
+from nanollama.training.examination_config import ExaminationConfig
 from nanollama.training.run_config import TrainingRunConfig
 from nanollama.wording import suggest
 
@@ -41,20 +41,11 @@ class GssmConfig(TrainingRunConfig):
         return self
 
 
-class EvalConfig(Config):
+class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
-    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
-    out: ConfigPath | None = Field(
-        default=None, description="Folder of the tables; default `eval` in the run."
-    )
     n_sequences: int = Field(default=512, ge=4, description="Fresh sequences that it is measured on.")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the tables."""
-        return self.out or self.run / "eval"
 
 
 class DataFileConfig(Config):

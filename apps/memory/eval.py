@@ -29,7 +29,6 @@ from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import ABSENT, Table, show_interval, show_number
 from nanollama.training.trained import load_run
 
-FOLDER = "evaluations"  # inside a run folder
 ALL = "all"
 WIDTH = 100  # of the table where there is no terminal: no cell is broken
 
@@ -126,7 +125,7 @@ def make_folder(config: EvalConfig, trained: TrainedMemory) -> Path:
     Raises:
         UserError: it cannot be written to.
     """
-    folder = trained.folder / FOLDER / f"step_{trained.step:08d}_{config_hash(config)}"
+    folder = trained.evaluation.with_name(f"{trained.evaluation.name}_{config_hash(config)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "config.yaml", dump_config(config))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nanollama.config import Config, ConfigPath
+from nanollama.config import Config
 from nanollama.data.text.config import TextConfig
 from nanollama.data.text.corpus import DEFAULT_OUT
 from nanollama.data.text.streams import MaskingConfig
 from nanollama.model import ModelConfig
 from nanollama.studies import Study
+from nanollama.training.examination_config import ExaminationConfig
 from nanollama.training.run_config import TrainingRunConfig
 
 HeldOut = Literal["valid", "test"]
@@ -53,23 +53,14 @@ class TyingConfig(TrainingRunConfig):
         return self
 
 
-class EvalConfig(Config):
+class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["tying"] = Field(description="Which study this config belongs to.")
-    run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
-    out: ConfigPath | None = Field(
-        default=None, description="Folder of the table; default `eval` in the run."
-    )
     device: str = Field(default="auto", description="Where it is computed: `cpu`, `cuda`, `auto`.")
     measures: MeasuresConfig = Field(
         default=MeasuresConfig(split="test", n_rows=None), description="What is measured."
     )
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the table."""
-        return self.out or self.run / "eval"
 
 
 STUDY = Study(

@@ -259,7 +259,7 @@ def test_the_verdict_is_printed_and_written(
 
 
 @pytest.mark.parametrize(("claim", "values"), [(WIDE, (0.95,)), (f"{BETTER}, at_least: 0.7", (0.85,))])
-def test_a_finished_run_without_a_number_is_judged_as_missing(
+def test_a_finished_run_without_a_number_leaves_its_claim_untold(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -273,8 +273,9 @@ def test_a_finished_run_without_a_number_is_judged_as_missing(
     rows[3]["recall"] = None
     (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
     assert verdict.values == pytest.approx(values)
-    assert (verdict.word, verdict.missing) == ("open: 1 of 2, 1 cannot be told", (plan.runs[3].name,))
-    assert show_outcome(judge_grid(plan, rows)) == 0
+    assert verdict.word == "not told: recall is no number in 1 of 2"
+    assert verdict.missing == (plan.runs[3].name,)
+    assert show_outcome(judge_grid(plan, rows)) == 1  # waiting will not tell it either
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.endswith(f"such as {plan.runs[3].name}: finished, but recall is no number there (null).")
     assert json.loads((plan.folder / "verdict.json").read_text())[0]["missing"] == [plan.runs[3].name]

@@ -20,6 +20,8 @@ from nanollama.monitor.run_folder import CONFIG
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
 
+EVALUATIONS = "evaluations"  # inside a run folder
+
 R = TypeVar("R", bound=TrainingRunConfig)
 
 
@@ -42,6 +44,11 @@ class Trained(Generic[R]):
     checkpoint: Path
     step: int
     weights_sha256: str
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder for what examinations of this checkpoint write; it stays when the checkpoint is removed."""
+        return self.folder / EVALUATIONS / f"step_{self.step:08d}"
 
 
 def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Trained[R]:

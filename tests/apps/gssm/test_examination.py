@@ -89,12 +89,14 @@ def test_examine_a_run_and_draw_its_page(
 ) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     assert train.main(arguments(tmp_path, f"data.graph={SLOW}", "data.seq_len=20")) == 0
-    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=64"]) == 0
+    checkpoint = tmp_path / "checkpoints" / "step_00000012"
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={checkpoint}", "n_sequences=64"]) == 0
+    assert not [path for path in checkpoint.iterdir() if path.is_dir()], "it is removed some day"
     told = capsys.readouterr().out
     assert "gap_nats" in told and "last_symbol_alone" in told
     tables = {}
     for name in ("positions", "latents", "switches"):
-        with open(tmp_path / "eval" / f"{name}.csv", newline="") as file:
+        with open(tmp_path / "evaluations" / checkpoint.name / f"{name}.csv", newline="") as file:
             tables[name] = list(csv.DictReader(file))
     assert [int(row["position"]) for row in tables["positions"]] == [*range(20)]
     assert {row["latent"] for row in tables["latents"]} == {"S", "Z"}
@@ -135,9 +137,10 @@ def test_commands_tell_entropies_and_alphas_and_draw(
     with open(tmp_path / "out.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert float(first["alpha"]) == 0.1 and abs(float(second["rate_nats"]) - 1.0) <= 0.01
-    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *asked, *out, "rates_nats=[50, 1.0]"]) == 2
+    some = [*asked, *out, "rates_nats=[50, 1.0]", f"out={tmp_path / 'some.csv'}"]
+    assert difficulty.main([str(CONFIGS / "difficulty.yaml"), *some]) == 2
     assert "gives an entropy rate of 50 nats" in capsys.readouterr().err
-    with open(tmp_path / "out.csv", newline="") as file:
+    with open(tmp_path / "some.csv", newline="") as file:
         assert [row["target_nats"] for row in csv.DictReader(file)] == ["", "1.0"]
     assert difficulty.main([str(CONFIGS / "difficulty.yaml"), "nodes=[Q]"]) == 2
     assert "no node is called 'Q'" in capsys.readouterr().err

@@ -17,8 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.gssm import data, train
-from apps.gssm.data_config import FIRST_TEST, GraphDataConfig
-from apps.gssm.examiner import build_test_set, measure, position_bins, summarise
+from apps.gssm.data_config import FIRST_TEST, GraphDataConfig, SetConfig
+from apps.gssm.examiner import (
+    Losses,
+    TestSet,
+    build_test_set,
+    measure,
+    position_bins,
+    summarise,
+    with_interval,
+)
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
 from apps.gssm.streams import FreshStream, ListedStream
@@ -130,8 +138,10 @@ def test_no_sequence_of_the_test_can_be_learned_from(step: int, batch_size: int,
         FreshStream(asked, batch_size).batch(step, rank, 8)
     assert all(0 <= number < FIRST_TEST for number in asked.numbers)
     assert data.FIRST == {"train": 0, "test": FIRST_TEST}
-    with pytest.raises(ValueError, match="n_data"):
-        graph_data(n_data=FIRST_TEST + 1)
+    with pytest.raises(ValueError, match="less than or equal to"):
+        graph_data(n_data=FIRST_TEST + 1, file="sequences.h5")
+    with pytest.raises(ValueError, match="less than or equal to"):
+        SetConfig(name="a", graph="debug", seq_len=2, n_train=FIRST_TEST + 1)
 
 
 def test_the_test_differs_from_what_is_learned() -> None:
@@ -188,6 +198,19 @@ def test_no_share_is_told_of_what_cannot_be_learned() -> None:
     model: Any = Oracle(test, temperature=2.0)
     found = summarise(measure(model, test), test)
     assert found["kl_nats"] > 0.02 and np.isnan(found["kl_over_learnable"])
+
+
+@pytest.mark.parametrize(("above_nats", "is_told"), [(0.04, False), (0.06, True)])
+def test_a_share_is_told_where_even_the_high_end_of_the_floor_leaves_enough(
+    above_nats: float, is_told: bool
+) -> None:
+    floor = np.random.default_rng(0).normal(1.0, 0.5, size=(100, 1))
+    exact = with_interval("floor", floor)
+    assert exact["floor_high"] - exact["floor"] > 0.05
+    sample: Any = None
+    test = TestSet(sample, floor, None, unigram_nats=exact["floor_high"] + above_nats)
+    share = summarise(Losses(floor + 0.1, np.full_like(floor, 0.1)), test)["kl_over_learnable"]
+    assert np.isnan(share) != is_told
 
 
 CONTEXT = (

@@ -77,7 +77,19 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     Path("eval.yaml").write_text("study: tying\nrun: whole\ndevice: cpu\n")
     assert eval.main(["eval.yaml"]) == 0
     assert "loss_nats" in capsys.readouterr().out
-    assert Path("whole/eval/measures.csv").read_text().startswith("step,loss_nats,accuracy")
+    table = Path("whole/evaluations/step_00000006/measures.csv")
+    assert table.read_text().startswith("step,loss_nats,accuracy")
+
+
+def test_what_a_checkpoint_measures_stays_when_the_checkpoint_is_removed() -> None:
+    assert train_small("run", "interventions=[]") == 0
+    checkpoint = min(Path("run/checkpoints").glob("step_*"))
+    kept = {*checkpoint.iterdir()}
+    Path("eval.yaml").write_text(f"study: tying\nrun: {checkpoint}\ndevice: cpu\n")
+    assert eval.main(["eval.yaml"]) == 0
+    assert {*checkpoint.iterdir()} == kept
+    assert (Path("run/evaluations") / checkpoint.name / "measures.csv").is_file()
+    assert eval.main(["eval.yaml", "out=elsewhere"]) == 0 and Path("elsewhere/measures.csv").is_file()
 
 
 def test_a_model_is_not_measured_on_another_text(capsys: pytest.CaptureFixture[str]) -> None:

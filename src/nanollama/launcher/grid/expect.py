@@ -32,7 +32,8 @@ interval lies between -m and m. Claims that a p value judges are adjusted for ea
 
 ``best_over: training.optimizer.learning_rate`` is for keys that are swept to find what suits each setting: of
 runs that differ in this key alone, the one with the largest measure stands for all under ``at_least``, the
-one with the smallest under ``at_most``; on both sides of a difference or ratio alike.
+one with the smallest under ``at_most``; on both sides of a difference or ratio alike. It is chosen seed by
+seed on the measure that is judged, which flatters it a little: the more values and the larger their spread.
 
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.

@@ -62,6 +62,7 @@ class Verdict:
         n_expected: values there are when all runs have finished.
         n_given: of the values, those whose runs all fulfil the claim's condition.
         missing: runs that have finished with a measure that is no number (null); they have no value.
+        n_untold: values that will never be there, as each lacks one of those.
         pairs: of which values are differences or ratios: the run's name, its value, that of the other.
         together: what the seeds say together, where that is judged and told.
         p_value: where it judges the claim, adjusted for the other claims.
@@ -72,6 +73,7 @@ class Verdict:
     n_expected: int
     n_given: int
     missing: tuple[str, ...] = ()
+    n_untold: int = 0
     pairs: tuple[tuple[str, Value, Value], ...] = ()
     together: Interval | None = None
     p_value: float | None = None
@@ -105,9 +107,11 @@ class Verdict:
         n_told = sum(_is_told(expectation, value) for value in self.found)
         if n_told < n_found:
             return f"not told: nothing bounds {n_found - n_told} of {count(n_found, 'value')}"
+        if self.n_untold:
+            measure = expectation.measure
+            return f"not told: {measure} is no number in {self.n_untold} of {self.n_expected}"
         if n_found < self.n_expected:
-            untold = f", {len(self.missing)} cannot be told" if self.missing else ""
-            return f"open: {n_found} of {self.n_expected}{untold}"
+            return f"open: {n_found} of {self.n_expected}"
         return self._of_all() if expectation.is_together else "holds"
 
     def _of_all(self) -> str:
@@ -168,7 +172,7 @@ def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     for verdict in verdicts:
         if verdict.missing:
             yield (
-                f"The claim '{verdict.expectation.claim}' is judged without "
+                f"The claim '{verdict.expectation.claim}' lacks "
                 f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but "
                 f"{verdict.expectation.measure} is no number there (null)."
             )
@@ -220,13 +224,16 @@ def _judge(
     there: list[tuple[GridRun, ...]] = []
     compared: list[tuple[str, Value, Value]] = []
     missing: dict[str, None] = {}
+    n_untold = 0
     for pair in pairs:
         if all(run.name in measured for run in chain(*pair)):
             values = {run.name: _measure(run, measured[run.name], expectation) for run in chain(*pair)}
             missing |= {name: None for name, value in values.items() if value is None}
             best = [_best(rivals, values, expectation) for rivals in pair]
             told = [(run, value) for run in best if (value := values[run.name]) is not None]
-            if len(told) == len(pair):
+            if len(told) < len(pair):
+                n_untold += 1
+            else:
                 found.append(_compare(expectation, *(value for _, value in told)))
                 there.append(tuple(best))
                 if len(pair) > 1:
@@ -237,6 +244,7 @@ def _judge(
         n_expected=len(pairs),
         n_given=sum(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
         missing=tuple(missing),
+        n_untold=n_untold,
         pairs=tuple(compared),
     )
     is_whole = len(found) == len(pairs) and all(_is_told(expectation, value) for value in found)
