@@ -229,6 +229,7 @@ BAD = [
     (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
     (["--restore", "other", "--arch", "tied", "maybe"], "model.tied_embeddings=maybe"),
     (["--restore", "other", "--data", "held_out", "0.3"], "text.held_out is 0.2 there and 0.3 here"),
+    (["--restore", "other", "--data", "files", "words.txt"], "has learned other tokens than those of this"),
     (["--opti", "name", "sgd", "betas", "[0.9, 0.9]"], "betas belongs to implementation = adamw"),
     (["--arch", "tied"], "max_seq_len 16 tied'."),
     (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
@@ -244,6 +245,7 @@ def test_wrong_options_are_told_in_one_sentence(
     wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty.txt").write_text("\n \n")
+    Path("words.txt").write_text(Path("text.txt").read_text().replace("e", "q"))
     if "other" in wrong:
         assert train.main([*OPTIONS, "--dir", "first"]) == 0
         Path("first/final.pt").rename("first/kept")

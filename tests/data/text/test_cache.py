@@ -7,29 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_text import config
 
 from nanollama.data.text import tokenised
-from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
+from nanollama.data.text.config import PretrainedTokenizerConfig, WordPieceConfig
 from nanollama.data.text.tokenised import FACTS, TOKENIZER, tokenise
 from nanollama.data.text.tokens import _moved_up, build_tokenizer
 from nanollama.errors import UserError
 
 pytest.importorskip("tokenizers")
-
-
-def config(folder: Path, **keys: Any) -> TextConfig:
-    path = folder / "text.txt"
-    if not path.exists():
-        path.write_text("\n".join(f"the number {n} comes after {n - 1}" for n in range(200)))
-    tokenizer = WordPieceConfig(implementation="wordpiece", vocab_size=100)
-    defaults = {
-        "files": (path,),
-        "tokenizer": tokenizer,
-        "held_out": 0.1,
-        "seq_len": 16,
-        "cache": folder / "c",
-    }
-    return TextConfig(**{**defaults, **keys})
 
 
 def existing(path: Path) -> PretrainedTokenizerConfig:
