@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from apps.memory.held_out import check_unlearned
 from apps.memory.recall import RecallEvaluator, build_recall
 from apps.memory.samples import pick_samples
 from apps.memory.settings import MemoryConfig
@@ -40,6 +41,7 @@ class Examiner:
 @contextmanager
 def build_parts(config: MemoryConfig) -> Iterator[Parts]:
     """What is learned, and the questions that are asked meanwhile."""
+    check_unlearned(config)
     stream, hashes = build_stream(config)
     with build_recall(config) as recall:
         yield Parts(stream, hashes, [Examiner(recall, config.folder)])

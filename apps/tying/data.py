@@ -13,6 +13,7 @@ from nanollama.data.text.tokenised import TokenisedText, tokenise
 from nanollama.data.text.tokens import mask_id
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
+from nanollama.training.trained import loaded_runs
 
 FIXED_SEED = 0
 """Of the masks that all runs are measured on."""
@@ -33,6 +34,20 @@ def read_text(config: TyingConfig) -> TokenisedText:
             "tokens; set it to that."
         )
     return text
+
+
+def check_unlearned(config: TyingConfig) -> None:
+    """The weights that a run starts from must not have learned documents that are held out from it.
+
+    Raises:
+        UserError: a run that it loads, or one that this was loaded from, held out fewer.
+    """
+    for path, source in loaded_runs(config):
+        if source.text.held_out < config.text.held_out:  # a document's place is told by its text and this
+            raise UserError(
+                f"The run {path} has learned from what would be held out now: text.held_out is "
+                f"{source.text.held_out} there and {config.text.held_out} here; give both the same."
+            )
 
 
 def build_stream(config: TyingConfig, text: TokenisedText) -> RowStream:

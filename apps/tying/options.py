@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import torch
 
 from apps.tying import train
-from apps.tying.data import learned_rows, read_text
+from apps.tying.data import check_unlearned, learned_rows, read_text
 from apps.tying.eval import examine
 from apps.tying.settings import MeasuresConfig, TyingConfig
 from nanollama.config import first_difference, load_config
@@ -253,14 +253,7 @@ def _check_same(restored: Trained[TyingConfig], config: TyingConfig) -> None:
     difference = first_difference(there, config.model)
     if difference is not None:
         raise UserError(f"--restore: {restored.folder} has another architecture: model.{difference}.")
-    # Where a document belongs is told by its text and all other keys than these.
-    free = ("files", "dataset", "subset", "column", "tokenizer", "seq_len", "cache")
-    split = restored.config.text.model_copy(update={name: getattr(config.text, name) for name in free})
-    difference = first_difference(split, config.text)
-    if difference is not None:
-        raise UserError(
-            f"--restore: {restored.folder} has learned from what would be held out now: text.{difference}."
-        )
+    check_unlearned(config)
     files = [read_text(one).folder / TOKENIZER for one in (restored.config, config)]
     if files[0].read_bytes() != files[1].read_bytes():
         raise UserError(f"--restore: {restored.folder} has learned other tokens than those of this text.")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from apps.tying.data import build_stream, read_text
+from apps.tying.data import build_stream, check_unlearned, read_text
 from apps.tying.measures import Examiner
 from apps.tying.settings import TyingConfig
 from nanollama.entrypoint import run_main
@@ -20,6 +20,7 @@ from nanollama.training.run import Parts, train_run
 @contextmanager
 def build_parts(config: TyingConfig) -> Iterator[Parts]:
     """What is learned, its hashes, and what is measured."""
+    check_unlearned(config)
     text = read_text(config)
     yield Parts(
         stream=build_stream(config, text),

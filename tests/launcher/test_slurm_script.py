@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -433,13 +434,30 @@ def test_a_run_that_never_gets_on_is_given_up(tmp_path: Path, scontrol: list[lis
     assert conclude(tmp_path, EXIT_PREEMPTED, n_steps=1)[1].n_stalled == 0
 
 
-def test_requests_are_heard_before_the_run_starts() -> None:
+@pytest.fixture
+def requests() -> Iterator[job.Requests]:
+    """The handlers of signals are put back."""
     before = {number: signal.getsignal(number) for number in job.STOP_SIGNALS}
     try:
-        requests = job.Requests()
-        os.kill(os.getpid(), signal.SIGUSR2)
-        assert requests.heard
-        assert requests.run(["false"]) == EXIT_PREEMPTED
+        yield job.Requests()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_requests_are_heard_before_the_run_starts(requests: job.Requests) -> None:
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert requests.heard
+    assert requests.run(["false"]) == EXIT_PREEMPTED
+
+
+def test_torchrun_leaves_the_time_to_save_to_slurm(requests: job.Requests, tmp_path: Path) -> None:
+    """As torchrun reads it; by itself it would kill its processes after half a minute."""
+    program = tmp_path / "patience.py"
+    program.write_text(
+        "import sys\n"
+        "from torch.distributed.launcher.api import LaunchConfig\n"
+        "config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2)\n"
+        f"sys.exit(config.shutdown_timeout < {24 * 3600})\n"
+    )
+    assert requests.run([sys.executable, str(program)]) == EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from nanollama.errors import UserError
 from nanollama.model import HuggingFaceConfig, model_class
 from nanollama.model.probe import ablated_mlps, attention_heads, edited_maps, mlp_layers
 from nanollama.training.trained import load_run
-from tests.apps.memory.toy_run import check_that_a_stopped_run_ends_alike
+from tests.toy_training import check_that_a_stopped_run_ends_alike
 
 pytest.importorskip("transformers")
 
@@ -77,7 +78,7 @@ def test_it_trains_and_goes_on_after_a_stop_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_that_a_stopped_run_ends_alike(memory_config(6))
+    check_that_a_stopped_run_ends_alike(partial(memory_train.run, memory_config(6)))
     assert load_run(MemoryConfig, Path("run")).step == 6
 
 

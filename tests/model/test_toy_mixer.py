@@ -22,6 +22,7 @@ from apps.composition.data_config import DataConfig
 from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
 from apps.composition.settings import MeasuresConfig
 from apps.composition.tasks import Parity
+from apps.memory import train
 from apps.memory.settings import MemoryConfig
 from benchmarks.training_speed import SMALL, ours
 from benchmarks.turns import QUICK, Contestant, Pair, Ring, Timing
@@ -33,7 +34,7 @@ from nanollama.model.mixers import MIXERS, register_mixer
 from nanollama.model.mixers.mixer import Context, Mixer, gather
 from nanollama.model.probe import ablated_mlps, attention_heads, edited_maps, recorded_maps, recorded_outputs
 from nanollama.model.state import LayerState
-from tests.apps.memory.toy_run import check_that_a_stopped_run_ends_alike
+from tests.toy_training import check_that_a_stopped_run_ends_alike
 
 
 class EmaOptions(Config):
@@ -131,7 +132,7 @@ def test_it_trains_and_goes_on_after_a_stop_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    check_that_a_stopped_run_ends_alike(memory_config(horizon=3.0, dropout=0.1))
+    check_that_a_stopped_run_ends_alike(partial(train.run, memory_config(horizon=3.0, dropout=0.1)))
 
 
 @pytest.mark.parametrize("implementation", ["ema", ["ema", "transformer"]], ids=str)

@@ -152,8 +152,10 @@ def test_shares_are_drawn_on_their_whole_range(tmp_path: Path) -> None:
 
 def test_twenty_four_curves_are_told_apart_and_more_are_a_crowd() -> None:
     def lines_of(n_curves: int) -> list[matplotlib.lines.Line2D]:
-        rows = [{"run": f"r{number}", "step": 1, "loss": number} for number in range(n_curves)]
-        figure = plot_curves(rows, "step", "loss", x_label="steps", y_label="loss")
+        rows = [{"run": f"r{n}", "step": 1, "loss": n, "low": n, "high": n + 1} for n in range(n_curves)]
+        labels = {"x_label": "steps", "y_label": "loss"}
+        figure = plot_curves(rows, "step", "loss", low="low", high="high", **labels)
+        assert len(figure.axes[0].collections) == (n_curves if n_curves <= 24 else 0)  # bands
         (legend,) = figure.legends
         assert len(legend.get_texts()) == (n_curves if n_curves <= 24 else 2)
         return list(figure.axes[0].lines)
@@ -161,4 +163,4 @@ def test_twenty_four_curves_are_told_apart_and_more_are_a_crowd() -> None:
     assert len({(line.get_color(), line.get_linestyle()) for line in lines_of(24)}) == 24
     crowd = lines_of(100)
     assert len({line.get_color() for line in crowd}) == 100
-    assert {line.get_linewidth() for line in crowd} == {0.8}
+    assert {(line.get_linewidth(), line.get_marker()) for line in crowd} == {(0.8, "")}

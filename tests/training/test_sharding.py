@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import toy_packed
 from tests.toy_training import newest, rows, run_toy, toy_config
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +21,15 @@ pytestmark = pytest.mark.slow
 
 def shared_out(folder: Path, *settings: str) -> int:
     """Train the toy in two processes; the exit code of torchrun."""
+    return in_two_processes("tests.toy_training", folder, *SETTINGS, *settings)
+
+
+def in_two_processes(module: str, *arguments: str | Path) -> int:
+    """The exit code of torchrun."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, *torchrun, "-m", "tests.toy_training", str(folder), *SETTINGS, *settings]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode
+    command = [sys.executable, *torchrun, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300).returncode
 
 
 def alone(folder: Path) -> Path:
@@ -66,3 +72,9 @@ def test_what_one_process_began_two_go_on_with(tmp_path: Path) -> None:
     (tmp_path / "one/result.json").unlink()
     assert shared_out(tmp_path / "one") == 0
     assert_same(tmp_path / "two", expected)
+
+
+def test_processes_with_unequal_rows_gather_the_model_as_often(tmp_path: Path) -> None:
+    toy_packed.main(tmp_path / "one")
+    assert in_two_processes("tests.toy_packed", tmp_path / "two") == 0
+    assert_same(tmp_path / "one", tmp_path / "two")

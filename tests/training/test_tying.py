@@ -18,8 +18,9 @@ from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
 from nanollama.model import ModelConfig, build_model
 from nanollama.training.intervention_config import InterventionConfig
-from nanollama.training.interventions import build_interventions, restructure
+from nanollama.training.interventions import build_interventions, restructure, take_moments
 from nanollama.training.loss import next_token_loss
+from nanollama.training.optim import OptimizerConfig, build_optimizer
 from tests.toy_training import VOCAB_SIZE, ToyStream, rows, run_toy, same_end, same_values, toy_config
 
 N_STEPS, SWITCH = 12, 6
@@ -253,10 +254,23 @@ def test_moments_are_taken_of_all_parameters_or_none(tmp_path: Path) -> None:
     model = nn.Module()
     model.weight = nn.Parameter(torch.zeros(3, 3))
     optimizer = torch.optim.SGD(model.parameters())
-    from nanollama.training.interventions import take_moments
-
     with pytest.raises(UserError, match=r"interventions\.0\.optimizer: the optimizer of .* knows other"):
         take_moments(optimizer, checkpoint(tmp_path / "sgd", 2), "interventions.0")
+
+
+def test_moments_are_taken_to_where_the_parameters_are(tmp_path: Path) -> None:
+    run(tmp_path)
+    model = model_of().to("meta")
+    model.tie()  # a move there makes two matrices of one
+    optimizer = build_optimizer(OptimizerConfig(learning_rate=0.5), model)
+    take_moments(optimizer, checkpoint(tmp_path, 2), "interventions.0")
+    assert all(
+        value.device.type == "meta"
+        for parameter in model.parameters()
+        for name, value in optimizer.state[parameter].items()
+        if name != "step"
+    )
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
 
 
 @pytest.mark.parametrize("kind", ["copied", "empty", "both_empty"])

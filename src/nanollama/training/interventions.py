@@ -16,7 +16,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -297,18 +296,16 @@ def take_moments(optimizer: torch.optim.Optimizer, checkpoint: Path, where: str)
         UserError: its parameters are not of the same number and shapes.
     """
     saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
-    indices = [group["params"] for group in saved["param_groups"]]
-    ours = [group["params"] for group in optimizer.param_groups]
-    state = saved["state"]
-    if [*map(len, indices)] != [*map(len, ours)] or not all(
-        value.shape in (parameter.shape, ())
-        for index, parameter in zip(chain(*indices), chain(*ours), strict=True)
-        for value in state.get(index, {}).values()
+    theirs, own = saved["param_groups"], optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in own] or not all(
+        value.shape in (parameters[index].shape, ())
+        for index, slot in saved["state"].items()
+        for value in slot.values()
     ):
         raise UserError(
             f"{where}.optimizer: the optimizer of {checkpoint} knows other parameters than this run's: leave "
             "it out, or give both models the same ones."
         )
-    for index, parameter in zip(chain(*indices), chain(*ours), strict=True):
-        if index in state:
-            optimizer.state[parameter] = dict(state[index])
+    # Optimizers number their parameters from 0; where the moments have to lie is known to them.
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": own})

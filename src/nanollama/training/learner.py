@@ -90,10 +90,12 @@ class Learner:
             raise ValueError("No token of the batch carries loss: there is nothing to learn from it.")
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        n_rows = len(batch.input_ids)
-        if self._shards is not None:  # gathered in each part, so all processes take as many
-            n_rows = world.min(n_rows)
-        parts = batch.split(min(self._n_accumulation, n_rows))  # a packed batch can have fewer rows
+        n_parts = self._n_accumulation
+        if n_parts > 1:  # a packed batch can have fewer rows
+            n_rows = len(batch.input_ids)
+            # Shares gather the model in each part: all processes take as many.
+            n_parts = min(n_parts, n_rows if self._shards is None else world.min(n_rows))
+        parts = batch.split(n_parts)
         for index, part in enumerate(parts):
             with self._synchronised(index == len(parts) - 1):
                 with precision_context(self._precision, world.device):

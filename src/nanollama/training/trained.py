@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -17,6 +17,7 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
 from nanollama.monitor.run_folder import CONFIG
+from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
 
@@ -80,6 +81,25 @@ def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Tra
     model.to(choose_device(config.training.device)).eval()
     weights = manifest["files"][MODEL]["sha256"]
     return Trained(folder, config, model, found, int(manifest["step"]), weights)
+
+
+def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:
+    """Runs whose weights have gone into a run, also by way of others, with their configs; each folder once.
+
+    Raises:
+        UserError: a folder is not that of a run of the same study.
+    """
+    known: set[Path] = set()
+    left = [config]
+    while left:
+        for intervention in left.pop().interventions:
+            # A folder that is gone was loaded before the run was stopped, or is refused when it is due.
+            if not isinstance(intervention, LoadConfig) or not intervention.run.is_dir():
+                continue
+            if intervention.run.resolve() not in known:
+                known.add(intervention.run.resolve())
+                left.append(load_config(type(config), [str(run_folder_of(intervention.run) / CONFIG)]))
+                yield intervention.run, left[-1]
 
 
 def run_folder_of(path: Path) -> Path:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_run import toy_config
+from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.dataset.people import people
 from apps.memory.recall import choose_questions
 from apps.memory.settings import MemoryConfig, RecallSet
 from apps.memory.sources import read_texts
+from apps.memory.train import build_parts
+from nanollama.errors import UserError
 
 HELD_OUT_PEOPLE: tuple[RecallSet, ...] = ("unseen", "new_names")
 HELD_OUT_SUMS: tuple[RecallSet, ...] = ("sums_unseen", "sums_longer")
@@ -82,3 +86,31 @@ def test_no_question_of_a_held_out_set_is_learned_from(keys: dict[str, Any]) -> 
             for number in {dialog.person for dialog in questions}:
                 (person,) = people(number, number + 1, population)
                 assert not re.search(rf"\b{re.escape(person.name)}\b", whole)
+
+
+SUMS_ALONE = [{"kind": "sums"}]
+LOADED = [
+    ({"n_people": 3}, {"n_people": 2}, "unseen", "data.n_people is 3 there and 2 here"),
+    ({"n_people": 2}, {"n_people": 3}, "unseen", None),
+    ({"n_people": 3}, {"n_people": 2}, "trained", None),
+    ({"n_people": 3, "sources": SUMS_ALONE}, {"n_people": 2}, "unseen", None),
+    ({"sums": {"seed": 1}}, {"sums": {"seed": 2}}, "sums_unseen", "data.sums.seed is 1 there and 2 here"),
+    ({"sums": {"n_digits": 4}}, {"sums": {"n_digits": 3}}, "sums_longer", "n_digits is 4 there and 3 here"),
+    ({"sums": {"n_digits": 3}}, {"sums": {"n_digits": 3}}, "sums_longer", None),
+]
+
+
+@pytest.mark.parametrize(("there", "here", "name", "message"), LOADED)
+def test_weights_that_have_learned_of_it_are_not_asked_about_it(
+    tmp_path: Path, there: dict[str, Any], here: dict[str, Any], name: str, message: str | None
+) -> None:
+    sources = SUMS_ALONE if name in HELD_OUT_SUMS else [{"kind": "qa"}]
+    source, data = ({"n_people": 2, "sources": sources, **keys} for keys in (there, here))
+    asked = "sums_trained" if source["sources"] == SUMS_ALONE else "trained"
+    first = toy_config(tmp_path / "first", data=source, recall={"sets": [asked]})
+    write_run(first, toy_model(first))
+    load = {"implementation": "load", "run": str(first.folder)}
+    keys = {"data": data, "recall": {"sets": [name]}, "data_root": str(tmp_path / "data")}
+    config = toy_config(tmp_path / "second", interventions=[load], **keys)
+    with nullcontext() if message is None else pytest.raises(UserError, match=message), build_parts(config):
+        pass

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-from toy_run import check_that_a_stopped_run_ends_alike
 
+from apps.memory import train
 from apps.memory.settings import MemoryConfig
 from nanollama.config import load_config
 from nanollama.report import command as report_command
-from tests.toy_training import rows
+from tests.toy_training import check_that_a_stopped_run_ends_alike, rows
 
 DEBUG = Path(__file__).parents[3] / "apps" / "memory" / "config" / "debug.yaml"
 ZOO = ["mamba2", "hawk", "mingru", "minlstm", "[mamba2, transformer]"]
@@ -37,7 +38,7 @@ def test_it_goes_on_with_the_same_bits_and_is_reported(
     monkeypatch.chdir(tmp_path)
     config = load_config(MemoryConfig, [str(DEBUG), f"model.implementation={implementation}", *SMALL])
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
-    check_that_a_stopped_run_ends_alike(config)
+    check_that_a_stopped_run_ends_alike(partial(train.run, config))
     assert "tool_use_trained" in rows(Path("run"), "evals.jsonl")[-1]
     report_command.run(["run"])
     assert "recall trained" in Path("run/report.html").read_text()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from apps.memory import train
 from apps.memory.dataset.dialogs import Dialog, DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
 from apps.memory.settings import MemoryConfig
@@ -19,7 +17,6 @@ from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer
 from nanollama.training.loss import next_token_loss
-from tests.toy_training import same_end
 
 TOKENIZER = build_tokenizer()
 
@@ -61,18 +58,6 @@ def toy_model(config: MemoryConfig, n_steps: int = 0) -> LanguageModel:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return model.eval()
-
-
-def check_that_a_stopped_run_ends_alike(config: MemoryConfig) -> None:
-    """A run of 6 steps, in the folder ``run`` here, is the same when all after its step 2 is lost."""
-    train.run(config)
-    shutil.copytree("run", "whole")
-    Path("run/result.json").unlink()
-    for step in (4, 6):
-        shutil.rmtree(f"run/checkpoints/step_{step:08d}")
-    train.run(config)
-    assert "Going on from step 2" in Path("run/log.txt").read_text()
-    assert same_end(Path("whole"), Path("run"))
 
 
 def write_run(config: MemoryConfig, model: LanguageModel, step: int = 100) -> Path:

@@ -107,6 +107,18 @@ def test_a_model_is_not_measured_on_another_text(capsys: pytest.CaptureFixture[s
     assert eval.main(["eval.yaml"]) == 0
 
 
+def test_what_a_loaded_run_has_learned_is_not_held_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_small("first", "interventions=[]") == 0
+    load = "interventions=[{implementation: load, run: %s}]"
+    assert train_small("second", load % "first") == 0
+    for name in ("first", "second"):  # by way of which the first was loaded
+        capsys.readouterr()
+        assert train_small("third", load % name, "text.held_out=0.25") == 2
+        said = capsys.readouterr().err
+        assert f"The run {name} has learned from what would be held out now: text.held_out is 0.2" in said
+    assert train_small("fourth", load % "second", "text.held_out=0.15") == 0
+
+
 def test_a_causal_model_tells_the_next_token() -> None:
     causal = ["model.causal=true", "model.positions=rotary", "interventions=[]"]
     assert train_small("run", *causal, "training.n_steps=30", "training.eval_every=30", "n_rows=null") == 0
@@ -229,6 +241,7 @@ BAD = [
     (["--compiler", "gcc"], "argument --compiler: invalid choice: 'gcc'"),
     (["--restore", "other", "--arch", "tied", "maybe"], "model.tied_embeddings=maybe"),
     (["--restore", "other", "--data", "held_out", "0.3"], "text.held_out is 0.2 there and 0.3 here"),
+    (["--restore", "other", "--data", "files", "words.txt"], "has learned other tokens than those of this"),
     (["--opti", "name", "sgd", "betas", "[0.9, 0.9]"], "betas belongs to implementation = adamw"),
     (["--arch", "tied"], "max_seq_len 16 tied'."),
     (["--arch", "d_modle", "8"], "model.d_modle=8: unknown key; did you mean 'd_model'?"),
@@ -244,6 +257,7 @@ def test_wrong_options_are_told_in_one_sentence(
     wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("empty.txt").write_text("\n \n")
+    Path("words.txt").write_text(Path("text.txt").read_text().replace("e", "q"))
     if "other" in wrong:
         assert train.main([*OPTIONS, "--dir", "first"]) == 0
         Path("first/final.pt").rename("first/kept")

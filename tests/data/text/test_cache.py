@@ -7,28 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_text import config
 
-from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
+from nanollama.data.text import tokenised
+from nanollama.data.text.config import PretrainedTokenizerConfig, WordPieceConfig
 from nanollama.data.text.tokenised import FACTS, TOKENIZER, tokenise
 from nanollama.data.text.tokens import _moved_up, build_tokenizer
 from nanollama.errors import UserError
 
 pytest.importorskip("tokenizers")
-
-
-def config(folder: Path, **keys: Any) -> TextConfig:
-    path = folder / "text.txt"
-    if not path.exists():
-        path.write_text("\n".join(f"the number {n} comes after {n - 1}" for n in range(200)))
-    tokenizer = WordPieceConfig(implementation="wordpiece", vocab_size=100)
-    defaults = {
-        "files": (path,),
-        "tokenizer": tokenizer,
-        "held_out": 0.1,
-        "seq_len": 16,
-        "cache": folder / "c",
-    }
-    return TextConfig(**{**defaults, **keys})
 
 
 def existing(path: Path) -> PretrainedTokenizerConfig:
@@ -57,6 +44,36 @@ def test_damaged_tokens_are_made_anew(tmp_path: Path, name: str, damage: Callabl
         path.write_text(damage(whole.decode("latin-1")))
     again = tokenise(config(tmp_path))
     assert again == first and path.read_bytes() == whole and again.vocab_size == first.vocab_size
+
+
+def test_who_comes_second_leaves_the_tokens_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of one run start together; the first one reads while the others still write."""
+    made, make = [], tokenised._make
+
+    def make_while_another_does(*arguments: Any) -> None:
+        make(*arguments)
+        monkeypatch.setattr(tokenised, "_make", make)
+        made.append((tokenise(config(tmp_path)).folder / FACTS).stat().st_ino)
+
+    monkeypatch.setattr(tokenised, "_make", make_while_another_does)
+    found = tokenise(config(tmp_path))
+    assert made == [(found.folder / FACTS).stat().st_ino]
+    assert list((tmp_path / "c").iterdir()) == [found.folder]
+
+
+def test_the_same_bytes_read_in_another_way_are_another_text(tmp_path: Path) -> None:
+    lines = "".join(f'{{"text": "number {n} of many"}}\n' for n in range(200))
+    folders = set()
+    for names in (("a.txt",), ("a.jsonl",), ("a.txt", "b.txt")):
+        for name in names:
+            (tmp_path / name).write_text(lines)
+        folders.add(tokenise(config(tmp_path, files=tuple(tmp_path / name for name in names))).folder)
+    (tmp_path / "a.txt").write_text(lines + lines[:9])
+    (tmp_path / "b.txt").write_text(lines[9:])  # together the bytes of before, with a line cut in two
+    folders.add(tokenise(config(tmp_path, files=(tmp_path / "a.txt", tmp_path / "b.txt"))).folder)
+    assert len(folders) == 4
 
 
 def with_end(words: dict[str, int]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from small_text import DOCUMENTS, config
 
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.text import corpus
@@ -24,26 +25,8 @@ from nanollama.model import ModelConfig, build_model
 from nanollama.training.loss import next_token_loss
 
 pytest.importorskip("tokenizers")
-DOCUMENTS = [
-    f"the number {n} is {'even' if n % 2 == 0 else 'odd'} and comes after {n - 1}" for n in range(300)
-]
 SPECIAL = np.array([0, 1, 2, 3, 4])
 MASK = 4
-
-
-def config(folder: Path, **keys: Any) -> TextConfig:
-    path = folder / "text.txt"
-    if not path.exists():
-        path.write_text("\n".join(DOCUMENTS) + "\n\n")
-    tokenizer = WordPieceConfig(implementation="wordpiece", vocab_size=120)
-    defaults = {
-        "files": (path,),
-        "tokenizer": tokenizer,
-        "held_out": 0.1,
-        "seq_len": 16,
-        "cache": folder / "c",
-    }
-    return TextConfig(**{**defaults, **keys})
 
 
 def texts(found: TokenisedText, split: str) -> set[str]:

@@ -40,14 +40,14 @@ def split_of(text: str, held_out: float) -> Split:
 
 
 def content_hash(config: TextConfig) -> str:
-    """SHA-256 of what the files hold, or of the name of the data set.
+    """SHA-256 of what the files hold and of how they are read, or of the name of the data set.
 
     Raises:
         UserError: a file cannot be read.
     """
     digest = hashlib.sha256()
     for path in config.files:
-        digest.update(_bytes(path))
+        digest.update(f"{path.suffix} {hashlib.sha256(_bytes(path)).hexdigest()}\n".encode())
     if config.dataset is not None:
         digest.update(f"{config.dataset}/{config.subset}".encode())
     return digest.hexdigest()

@@ -47,12 +47,13 @@ class Masker:
     def __init__(
         self, config: MaskingConfig, vocab_size: int, mask: int, special: np.ndarray, seed: int
     ) -> None:
-        self.config, self.mask, self.special, self.seed = config, mask, special, seed
-        self.ordinary = np.setdiff1d(np.arange(vocab_size), special)
+        self.config, self.mask, self.seed = config, mask, seed
+        self.is_ordinary = ~np.isin(np.arange(vocab_size), special)
+        self.ordinary = np.flatnonzero(self.is_ordinary)
 
     def positions(self, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Positions to be masked, in order: the share of those that may be, rounded, at least one."""
-        able = np.flatnonzero(~np.isin(row, self.special))
+        able = np.flatnonzero(self.is_ordinary[row])
         n_masked = max(round(self.config.rate * len(able)), min(1, len(able)))
         return np.sort(rng.permutation(able)[:n_masked])
 

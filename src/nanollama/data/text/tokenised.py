@@ -95,13 +95,13 @@ def tokenise(config: TextConfig) -> TokenisedText:
     key = _hash(json.dumps(made_from, sort_keys=True).encode())[:16]
     folder = config.cache / key
     if not _is_intact(folder):
-        new = config.cache / f".{key}.{os.getpid()}"
-        shutil.rmtree(new, ignore_errors=True)
+        new = config.cache / f".{key}.{os.urandom(4).hex()}"
         try:
             new.mkdir(parents=True)
             _make(config, new, made_from)
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
+            if not _is_intact(folder):  # who was first may be reading by now
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
         except OSError as error:
             if not _is_intact(folder):  # unless another process was first
                 raise UserError(
