@@ -27,6 +27,12 @@ def test_a_dialog_is_told_with_its_outcome() -> None:
     assert shown(sample_dialog()).startswith("mine, unseen, birth place: right\n")
 
 
+def test_nothing_else_in_a_file_of_dialogs_steers_the_terminal() -> None:
+    for place in range(3):
+        title, expected, role = ("\x1b[2J" if number == place else "t" for number in range(3))
+        assert "\x1b" not in shown(SampleDialog(title, expected, False, (Message(role, "x"),)))
+
+
 def test_what_a_model_wrote_is_bounded_and_steers_nothing() -> None:
     said = Message("assistant", "\x1b[31m[bold]" + "x" * 1000)
     text = shown(SampleDialog("t", "x", False, (said,)))

@@ -18,13 +18,14 @@ TOOL_STYLE = "cyan"
 def print_dialog(console: Console, name: str, dialog: SampleDialog) -> None:
     """Show a dialog under who wrote it and whether it is right, safe for a terminal, of bounded length."""
     verdict = "right" if dialog.is_right else f"wrong, expected {dialog.expected}"
-    console.print(Text(f"{name}, {dialog.title}: {verdict}", style="green" if dialog.is_right else "red"))
+    title = _shorten(f"{name}, {dialog.title}: {verdict}")
+    console.print(Text(title, style="green" if dialog.is_right else "red"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")  # what an untrained model writes has few spaces
     for role, content in dialog.messages:
         style = ROLE_STYLES.get(role, TOOL_STYLE)
-        grid.add_row(Text(f"  {role}", style="dim"), Text(_shorten(content), style))
+        grid.add_row(Text(f"  {_shorten(role)}", style="dim"), Text(_shorten(content), style))
     console.print(grid)
     console.print()
 
