@@ -202,7 +202,7 @@ def test_transfer_trains_pairs_and_says_what_they_say(
         expect = f"expect=[{{{claim}, reaches: {reaches}, at_least: 1}}]"
         assert local_grid.main([*arguments, expect]) == code
         assert word in (tmp_path / "verdict.md").read_text()
-    assert (tmp_path / "figures" / "test_accuracy_by_step.svg").exists()
+    assert (tmp_path / "figures" / "accuracy_by_length.svg").exists()
     pairs = (tmp_path / "figures" / "claims_2.csv").read_text().splitlines()
     assert pairs[1:] == [f"arm-scratch_seed-{seed},> 4.000,> 4.000,-" for seed in (0, 1)]
     last = max((tmp_path / "arm-source_seed-1" / "checkpoints").iterdir())

@@ -135,7 +135,7 @@ def test_a_grid_shows_the_best_rate_of_each_state(tmp_path: Path) -> None:
         ends = {"recall_low": recall - 0.01, "recall_high": recall + 0.01}
         results.append({"run": run.name, "status": "finished", "step": 1000, "recall": recall, **ends})
     grid = judge_grid(plan, results)
-    assert [verdict.word for verdict in grid.verdicts] == ["holds"] * 4
+    assert [verdict.word for verdict in grid.verdicts] == ["holds"] * 5
     (section,) = grid_sections(grid)
     table, picture = section.blocks
     assert isinstance(table, Table) and isinstance(picture, Picture)

@@ -76,7 +76,7 @@ def test_the_demo_goes_its_whole_way_and_does_nothing_twice(
     assert [cell.strip() for cell in cells[0]] == ["", "", "in-tool", "in-weight", ""]
     assert [cell.strip() for cell in cells[6]] == ["", "people learned from", "64", "16", ""]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4  # recall of three sets by step, and all of it as bars
+    assert page.count("<svg") == 1  # recall as bars: after 20 steps none has changed, and no curve is drawn
     assert "person of a new name, birth date" in page
     assert (folder / "figures" / "recall.svg").is_file()
     titles = {dialog.title.partition(",")[0] for dialog in read_samples(folder / "arm-in-tool/dialogs.jsonl")}
