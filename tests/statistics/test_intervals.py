@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -117,6 +117,7 @@ def test_values_that_are_all_the_same_do_not_tell_how_much_others_differ() -> No
     assert mean_interval([1.0] * 3, is_share=True) == pytest.approx((1.0, 0.025 ** (1 / 3), 1.0, 3))
 
 
+@example([0.0, 1.0484170968387567e-157])
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
 def test_the_interval_of_a_share_stays_between_0_and_1(values: list[float]) -> None:
     for found in (

@@ -15,6 +15,8 @@ import numpy as np
 
 CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2
+# As many as a quantile of the beta distribution can be computed for: shares of 1e-150 had no upper end.
+MAX_ANSWERS = 1e12
 
 
 class Interval(NamedTuple):
@@ -128,7 +130,7 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
     if not is_share:
         reach = quantile * math.sqrt(variance)
         return Interval(mean, mean - reach, mean + reach, n_values)
-    n_answers = max(mean * (1 - mean) / variance, n_values)
+    n_answers = min(max(mean * (1 - mean) / variance, n_values), MAX_ANSWERS)
     return Interval(mean, *exact_ends(mean, n_answers * (_normal_quantile() / quantile) ** 2), n_values)
 
 
