@@ -33,6 +33,8 @@ from nanollama.monitor.run_folder import DIALOGS, EVALS
 from nanollama.report.page import Picture, Words
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.tokenizer import Message
+from nanollama.training.intervention_config import LoadConfig
+from nanollama.training.run_config import TrainingRunConfig
 
 SEED = "training.seed"
 
@@ -136,6 +138,25 @@ def test_a_run_that_has_stopped_keeps_its_last_value(tmp_path: Path) -> None:
     assert isinstance(picture, Picture) and picture.name == "recall_by_step"
     assert picture.alt == "Recall by optimizer steps: all runs ends at 0.800."
     assert final(setting, "recall") == pytest.approx(list(curve(setting, "recall"))[-1][2])
+
+
+@pytest.mark.parametrize(("optimizer", "begin"), [(True, [10, 30, 50]), (False, [10, 10, 10])])
+def test_a_run_that_goes_on_with_the_moments_of_another_is_drawn_after_it(
+    tmp_path: Path, optimizer: bool, begin: Sequence[int]
+) -> None:
+    """A chain of three runs of 20 steps."""
+    grid = make_grid(*(({"arm": n}, recalls(0.9)) for n in range(3)))
+    grid = write_evals(grid, tmp_path, [0.2, 0.3], [0.4, 0.5], [0.6, 0.7])
+    load = LoadConfig(implementation="load", run=tmp_path, optimizer=optimizer)
+    config = TrainingRunConfig.model_construct(interventions=(load,))
+    first, second, third = grid.plan.runs
+    grid.plan.runs[1:] = [
+        GridRun(run.name, run.folder, config, run.values, (parent.name,))
+        for run, parent in ((second, first), (third, second))
+    ]
+    grid = GridResults(grid.plan, [{**row, "step": 20} for row in grid.rows])
+    assert [next(curve(setting, "recall"))[1] for setting in grid.settings] == begin
+    assert any(isinstance(block, Words) for block in training_blocks(grid)) == optimizer
 
 
 def test_what_never_changes_has_no_curve(tmp_path: Path) -> None:

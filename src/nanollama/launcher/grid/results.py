@@ -75,11 +75,13 @@ class Finished:
         run: what it was.
         row: what it came to; see `collect`.
         evals: its evaluations by step, at least one; what `row` measured where it left none.
+        n_before: steps of the run that it goes on from, with its weights and its moments.
     """
 
     run: GridRun
     row: Row
     evals: Sequence[Row]
+    n_before: int = 0
 
     def at(self, step: int) -> Row:
         """The evaluation at a step, empty if there was none; past its last one, a run keeps that."""
@@ -114,12 +116,19 @@ class GridResults:
             row = finished.get(run.name)
             if row is None:
                 return None
-            return Finished(
-                run, row, RowFile(run.folder / EVALS).read() or [{**row, "step": row.get("step") or 0}]
-            )
+            evals = RowFile(run.folder / EVALS).read() or [{**row, "step": row.get("step") or 0}]
+            return Finished(run, row, evals, self._n_before(run))
 
         settings = (setting.read(read) for setting in self.plan.settings)
         return [setting for setting in settings if setting.by_seed]
+
+    def _n_before(self, run: GridRun) -> int:
+        """Steps of a run's ancestors, as far back as each goes on with the moments of the one before."""
+        n_steps = 0
+        while run.after and run.config.interventions[0].optimizer:  # type: ignore[attr-defined]
+            run = next(other for other in self.plan.runs if other.name == run.after[0])
+            n_steps += next((row["step"] for row in self.rows if row["run"] == run.name), 0)
+        return n_steps
 
     @cached_property
     def measures(self) -> list[str]:

@@ -140,7 +140,11 @@ def training_blocks(grid: GridResults) -> tuple[Block, ...]:
         changes = n_values > len({label for label, *_ in points})
         if changes and len({step for _, step, _ in points}) > 1:
             pictures.append(draw_means(f"{name}_by_step", points, "optimizer steps", name))
-    return tuple(pictures)
+    go_on = any(done.n_before for setting in grid.settings for done in setting.runs)
+    said = Words(
+        "A run that goes on with the weights and moments of another is drawn after the steps of that."
+    )
+    return (said, *pictures) if pictures and go_on else tuple(pictures)
 
 
 def curve(setting: Setting[Finished], name: str) -> Iterator[Point]:
@@ -148,10 +152,11 @@ def curve(setting: Setting[Finished], name: str) -> Iterator[Point]:
 
     A run that has stopped before the others keeps its last value; where one lacks the measure, none is told.
     """
+    n_before = max(done.n_before for done in setting.runs)
     for step in sorted({row["step"] for done in setting.runs for row in done.evals}):
         found = seeds_or_own(setting.read(lambda done, step=step: done.at(step)), name)  # type: ignore[misc]
         if found is not None:
-            yield setting.label, step, found
+            yield setting.label, n_before + step, found
 
 
 def draw_means(
