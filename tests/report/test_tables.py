@@ -164,3 +164,23 @@ def test_a_table_is_turned_where_only_that_fits() -> None:
     assert turned.rows[0] == ("measure 0", "1") and len(turned.rows) == 9
     assert turned.turned() == table
     assert table.fitting(5) == table, "neither fits"
+
+
+def test_cells_are_split_before_they_are_cut() -> None:
+    """As it is, turned, as it is with cells on two lines, turned with cells on two lines: what fits first."""
+    intervals = ["2.008 [1.951, 2.065]"] * 4
+    table = Table(
+        "x", ("setting", *["measure (nats)"] * 4), tuple((f"arm=number_{n}", *intervals) for n in (1, 2))
+    )
+    assert table.fitting(102) == table and table.fitting(64).columns == (
+        "setting",
+        "arm=number_1",
+        "arm=number_2",
+    )
+    assert table.fitting(56) == table, "each cell on two lines"
+    wide = Table("x", ("setting", *["measures"] * 9), (("arm=number_1", *intervals, *intervals, "1"),))
+    console = Console(width=40, record=True, file=io.StringIO())
+    console.print(wide.fitting(40).to_rich())
+    assert console.export_text().count("arm=number_1") == 1
+    console.print(wide.to_rich())
+    assert "…" not in console.export_text(), "nothing is left out, even where no way fits"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,14 +47,15 @@ class Table:
         return replace(self, columns=columns, rows=tuple(rows))
 
     def fitting(self, width: int) -> Table:
-        """The table, or the turned one where only that fits into so many characters."""
+        """The table, or the turned one where only that fits into so many characters; long cells take more lines."""
 
-        def needed(table: Table) -> int:
+        def needed(table: Table, split: Callable[[str], list[str]]) -> int:
             columns = zip(table.columns, *table.rows, strict=True)
-            return sum(max(map(len, column)) + 2 for column in columns)
+            return sum(max(len(part) for cell in column for part in split(cell)) + 2 for column in columns)
 
-        turned = self.turned()
-        return turned if needed(turned) <= width < needed(self) else self
+        ways: list[Callable[[str], list[str]]] = [lambda cell: [cell], lambda cell: cell.split() or [""]]
+        fit = (table for split in ways for table in (self, self.turned()) if needed(table, split) <= width)
+        return next(fit, self)
 
     def to_rich(self) -> RichTable:
         """For the terminal."""
@@ -64,7 +65,7 @@ class Table:
 
         table = RichTable(title=Text(self.caption), box=box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if number == 0 else "right")
+            table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))  # as text: brackets are not markup
         return table
