@@ -47,7 +47,7 @@ class Table:
         return replace(self, columns=columns, rows=tuple(rows))
 
     def fitting(self, width: int) -> Table:
-        """The table, or the turned one where only that fits into so many characters; long cells take more lines."""
+        """The table, or the turned one where only that fits a width; cells take several lines if need be."""
 
         def needed(table: Table, split: Callable[[str], list[str]]) -> int:
             columns = zip(table.columns, *table.rows, strict=True)
