@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 
 from apps.tying import eval, local_grid, options, train
 from apps.tying.data import held_out_batches, read_text, token_frequencies
-from apps.tying.grid_sections import MATRICES, matrix_pictures
+from apps.tying.grid_sections import MATRICES, matrix_pictures, scope
 from apps.tying.measures import Examiner, distances
 from apps.tying.settings import STUDY, EvalConfig, TyingConfig
 from nanollama.config import load_config
@@ -315,7 +316,7 @@ def test_the_grid_of_the_study_at_a_toy_size() -> None:
     """All arms branch from their stems with weights and moments; the page shows both matrices."""
     Path("apps").symlink_to(CONFIGS.parents[1])
     source = (CONFIGS / "tying.yaml").read_text()
-    for n_steps, small in (("2000", "4"), ("1000", "4"), ("750", "3")):
+    for n_steps, small in (("800", "4"), ("600", "3")):
         for key in ("n_steps", "first_step"):
             source = source.replace(f"{key}: {n_steps}\n", f"{key}: {small}\n")
     Path("grid.yaml").write_text(source.replace("warmup_steps: 100", "warmup_steps: 2"))
@@ -327,3 +328,5 @@ def test_the_grid_of_the_study_at_a_toy_size() -> None:
     assert {row["status"] for row in done} == {"finished"} and len(done) == 2 * 8
     results = GridResults(plan, done)
     assert [picture.name for picture in matrix_pictures(results)] == [f"matrices_{name}" for name in MATRICES]
+    first, _ = scope(results)
+    assert re.match(r"Settings end -?\d\.\d\d to -?\d\.\d\d nats below the frequencies", first.text)
