@@ -65,10 +65,13 @@ def write_tasks(folder: Path) -> None:
 def examined(model: str, arguments: str, folder: Path) -> dict[str, Any]:
     """What lm-eval finds, by the command; answers that it logs, too."""
     out = folder / model
+    tasks = ",".join(f"toy_{name}" for name in TASKS)
+    command = (
+        f"lm-eval --model {model} --model_args {arguments} --tasks {tasks} --output_path {out} --log_samples"
+    )
+    more = f"--include_path {folder / 'tasks'} --batch_size 2 --device cpu"
     done = subprocess.run(
-        [sys.executable, "-m", "nanollama", "lm-eval", "--model", model, "--model_args", arguments]
-        + ["--tasks", ",".join(f"toy_{name}" for name in TASKS), "--include_path", str(folder / "tasks")]
-        + ["--output_path", str(out), "--log_samples", "--batch_size", "2", "--device", "cpu"],
+        [sys.executable, "-m", "nanollama", *command.split(), *more.split()],
         cwd=ROOT,
         env={
             **os.environ,
