@@ -12,8 +12,10 @@ from toy_dialogs import TOKENIZER
 from apps.memory.settings import MemoryConfig
 from nanollama.config import dump_config
 from nanollama.model import build_model
+from nanollama.model.protocol import LanguageModel
 from nanollama.model.shell import Shell
 from nanollama.monitor.checkpoint import Checkpointer
+from nanollama.training.run_config import TrainingRunConfig
 
 LLAMA = {"n_heads": 4, "n_kv_heads": 2, "head_dim": 4, "d_model": 16, "rope_theta": 500.0}
 GPT2 = {"n_heads": 2, "d_model": 16, "norm": "layer", "positions": "learned", "bias": True, "d_ff": 24}
@@ -27,25 +29,34 @@ MAMBA2 = {
 }
 
 
-def write_run(folder: Path, *, untied_at: int | None = None, **model: Any) -> Shell:
-    """A run of the memory study whose weights are drawn, biases and norms too; its model."""
-    sizes = {"vocab_size": TOKENIZER.vocab_size, "n_layers": 2, "max_seq_len": 48}
-    config = MemoryConfig.model_validate(
+def memory_config(model: dict[str, Any], untied_at: int | None = None) -> MemoryConfig:
+    """A run of the memory study."""
+    untie = [] if untied_at is None else [{"implementation": "untie", "at_step": untied_at}]
+    return MemoryConfig.model_validate(
         {
             "study": "memory",
             "name": "drawn",
             "data": {"n_people": 2, "sources": [{"kind": "qa"}]},
             "recall": {"sets": ["trained"]},
-            "model": {**sizes, **model},
+            "model": model,
             "training": {"n_steps": 9, "device": "cpu"},
-            "interventions": (
-                [] if untied_at is None else [{"implementation": "untie", "at_step": untied_at}]
-            ),
+            "interventions": untie,
         }
     )
-    built = build_model(config.model, torch.Generator().manual_seed(0)).eval()
+
+
+def write_run(folder: Path, *, untied_at: int | None = None, **model: Any) -> Shell:
+    """A run of the memory study; its model."""
+    sizes = {"vocab_size": TOKENIZER.vocab_size, "n_layers": 2, "max_seq_len": 48}
+    built = write_model(folder, memory_config({**sizes, **model}, untied_at), is_untied=untied_at is not None)
     assert isinstance(built, Shell)
-    if untied_at is not None:
+    return built
+
+
+def write_model(folder: Path, config: TrainingRunConfig, *, is_untied: bool = False) -> LanguageModel:
+    """A run of step 7 with two evaluations; its model."""
+    built = build_model(config.model, torch.Generator().manual_seed(0)).eval()
+    if isinstance(built, Shell) and is_untied:
         built.untie()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -55,9 +66,8 @@ def write_run(folder: Path, *, untied_at: int | None = None, **model: Any) -> Sh
     (folder / "config.yaml").write_text(dump_config(config))
     environment = {"commit": "0123abc", "diff": "", "versions": {"torch": "2"}, "data": {"qa": "f00d"}}
     (folder / "environment.json").write_text(json.dumps(environment))
-    (folder / "evals.jsonl").write_text(
-        '{"step": 7, "recall_trained": 0.25}\n{"step": 9, "recall_trained": 1}\n'
-    )
+    rows = ({"step": 7, "recall_trained": 0.25}, {"step": 9, "recall_trained": 1.0})
+    (folder / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     optimizer = torch.optim.SGD(built.parameters())
     Checkpointer(folder / "checkpoints").save(7, built, optimizer, {})
     return built

@@ -40,7 +40,7 @@ def read_text(config: TyingConfig) -> TokenisedText:
 
 def read_tokenizer(config: TyingConfig) -> Any:
     """The `tokenizers.Tokenizer` of a run, kept beside its tokens."""
-    return read_text(config).tokenizer
+    return tokenise(config.text).tokenizer
 
 
 def check_unlearned(config: TyingConfig) -> None:

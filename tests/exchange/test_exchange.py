@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from exchange_runs import GPT2, LLAMA, MAMBA2, write_run
+from exchange_runs import GPT2, LLAMA, MAMBA2, memory_config, write_model, write_run
 from toy_dialogs import TOKENIZER, toy_prompts
 
+from apps.tying.data import read_tokenizer
+from apps.tying.settings import TyingConfig
 from nanollama.cli.command import main
 from nanollama.dialogs.generate import next_token
 from nanollama.errors import UserError
@@ -21,6 +23,8 @@ from nanollama.exchange.imported import import_hf
 from nanollama.exchange.runs import open_trained
 from nanollama.model.protocol import LanguageModel
 from nanollama.model.shell import Shell
+from nanollama.training.intervention_config import LoadConfig
+from nanollama.training.interventions import build_interventions
 
 SHAPES = {
     "llama": LLAMA,
@@ -96,7 +100,7 @@ def test_what_is_exported_has_tokenizer_card_and_config_and_comes_back_to_its_st
     write_run(tmp_path / "run", **LLAMA)
     run, there, back = (str(tmp_path / name) for name in ("run", "there", "back"))
     assert main(["export", "hf", run, there]) == 0
-    assert {path.name for path in Path(there).iterdir()} == export.WRITTEN
+    assert {path.name for path in Path(there).iterdir()} == set(export.WRITTEN)
     tokenizer = transformers.AutoTokenizer.from_pretrained(there, local_files_only=True)
     assert tokenizer("é")["input_ids"] == TOKENIZER.encode("é")
     assert loaded(Path(there)).generation_config.eos_token_id == TOKENIZER.end_id
@@ -104,13 +108,60 @@ def test_what_is_exported_has_tokenizer_card_and_config_and_comes_back_to_its_st
     for told in ("| qa | f00d |", "| recall_trained | 0.25 |", "| step | 7 |", "0123abc", "d_model: 16"):
         assert told in card
     assert main(["import", "hf", there, back, f"{there}/nanollama.yaml"]) == 0
-    assert open_trained(Path(back))[0].config.study == "memory"
+    known = open_trained(Path(back))[0]
+    assert known.config.study == "memory"
+    load = LoadConfig(implementation="load", run=Path(back))
+    build_interventions([load], seed=0)[0].check(known.model)
     assert main(["import", "hf", there, back]) == 2
     assert main(["import", "hf", there, back, "--overwrite"]) == 0
     imported, encoder = open_trained(Path(back))
     assert imported.config.study == "imported" and encoder.encode("é").ids == TOKENIZER.encode("é")
     result = json.loads((Path(back) / "result.json").read_text())
     assert (result["status"], result["step"]) == ("finished", 0)
+
+
+def test_a_run_of_text_is_exported_with_the_tokenizer_made_from_it(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    lines = [f"The number {n} is followed by {n + 1}." for n in range(200)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    text = {
+        "files": [str(tmp_path / "lines.txt")],
+        "cache": str(tmp_path / "cache"),
+        "tokenizer": {"implementation": "wordpiece", "vocab_size": 96},
+        "seq_len": 16,
+    }
+    config = TyingConfig.model_validate_json(
+        json.dumps(
+            {
+                "study": "tying",
+                "name": "text",
+                "text": text,
+                "model": {"vocab_size": 96, "n_layers": 1, "max_seq_len": 32, **LLAMA},
+                "training": {"n_steps": 1, "device": "cpu"},
+            }
+        )
+    )
+    ours = write_model(tmp_path / "run", config)
+    export_hf(tmp_path / "run", tmp_path / "there")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "there", local_files_only=True)
+    kept = read_tokenizer(config)
+    assert tokenizer(lines[7])["input_ids"] == kept.encode(lines[7]).ids
+    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.mask_token) == ("[SEP]", "[PAD]", "[MASK]")
+    theirs = loaded(tmp_path / "there")
+    assert theirs.config.eos_token_id == tokenizer.eos_token_id
+    assert theirs.config.pad_token_id == tokenizer.pad_token_id
+    few = ids() % 96
+    torch.testing.assert_close(ours(few[:, :32]), theirs(few[:, :32]).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_of_a_model_of_transformers_is_exported_as_it_is(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2}
+    model = {"implementation": "hugging_face", "architecture": "gpt2", "sizes": sizes, "max_seq_len": 64}
+    ours = write_model(tmp_path / "run", memory_config(model))
+    export_hf(tmp_path / "run", tmp_path / "there")
+    export_hf(tmp_path / "run", tmp_path / "there", overwrite=True)
+    check_alike(ours, loaded(tmp_path / "there"))
 
 
 NOT_EXPORTED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nanollama.exchange.tokenizers import (
     TOKENIZER_FILE,
     as_tokenizers,
     end_token,
+    padding_token,
     save_tokenizer,
 )
 from nanollama.exchange.weights import Weight, to_theirs
@@ -29,9 +31,11 @@ from nanollama.training.trained import Trained
 
 WEIGHTS_FILE, GENERATION_FILE, RUN_FILE = "model.safetensors", "generation_config.json", "nanollama.yaml"
 """``nanollama.yaml`` is the config of the run: with it, the folder can be imported into the run's study."""
-WRITTEN = frozenset(
-    {CONFIG_FILE, WEIGHTS_FILE, GENERATION_FILE, RUN_FILE, CARD_FILE, TOKENIZER_FILE, SETTINGS_FILE}
+WRITTEN = (CONFIG_FILE, WEIGHTS_FILE, GENERATION_FILE, RUN_FILE, CARD_FILE, TOKENIZER_FILE, SETTINGS_FILE)
+ANY_WRITTEN = re.compile(
+    rf"{'|'.join(map(re.escape, WRITTEN))}|model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"
 )
+"""Those of large models, too, whose weights transformers spreads over several files."""
 HEAD = "head.weight"
 """The output embeddings, ``lm_head.weight`` in all architectures."""
 
@@ -47,7 +51,7 @@ def export_hf(run: Path, folder: Path, overwrite: bool = False) -> str:
     Raises:
         UserError: there is no such run, its model is none that Hugging Face knows, or the folder is taken.
     """
-    with written_aside(folder, WRITTEN, overwrite) as new:
+    with written_aside(folder, ANY_WRITTEN, overwrite) as new:
         trained, tokenizer = open_trained(run)
         title = write_model(trained, tokenizer, new, str(run))
         if tokenizer is not None:
@@ -103,9 +107,15 @@ def weight_table(architecture: Architecture, config: ModelConfig, is_tied: bool)
 
 def _special_ids(tokenizer: Any) -> dict[str, int | None]:
     """Ids that end and pad; where there are none, transformers is told so, which has others by default."""
-    end = None if tokenizer is None else end_token(tokenizer)
-    index = None if end is None else int(as_tokenizers(tokenizer).token_to_id(end))
-    return {"bos_token_id": None, "eos_token_id": index, "pad_token_id": index}
+    found: dict[str, int | None] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    if tokenizer is not None:
+        there = as_tokenizers(tokenizer)
+        for key, token in (
+            ("eos_token_id", end_token(tokenizer)),
+            ("pad_token_id", padding_token(tokenizer)),
+        ):
+            found[key] = None if token is None else int(there.token_to_id(token))
+    return found
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from nanollama.errors import UserError
 
 
 @contextmanager
-def written_aside(folder: Path, names: frozenset[str], overwrite: bool) -> Iterator[Path]:
+def written_aside(folder: Path, names: re.Pattern[str], overwrite: bool) -> Iterator[Path]:
     """A folder to write into, which takes the place of another once all is written, or is removed.
 
     Args:
@@ -31,12 +32,12 @@ def written_aside(folder: Path, names: frozenset[str], overwrite: bool) -> Itera
         new.mkdir(parents=True)
         yield new
         _check(folder, names, overwrite)  # it may have been filled meanwhile
-        if folder.exists():
-            os.rename(folder, old)
         try:
+            if folder.exists():
+                os.rename(folder, old)
             os.rename(new, folder)
-        except OSError:
-            if old.exists():
+        except BaseException:  # also where one interrupts it
+            if old.exists() and not folder.exists():
                 os.rename(old, folder)
             raise
     except OSError as error:
@@ -48,13 +49,13 @@ def written_aside(folder: Path, names: frozenset[str], overwrite: bool) -> Itera
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _check(folder: Path, names: frozenset[str], overwrite: bool) -> None:
+def _check(folder: Path, names: re.Pattern[str], overwrite: bool) -> None:
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
         raise UserError(f"{folder} is no folder: name another one.")
     there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if there and not overwrite:
         raise UserError(f"The folder {folder} is not empty: name another one, or add --overwrite.")
-    others = [name for name in there if name not in names]
+    others = [name for name in there if not names.fullmatch(name)]
     if others:
         raise UserError(
             f"The folder {folder} holds {others[0]}, which no export writes, so it is not replaced: name "

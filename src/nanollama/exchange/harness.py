@@ -62,7 +62,7 @@ def _model_class() -> type:
     """Derived from a class of lm-eval, which is imported when it is needed."""
     template: Any = importlib.import_module("lm_eval.api.model").TemplateLM
 
-    class RunModel(template):  # type: ignore[misc]
+    class RunModel(template):
         """A run.
 
         Args:

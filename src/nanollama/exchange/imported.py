@@ -162,7 +162,11 @@ def _fill(
     for problem, found in (("lacks", missing), ("holds, beside what a model of its config has,", unknown)):
         if found:
             raise UserError(f"{folder} {problem} {found[0]}: save the model anew, with its own config.")
-    ours = to_ours(table, state)
+    misfit = f"The weights of {folder} do not fit its config.json"
+    try:
+        ours = to_ours(table, state)
+    except (RuntimeError, IndexError) as error:
+        raise UserError(f"{misfit}: {str(error).splitlines()[0].rstrip('.')}.") from error
     first, second = ours["embedding.weight"], state.get("lm_head.weight")
     if is_tied and second is not None and not torch.equal(first, second.float()):
         raise UserError(
@@ -176,7 +180,7 @@ def _fill(
         model.load_state_dict({**ours, HEAD: ours[HEAD] if not is_tied else first}, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip(" .\t")
-        raise UserError(f"The weights of {folder} do not fit its config.json: {reason}.") from error
+        raise UserError(f"{misfit}: {reason}.") from error
     return model.eval()
 
 

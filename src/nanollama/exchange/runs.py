@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from nanollama.config import Config
 from nanollama.config.source import read_source
 from nanollama.data.text.tokens import load_tokenizer
 from nanollama.monitor.successor import CONFIG, TOKENIZER
@@ -33,11 +34,12 @@ def open_trained(path: Path, device: str = "cpu") -> tuple[Trained[Any], Any]:
     """
     folder = run_folder_of(path)
     source = str(folder / CONFIG)
-    if read_source([source]).plain().get(STUDY_KEY) == IMPORTED:
-        config_class, tokenizer = TrainingRunConfig, ""
-    else:
+    config_class: type[Config] = TrainingRunConfig
+    tokenizer = ""
+    if read_source([source]).plain().get(STUDY_KEY) != IMPORTED:
         study = find_study(study_of([source]))
         config_class, tokenizer = study.configs["train"], study.tokenizer
+    assert issubclass(config_class, TrainingRunConfig)
     trained = load_run(config_class, path, [f"training.device={device}"])
     if tokenizer:
         return trained, resolve_name(tokenizer)(trained.config)

@@ -77,6 +77,12 @@ def end_token(tokenizer: Any) -> str | None:
     return next((name for name in END_NAMES if tokenizer.token_to_id(name) is not None), None)
 
 
+def padding_token(tokenizer: Any) -> str | None:
+    """The token that pads; the end where there is no other: padding carries no attention and no loss."""
+    has_own = not isinstance(tokenizer, ByteTokenizer) and tokenizer.token_to_id(PADDING) is not None
+    return PADDING if has_own else end_token(tokenizer)
+
+
 def save_tokenizer(tokenizer: Any, folder: Path, max_seq_len: int) -> None:
     """Write what ``AutoTokenizer.from_pretrained`` reads.
 
@@ -87,14 +93,12 @@ def save_tokenizer(tokenizer: Any, folder: Path, max_seq_len: int) -> None:
     """
     there = as_tokenizers(tokenizer)
     there.save(str(folder / TOKENIZER_FILE))
-    end = end_token(tokenizer)
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_seq_len,
         "clean_up_tokenization_spaces": False,
-        # Padding carries no attention and no loss, so the end may stand for it where there is no other.
-        "pad_token": PADDING if there.token_to_id(PADDING) is not None else end,
-        "eos_token": end,
+        "pad_token": padding_token(tokenizer),
+        "eos_token": end_token(tokenizer),
         "unk_token": UNKNOWN if there.token_to_id(UNKNOWN) is not None else None,
         "mask_token": next((name for name in MASK_NAMES if there.token_to_id(name) is not None), None),
     }
