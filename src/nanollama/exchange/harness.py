@@ -53,66 +53,56 @@ def register() -> type:
     except ImportError as error:
         raise MissingExtraError("lm_eval", "eval") from error
     if NAME not in registry.MODEL_REGISTRY:
-        registry.register_model(NAME)(_model_class())
+        template = importlib.import_module("lm_eval.api.model").TemplateLM
+        registry.register_model(NAME)(type("RunModel", (_RunModel, template), {}))
     found: type = registry.get_model(NAME)
     return found
 
 
-def _model_class() -> type:
-    """Derived from a class of lm-eval, which is imported when it is needed."""
-    template: Any = importlib.import_module("lm_eval.api.model").TemplateLM
+class _RunModel:
+    """A run, as a model of lm-eval; derived, where that is imported, from its class as well.
 
-    class RunModel(template):
-        """A run.
+    Args:
+        run: its folder, or that of one of its checkpoints.
+        batch_size: texts that are read at once; what is no number, such as ``auto``, is 16.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        max_batch_size: not asked for; lm-eval gives it to all models.
+    """
 
-        Args:
-            run: its folder, or that of one of its checkpoints.
-            batch_size: texts that are read at once; what is no number, such as ``auto``, is 16.
-            device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
-        """
+    cache_hook: Any
+    # Abstract there, and known when a run is read.
+    eot_token_id, prefix_token_id, max_length, tokenizer_name = 0, 0, 0, ""
 
-        def __init__(
-            self, run: str, batch_size: int | str = 1, device: str | None = None, max_batch_size: Any = None
-        ) -> None:
-            super().__init__()
-            size = int(batch_size) if str(batch_size).isdigit() else 16
-            trained, self._turns = open_trained(Path(str(run)), device or "auto")
-            self.scorer: Scorer = build_scorer(trained.model, self._turns, str(run), max(1, size))
-            self._device = trained.model.device
-            self._name = f"{run}@{trained.step}"
+    def __init__(
+        self, run: str, batch_size: int | str = 1, device: str | None = None, max_batch_size: Any = None
+    ) -> None:
+        super().__init__()
+        size = int(batch_size) if str(batch_size).isdigit() else 16
+        trained, self._turns = open_trained(Path(str(run)), device or "auto")
+        self.scorer = build_scorer(trained.model, self._turns, str(run), max(1, size))
+        self._device = trained.model.device
+        self.tokenizer_name = f"{run}@{trained.step}"
+        self.eot_token_id = self.prefix_token_id = self.scorer.end
+        self.max_length = trained.model.max_seq_len
 
-        @property
-        def eot_token_id(self) -> int:
-            return self.scorer.end
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        return self.scorer.encode(string)
 
-        @property
-        def max_length(self) -> int:
-            return self.scorer.model.max_seq_len
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
+        found = self.scorer.log_likelihoods([(context, rest) for _, context, rest in requests])
+        for (key, _, _), one in zip(requests, found, strict=True):
+            if key is not None:
+                self.cache_hook.add_partial("loglikelihood", key, one)
+        return found
 
-        @property
-        def tokenizer_name(self) -> str:
-            return self._name
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+        return [_rolling(self.scorer, request.args[0]) for request in requests]
 
-        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-            return self.scorer.encode(string)
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        return [_generated(self.scorer, *request.args) for request in requests]
 
-        def _loglikelihood_tokens(self, requests: Any, **_: Any) -> list[tuple[float, bool]]:
-            found = self.scorer.log_likelihoods([(context, rest) for _, context, rest in requests])
-            for (key, _, _), one in zip(requests, found, strict=True):
-                if key is not None:
-                    self.cache_hook.add_partial("loglikelihood", key, one)
-            return found
-
-        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-            return [_rolling(self.scorer, request.args[0]) for request in requests]
-
-        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-            return [_generated(self.scorer, *request.args) for request in requests]
-
-        def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
-            return _laid_out(self._turns, chat_history, add_generation_prompt)
-
-    return RunModel
+    def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+        return _laid_out(self._turns, chat_history, add_generation_prompt)
 
 
 def _rolling(scorer: Scorer, text: str) -> float:
