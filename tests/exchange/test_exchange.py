@@ -101,6 +101,7 @@ def test_what_is_exported_has_tokenizer_card_and_config_and_comes_back_to_its_st
     run, there, back = (str(tmp_path / name) for name in ("run", "there", "back"))
     assert main(["export", "hf", run, there]) == 0
     assert {path.name for path in Path(there).iterdir()} == set(export.WRITTEN)
+    assert len({path.stat().st_mode for path in Path(there).iterdir()}) == 1
     tokenizer = transformers.AutoTokenizer.from_pretrained(there, local_files_only=True)
     assert tokenizer("é")["input_ids"] == TOKENIZER.encode("é")
     assert loaded(Path(there)).generation_config.eos_token_id == TOKENIZER.end_id

@@ -71,6 +71,7 @@ def test_dialogs_become_the_same_ids_by_the_chat_template(loaded: Any, turns: li
 def test_it_knows_its_end_its_padding_and_its_length(loaded: Any) -> None:
     assert (loaded.eos_token_id, loaded.pad_token_id, loaded.model_max_length) == (259, 259, 64)
     assert len(loaded) == TOKENIZER.vocab_size
+    assert loaded.decode([97, 256, 98, 259], skip_special_tokens=True) == "ab"
     with pytest.raises(Exception, match="Unknown role system"):
         loaded.apply_chat_template([{"role": "system", "content": "x"}], tokenize=False)
 

@@ -80,7 +80,7 @@ def write_card(
         "step": trained.step,
         "SHA-256 of the checkpoint's weights": f"`{trained.weights_sha256}`",
         "config hash": f"`{config_hash(config)}`",
-        "commit": f"`{environment.get('commit')}`" + (" and changes" if environment.get("diff") else ""),
+        "commit": _commit(environment),
         **{f"version of {name}": version for name, version in environment.get("versions", {}).items()},
     }
     text = TEXT.format(
@@ -93,11 +93,17 @@ def write_card(
         usage=USAGE if has_tokenizer else USAGE_OF_NUMBERS,
         dialogs=DIALOGS if has_dialogs else "",
         facts=_rows(facts),
-        data=_table("SHA-256", environment.get("data", {})),
+        data=_table("hash", environment.get("data", {})),
         measures=_table("value", _measures(trained)),
         config=dump_config(config),
     )
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    commit = environment.get("commit")
+    changes = ", with changes that are not in it" if environment.get("diff") else ""
+    return f"`{commit}`{changes}" if commit else "not recorded"
 
 
 def _environment(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def write_model(trained: Trained[Any], tokenizer: Any, folder: Path, where: str)
 
     table = weight_table(architecture, model.config, model.is_tied)
     save_file(to_theirs(table, model.state_dict()), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors lets nobody else read
     return architecture.title
 
 
