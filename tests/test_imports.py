@@ -21,7 +21,7 @@ LAYERS = [
     {"errors", "wording", "tokenizer", "seeds", "config", "entrypoint", "studies"},
     {"part"},
     {"training"},
-    {"launcher", "report"},
+    {"launcher", "report", "exchange"},
     {"cli", "__main__"},
 ]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "sqlalchemy", "scipy", "h5py"}

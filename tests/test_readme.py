@@ -103,7 +103,7 @@ def test_the_example_of_gssm_runs(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["README.md", "docs/commands.md"])
 def test_verbs_of_the_documents_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    verbs = set(re.findall(r"`nanollama ([a-z]+)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
+    verbs = set(re.findall(r"`nanollama ([a-z-]+)", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)))
     assert nanollama(["--help"]) == 0
     listed = capsys.readouterr().out
     assert {"chat", "doctor"} <= verbs

@@ -277,4 +277,5 @@ STUDY = Study(
     "memory",
     configs={"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig},
     commands=("show", "chat"),
+    tokenizer="apps.memory.sources:read_tokenizer",
 )

@@ -32,6 +32,11 @@ def build_tokenizer() -> ByteTokenizer:
     return ByteTokenizer(roles=("user", "assistant", "database"))
 
 
+def read_tokenizer(config: MemoryConfig) -> ByteTokenizer:
+    """The tokenizer of a run: all have one."""
+    return build_tokenizer()
+
+
 def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
     """The stream of a run, and the hash of what it reads, by name. Missing files are written.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from apps.tying.settings import HeldOut, TyingConfig
@@ -34,6 +36,11 @@ def read_text(config: TyingConfig) -> TokenisedText:
             "tokens; set it to that."
         )
     return text
+
+
+def read_tokenizer(config: TyingConfig) -> Any:
+    """The `tokenizers.Tokenizer` of a run, kept beside its tokens."""
+    return tokenise(config.text).tokenizer
 
 
 def check_unlearned(config: TyingConfig) -> None:

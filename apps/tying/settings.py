@@ -67,4 +67,5 @@ STUDY = Study(
     "tying",
     configs={"train": TyingConfig, "eval": EvalConfig},
     measures=("loss_nats", "accuracy", "learned_nats", "cosine", "procrustes"),
+    tokenizer="apps.tying.data:read_tokenizer",
 )

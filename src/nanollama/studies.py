@@ -41,6 +41,9 @@ class Study:
         commands: verbs without a kind of config of their own, such as ``show`` or ``chat``.
         pages: verbs that draw a page of one run, for ``nanollama report PAGE RUN``.
         measures: names of those that settings of a grid are compared by; by default those with intervals.
+        tokenizer: where the function is, ``package.module:function``, that gives the tokenizer of a run's
+            config: a `nanollama.tokenizer.ByteTokenizer` or a `tokenizers.Tokenizer`. Nothing: tokens are
+            numbers.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Study:
     commands: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
     measures: tuple[str, ...] = ()
+    tokenizer: str = ""
 
     @property
     def verbs(self) -> tuple[str, ...]:

@@ -9,18 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mixer_contract import build, documents_batch, shape, tokens
-from torch import Tensor, nn
+from torch import Tensor
 from toy_dialogs import TOKENIZER, FactTool, toy_model, toy_prompts
 
 from nanollama.data.batch import Batch
 from nanollama.dialogs.generate import generate, generate_one
+from nanollama.exchange.architectures import MAMBA
+from nanollama.exchange.export import weight_table
+from nanollama.exchange.weights import to_theirs
 from nanollama.model.mixers import kernels, mamba2
 from nanollama.model.mixers.hawk import Hawk
 from nanollama.model.mixers.mamba2 import Mamba2
 from nanollama.model.mixers.mingru import MinGRU
 from nanollama.model.mixers.minlstm import MinLSTM
 from nanollama.model.mixers.mixer import Context, Mixer
-from nanollama.model.protocol import LanguageModel
 from nanollama.model.ssd import ssd
 from nanollama.training.loss import next_token_loss
 
@@ -100,39 +102,13 @@ def test_hawk_is_its_formula() -> None:
     torch.testing.assert_close(mixer(x, Context(slice(9))), torch.stack(expected, dim=1))
 
 
-def copy_to_transformers(ours: LanguageModel, theirs: nn.Module) -> None:
-    """Every parameter of theirs must get a value."""
-    weights = {
-        "backbone.embeddings.weight": "embedding.weight",
-        "backbone.norm_f.weight": "norm.weight",
-        "lm_head.weight": "head.weight",
-    }
-    names = {
-        "norm.weight": "mamba2_norm.weight",
-        "mixer.in_proj.weight": "mamba2.input.weight",
-        "mixer.conv1d.weight": "mamba2.convolution.taps",
-        "mixer.conv1d.bias": "mamba2.convolution.bias",
-        "mixer.dt_bias": "mamba2.dt_bias",
-        "mixer.A_log": "mamba2.A_log",
-        "mixer.D": "mamba2.D",
-        "mixer.norm.weight": "mamba2.norm.weight",
-        "mixer.out_proj.weight": "mamba2.output.weight",
-    }
-    for layer in range(3):
-        weights |= {
-            f"backbone.layers.{layer}.{their}": f"blocks.{layer}.{our}" for their, our in names.items()
-        }
-    taken = {their: ours.get_parameter(our).detach() for their, our in weights.items()}
-    taken = {name: one[:, None] if "conv1d.weight" in name else one for name, one in taken.items()}
-    theirs.load_state_dict(taken, strict=True)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("chunk_size", [4, 32])
 def test_logits_equal_those_of_mamba2_in_transformers(chunk_size: int) -> None:
     transformers = pytest.importorskip("transformers")
     keys = {"d_model": 32, "n_layers": 3, "n_heads": None, "head_dim": 16, "d_state": 8, "mlp": "none"}
-    ours = build(shape(implementation="mamba2", chunk_size=chunk_size, **keys))
+    config = shape(implementation="mamba2", chunk_size=chunk_size, **keys)
+    ours = build(config)
     theirs = transformers.Mamba2ForCausalLM(
         transformers.Mamba2Config(
             vocab_size=50,
@@ -152,7 +128,8 @@ def test_logits_equal_those_of_mamba2_in_transformers(chunk_size: int) -> None:
     for name, parameter in ours.named_parameters():  # also what starts at 0 or 1
         if parameter.dim() == 1 and not name.endswith("A_log"):
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) / 3)
-    copy_to_transformers(ours, theirs)
+    table = weight_table(MAMBA, config, False)
+    theirs.load_state_dict(to_theirs(table, ours.state_dict()), strict=True)
     ids = tokens(3, 45)
     torch.testing.assert_close(ours(ids), theirs(ids, use_cache=False).logits, rtol=1e-4, atol=1e-4)
 

@@ -6,9 +6,12 @@ import math
 import pytest
 import torch
 from mixer_contract import build, documents_batch, shape, tokens
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanollama.data.batch import IGNORE
+from nanollama.exchange.architectures import LLAMA
+from nanollama.exchange.export import weight_table
+from nanollama.exchange.weights import to_theirs
 from nanollama.model.mixers.mixer import Context
 from nanollama.model.positions import Rotary, rotate
 from nanollama.model.shell import Shell
@@ -37,38 +40,10 @@ def test_logits_equal_those_of_hugging_face_llama(n_kv_heads: int) -> None:
             rope_parameters={"rope_type": "default", "rope_theta": 500.0},
         )
     ).eval()
-    copy_to_llama(ours, theirs)
+    theirs.load_state_dict(to_theirs(weight_table(LLAMA, ours.config, False), ours.state_dict()), strict=True)
     ids = tokens(4, 40)
     with torch.no_grad():
         torch.testing.assert_close(ours(ids), theirs(ids).logits, rtol=1e-5, atol=1e-5)
-
-
-def copy_to_llama(ours: Shell, theirs: nn.Module) -> None:
-    """Our joint matrices, cut into Hugging Face's; every parameter of theirs must get a value."""
-    kv_width = ours.config.kv_heads * ours.config.head_width
-    state = {
-        "model.embed_tokens.weight": ours.embedding.weight,
-        "model.norm.weight": ours.norm.weight,
-        "lm_head.weight": ours.head.weight,
-    }
-    for layer, block in enumerate(ours.blocks):
-        prefix = f"model.layers.{layer}"
-        query, key, value = block.attention.qkv.weight.split(
-            [ours.config.n_heads * ours.config.head_width, kv_width, kv_width]
-        )
-        gate, up = block.mlp.gate_up.weight.chunk(2)
-        state |= {
-            f"{prefix}.self_attn.q_proj.weight": query,
-            f"{prefix}.self_attn.k_proj.weight": key,
-            f"{prefix}.self_attn.v_proj.weight": value,
-            f"{prefix}.self_attn.o_proj.weight": block.attention.output.weight,
-            f"{prefix}.mlp.gate_proj.weight": gate,
-            f"{prefix}.mlp.up_proj.weight": up,
-            f"{prefix}.mlp.down_proj.weight": block.mlp.down.weight,
-            f"{prefix}.input_layernorm.weight": block.attention_norm.weight,
-            f"{prefix}.post_attention_layernorm.weight": block.mlp_norm.weight,
-        }
-    theirs.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, strict=True)
 
 
 def test_parts_of_a_batch_add_up_to_its_gradient() -> None:

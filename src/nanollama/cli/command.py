@@ -25,6 +25,10 @@ GridArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="YAML file with a grid.", show_default=False)
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+FolderArgument = Annotated[
+    str, typer.Argument(metavar="DIR", help="Folder of a Hugging Face model.", show_default=False)
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier one wrote.")]
 
 # Such a command explains itself: `nanollama train CONFIG --help` lists the keys of that config.
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
@@ -40,6 +44,10 @@ data = typer.Typer(help="Look at the data of a config.", no_args_is_help=True, r
 app.add_typer(data, name="data")
 new = typer.Typer(help="Begin something of one's own.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(new, name="new")
+export = typer.Typer(help="Take a run elsewhere.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(export, name="export")
+import_ = typer.Typer(help="Make a run of what is elsewhere.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(import_, name="import")
 grid = typer.Typer(
     help="Run a grid of runs on this machine, and see what became of it.",
     no_args_is_help=True,
@@ -165,6 +173,37 @@ def report(
 ) -> None:
     """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
     _finish(lambda: _report(runs or []))
+
+
+@export.command(name="hf")
+def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOption = False) -> None:
+    """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""
+    from nanollama.exchange.export import export_hf as write
+
+    _finish(lambda: print(write(Path(run), Path(folder), overwrite)))
+
+
+@import_.command(name="hf")
+def import_hf(
+    folder: FolderArgument,
+    run: RunArgument,
+    config: ConfigArgument = None,
+    keys: KeyArguments = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make the finished run RUN of the model in DIR; CONFIG names the study that it shall belong to."""
+    from nanollama.exchange.imported import import_hf as read
+
+    argv = [] if config is None else [config, *(keys or [])]
+    _finish(lambda: print(read(Path(folder), Path(run), argv, overwrite)))
+
+
+@app.command(name="lm-eval", context_settings=PASS_ON)
+def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENTS")] = None) -> None:
+    """Run lm_eval, which then knows runs: --model nanollama --model_args run=RUN --tasks TASK."""
+    from nanollama.exchange.harness import main as harness_main
+
+    _finish(lambda: harness_main(arguments or []))
 
 
 @new.command(name="study")

@@ -73,9 +73,10 @@ class ModelConfig(Config):
         default="rms", description="RMSNorm or LayerNorm, one a half block; `residual` says where."
     )
     norm_eps: float = Field(default=1e-5, gt=0, description="Added to the variance in a norm.")
-    mlp: Literal["swiglu", "gelu", "none"] = Field(
+    mlp: Literal["swiglu", "gelu", "gelu_tanh", "none"] = Field(
         default="swiglu",
-        description="Gated (three matrices), plain (two), or none, as in published stacks of Mamba2.",
+        description="Gated (three matrices), plain (two; gelu_tanh with the approximate GELU of GPT-2), or "
+        "none, as in published stacks of Mamba2.",
     )
     positions: Literal["rotary", "learned", "relative", "none"] = Field(
         default="rotary",

@@ -22,15 +22,16 @@ class SwiGLU(nn.Module):
 
 
 class GeluMLP(nn.Module):
-    """Plain MLP: down(gelu(up(x)))."""
+    """Plain MLP: down(gelu(up(x))); ``gelu_tanh`` is GPT-2's approximation of gelu (arXiv 1606.08415)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.approximate = "tanh" if config.mlp == "gelu_tanh" else "none"
         self.up = nn.Linear(config.d_model, config.mlp_width, bias=config.bias)
         self.down = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        return self.down(F.gelu(self.up(x), approximate=self.approximate))
 
 
-MLPS: dict[str, type[SwiGLU] | type[GeluMLP]] = {"swiglu": SwiGLU, "gelu": GeluMLP}
+MLPS: dict[str, type[SwiGLU] | type[GeluMLP]] = {"swiglu": SwiGLU, "gelu": GeluMLP, "gelu_tanh": GeluMLP}

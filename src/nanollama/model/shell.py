@@ -202,7 +202,7 @@ class Shell(LanguageModel):
         """See `LanguageModel.forward_flops`."""
         config = self.config
         n_asked = seq_len if n_queries is None else n_queries
-        matrices = {"swiglu": 3, "gelu": 2, "none": 0}[config.mlp]
+        matrices = {"swiglu": 3, "gelu": 2, "gelu_tanh": 2, "none": 0}[config.mlp]
         total = 2 * n_asked * config.d_model * config.vocab_size
         for layer, block in enumerate(self.layers):
             n_out = n_asked if layer == config.n_layers - 1 else seq_len

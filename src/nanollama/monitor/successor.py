@@ -27,7 +27,9 @@ CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metric
 RESULT, LOG, DIALOGS = "result.json", "log.txt", "dialogs.jsonl"
 EXAMINATIONS = "examinations.json"
 """Which checkpoints have been examined, see `nanollama.launcher.slurm.examinations`."""
-WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, LOG, EXAMINATIONS, ENVIRONMENT, CONFIG)
+TOKENIZER = "tokenizer.json"
+"""Of a run that was imported, see `nanollama.exchange`."""
+WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, LOG, EXAMINATIONS, TOKENIZER, ENVIRONMENT, CONFIG)
 """The files of a run; beside them it has its checkpoints and ``track/``."""
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"

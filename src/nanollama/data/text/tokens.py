@@ -16,7 +16,7 @@ from nanollama.errors import MissingExtraError, UserError
 from nanollama.wording import show
 
 PADDING, UNKNOWN, CLASS, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>")
+END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<end>")
 MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
