@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanollama.precision import CPUINFO
+from nanollama.waiting import describe_waiting
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
             "cpu": _cpu_name(),
             "n_cores": os.cpu_count(),
             "n_threads": torch.get_num_threads(),
+            "threads_wait": describe_waiting(),
             "device": str(device),
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
             "world_size": world_size,
