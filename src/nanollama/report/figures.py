@@ -20,6 +20,8 @@ MAX_LEGEND_CHARACTERS = 76
 """What fits on one line of a legend."""
 LEGEND_MARK_CHARACTERS = 8
 """Room that the mark before each name takes."""
+MIN_SPAN = 0.1
+"""Of a vertical axis, as a share of the largest value on it."""
 N_LOOKS = len(COLOURS) * len(LINE_STYLES)
 """Curves that can be told apart; more are drawn as a crowd, from dark to light in their order."""
 
@@ -70,6 +72,10 @@ def plot_curves(
         _log_axes(axes, log_x, log_y)
         if y_range is not None:
             axes.set_ylim(*y_range)
+        elif not log_y:
+            _widen(axes)
+        if not log_x and all(isinstance(row[x], int) for points in curves.values() for row in points):
+            _label_whole(axes.xaxis)
         _legend(axes)
     return figure
 
@@ -121,6 +127,21 @@ def _new() -> tuple[Figure, Axes]:
 
     figure = Figure()  # not pyplot's: no window, no global list of figures
     return figure, figure.subplots()
+
+
+def _label_whole(axis: Axis) -> None:
+    """Ticks at whole numbers: there are no 1.2 layers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _widen(axes: Axes) -> None:
+    """Let the vertical axis span a fair share of the values on it: noise is not to look like a trend."""
+    low, high = axes.get_ylim()
+    missing = MIN_SPAN * max(abs(low), abs(high)) - (high - low)
+    if missing > 0:
+        axes.set_ylim(low - missing / 2, high + missing / 2)
 
 
 def _log_axes(axes: Axes, log_x: bool, log_y: bool) -> None:
