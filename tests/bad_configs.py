@@ -174,6 +174,7 @@ OVERRIDES = [
     overridden("run_dir=''", "expected a path, got ''."),
     overridden("name=../good", "expected a text ... matching `...`, got '../good'."),
     overridden("training.n_accumulation=9", "n_accumulation is 9, expected at most batch_size (4)."),
+    overridden("recall.n_people=169556", "recall.n_people = 169556 people of the set 'unseen' are asked ..."),
     overridden("training.lr=3", "unknown key; did you mean 'training.optimizer.learning_rate'? ..."),
     Case(
         "grid to train",

@@ -70,10 +70,7 @@ def plot_curves(
                 axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         _log_axes(axes, log_x, log_y)
-        if y_range is not None:
-            axes.set_ylim(*y_range)
-        elif not log_y:
-            _widen(axes)
+        _limit(axes, y_range, log_y)
         if not log_x and all(isinstance(row[x], int) for points in curves.values() for row in points):
             _label_whole(axes.xaxis)
         _legend(axes)
@@ -136,12 +133,11 @@ def _label_whole(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
-def _widen(axes: Axes) -> None:
+def _limit(axes: Axes, y_range: tuple[float, float] | None, log_y: bool) -> None:
     """Let the vertical axis span a fair share of the values on it: noise is not to look like a trend."""
-    low, high = axes.get_ylim()
-    missing = MIN_SPAN * max(abs(low), abs(high)) - (high - low)
-    if missing > 0:
-        axes.set_ylim(low - missing / 2, high + missing / 2)
+    low, high = y_range or axes.get_ylim()
+    missing = 0.0 if y_range or log_y else MIN_SPAN * max(abs(low), abs(high)) - (high - low)
+    axes.set_ylim(low - max(0.0, missing) / 2, high + max(0.0, missing) / 2)
 
 
 def _log_axes(axes: Axes, log_x: bool, log_y: bool) -> None:
