@@ -31,9 +31,10 @@ from rich.console import Console
 from benchmarks.machine_speed import gigaflops
 from benchmarks.row import Row
 from benchmarks.turns import FULL, QUICK, Contestant, Pair, Ring
+from nanollama.measures import show_number
 from nanollama.monitor.environment import describe_code
 from nanollama.monitor.files import write_atomically
-from nanollama.report.tables import Table, show_number
+from nanollama.report.tables import Table
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"

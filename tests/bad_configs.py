@@ -173,9 +173,13 @@ OVERRIDES = [
     ),
     overridden("run_dir=''", "expected a path, got ''."),
     overridden("name=../good", "expected a text ... matching `...`, got '../good'."),
+    overridden("training.n_accumulation=9", "n_accumulation is 9, expected at most batch_size (4)."),
+    overridden("recall.n_people=169556", "recall.n_people = 169556 people of the set 'unseen' are asked ..."),
+    overridden("training.lr=3", "unknown key; did you mean 'training.optimizer.learning_rate'? ..."),
     Case(
-        "warm-up longer than the run",
-        "train good.yaml training.optimizer.warmup_steps=3",
-        "good.yaml:12: training: optimizer.warmup_steps is 3, expected at most n_steps (2).",
+        "grid to train",
+        "train good.yaml grid={seeds:2} expect=[]",
+        "command line: grid={seeds:2}: grid: this config describes many runs, and here one is expected; "
+        "`nanollama grid run good.yaml` runs them all.",
     ),
 ]

@@ -40,12 +40,12 @@ def other_database(path: Path) -> None:
 
 DATA = [
     Case(
-        "too few people",
+        "too few people of other templates",
         "train good.yaml",
-        f"{DIALOGS} holds 1 people, 2 are needed; run `python -m apps.memory.dataset.generate qa --num 2...",
+        f"{DIALOGS}:1: differs from what would be written, so it was edited or made from other templates; "
+        "move the file away, or give --overwrite to the command that writes it.",
         {DIALOGS: dialogs(4)},
     ),
-    Case("no dialog", "train good.yaml", f"{DIALOGS} holds 0 people, 2 are needed; run `...", {DIALOGS: ""}),
     Case(
         "last line cut off",
         "train good.yaml",
@@ -117,17 +117,10 @@ DATA = [
         {DIALOGS: dialogs()},
     ),
     Case(
-        "no biography",
-        f"train good.yaml {BIOGRAPHIES}",
-        "data/memory/biographies.jsonl holds 0 people, 2 are needed; run `python -m "
-        "apps.memory.dataset.generate biographies --num 2 --root data` to extend it.",
-        {"data/memory/biographies.jsonl": ""},
-    ),
-    Case(
         "biography without text",
         f"train good.yaml {BIOGRAPHIES}",
         "data/memory/biographies.jsonl:1: not a biography; expected a key 'text' with a text.",
-        {"data/memory/biographies.jsonl": '{"person": 0, "text": 3}\n'},
+        {"data/memory/biographies.jsonl": '{"person": 0, "text": 3}\n{"person": 1, "text": "She."}\n'},
     ),
     Case(
         "database URL of no kind",
@@ -168,7 +161,7 @@ RUN_FOLDERS = [
     Case(
         "no folder can be made",
         "train good.yaml run_dir=/proc/x",
-        "The run folder /proc/x cannot be made, ...",
+        "The run folder /proc/x cannot be made (...): choose another run_dir.",
     ),
     Case(
         "run of another config",
@@ -252,6 +245,12 @@ EXAMINATIONS = [
         {**EXAMINE, "r/x": "text"},
     ),
     Case(
+        "run of another study",
+        "eval x.yaml",
+        "r is a run of the study 'tying', not of 'memory'.",
+        {**EXAMINE, "r/config.yaml": good().replace("study: memory", "study: tying")},
+    ),
+    Case(
         "no checkpoint",
         "eval x.yaml",
         "r holds no checkpoint yet: train it first, `...`.",
@@ -323,6 +322,31 @@ COMMAND = [
     ),
     Case(
         "chat with nobody", "nanollama chat runs/x", "runs/x: no such folder; expected the folder of a run..."
+    ),
+    Case(
+        "a run is no config",
+        "nanollama eval x",
+        "x: is the folder of a run, expected a YAML file: to go on with it, name x/config.yaml; to examine "
+        "it, a config of `eval` and run=x.",
+        {"x/config.yaml": good()},
+    ),
+    Case(
+        "a config is no run",
+        "nanollama report good.yaml",
+        "good.yaml is a config, expected folders of runs; if it is of a grid, `nanollama grid results "
+        "good.yaml` draws its page.",
+    ),
+    Case(
+        "a grid without a page",
+        "nanollama report x",
+        "x holds runs, such as x/one, and no page of their grid: name runs, or draw it with `nanollama grid "
+        "results CONFIG`.",
+        {"x/one/config.yaml": good()},
+    ),
+    Case(
+        "a config where a verb belongs",
+        "nanollama grid good.yaml",
+        "...A verb is missing before the config: `nanollama grid ...",
     ),
     Case(
         "chat with a folder",

@@ -18,7 +18,18 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; what is not named here is one of the parts, such as data, model or monitor.
 LAYERS = [
-    {"errors", "wording", "tokenizer", "seeds", "config", "entrypoint", "studies"},
+    {
+        "errors",
+        "interrupts",
+        "measures",
+        "waiting",
+        "wording",
+        "tokenizer",
+        "seeds",
+        "config",
+        "entrypoint",
+        "studies",
+    },
     {"part"},
     {"training"},
     {"launcher", "report", "exchange"},

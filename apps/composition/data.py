@@ -203,6 +203,15 @@ def read_dataset(config: DataConfig, path: Path) -> Dataset:
     return Dataset(train, test)
 
 
+def token_names(config: DataConfig) -> dict[int, str]:
+    """What people call the tokens: values are numbers, a task is named where its problem begins."""
+    tasks = {task.problem_token: f"<{task.implementation}>" for task in config.tasks}
+    tokens = config.tokens
+    n_values = max(task.n_values for task in config.tasks)
+    values = {tokens.first_value + value: str(value) for value in range(n_values)}
+    return values | tasks | {tokens.end_of_input: "<input ends>", tokens.end_of_sequence: "<end>"}
+
+
 def sequences_hash(config: DataConfig, dataset: Dataset) -> str:
     """Hash of the sequences there are, and of the keys that decide which are drawn as training goes."""
     digest = hashlib.sha256(_sequences_hash(config).encode())

@@ -52,11 +52,6 @@ class CompositionConfig(TrainingRunConfig):
                 f"training.n_accumulation is {training.n_accumulation}, but with data.full_batch a batch is "
                 f"the {training.batch_size} sequences of the training set: expected at most as many"
             )
-        if training.optimizer.warmup_steps > n_steps:
-            raise ValueError(
-                f"training.optimizer.warmup_steps is {training.optimizer.warmup_steps}, but "
-                f"data.n_epochs = {self.data.n_epochs} makes {n_steps} steps: expected at most as many"
-            )
         if self.data.phases and self.data.phases[-1].from_step >= n_steps:
             raise ValueError(
                 f"data.phases has from_step = {self.data.phases[-1].from_step}, "

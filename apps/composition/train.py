@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from apps.composition.data import build_dataset, sequences_hash
+from apps.composition.data import build_dataset, sequences_hash, token_names
 from apps.composition.examiner import Examiner
 from apps.composition.held_out import check_unlearned
 from apps.composition.settings import CompositionConfig
@@ -21,12 +21,13 @@ def build_parts(config: CompositionConfig) -> Iterator[Parts]:
     """The sequences that are learned, with the weights of their tasks, and what is measured."""
     check_unlearned(config)
     data, training = config.data, config.resolved_training
-    dataset = build_dataset(data)
+    dataset, names = build_dataset(data), token_names(data)
     yield Parts(
         stream=build_stream(data, dataset, training.batch_size, named_seed(training.seed, "data")),
         data_hashes={"sequences": sequences_hash(data, dataset)},
         evaluators=[Examiner(data, dataset, config.measures)],
         loss_fn=weighted_loss({task.problem_token: task.loss_weight for task in data.tasks}),
+        spell=lambda token: names.get(token, str(token)),
     )
 
 

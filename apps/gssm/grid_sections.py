@@ -17,10 +17,11 @@ from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
 from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.sections import MAX_LINES, draw_means
+from nanollama.measures import ABSENT
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting
 from nanollama.report.page import Block, Picture, Section
-from nanollama.report.tables import ABSENT, Table, show_mean
+from nanollama.report.tables import Table, show_mean
 from nanollama.statistics import mean_interval
 
 BY_POSITION = re.compile(r"kl_nats/positions_(\d+)_(\d+)")

@@ -11,10 +11,11 @@ from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import GssmConfig
 from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.sections import draw_means
+from nanollama.measures import show_number
 from nanollama.model import model_class
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.page import Section
-from nanollama.report.tables import Table, show_mean, show_number
+from nanollama.report.tables import Table, show_mean
 from nanollama.statistics import Interval
 
 LEARNING_RATE = "training.optimizer.learning_rate"

@@ -24,9 +24,10 @@ from apps.memory.settings import EvalConfig, MemoryConfig
 from nanollama.config import config_hash, dump_config
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
+from nanollama.measures import ABSENT, show_interval, show_number
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
-from nanollama.report.tables import ABSENT, Table, show_interval, show_number
+from nanollama.report.tables import Table
 from nanollama.training.trained import load_run
 
 ALL = "all"

@@ -26,9 +26,10 @@ from apps.memory.samples import SET_NAMES
 from apps.memory.settings import MemoryConfig
 from nanollama.launcher.grid.results import Finished, GridResults
 from nanollama.launcher.grid.sections import BANDS, BRACKETS, draw_means
+from nanollama.measures import ABSENT, show_number
 from nanollama.report.figures import plot_bars
 from nanollama.report.page import Block, Picture, Section, Words
-from nanollama.report.tables import ABSENT, Table, show_mean, show_number
+from nanollama.report.tables import Table, show_mean
 from nanollama.statistics import Interval
 
 MAX_COLUMNS = 3

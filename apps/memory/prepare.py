@@ -1,7 +1,6 @@
 """What the runs of a grid share, made before the first of them starts: dialogs, biographies, database.
 
-Alone, a run makes the files it misses; two runs that start together, about different numbers of people, would
-each make their own.
+Alone, a run makes what it misses, or makes it longer; here it is made once, and for the longest.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from apps.memory.dataset.dialogs import DialogKind, Language
-from apps.memory.dataset.generate import count_people, write_biographies, write_dialogs
-from apps.memory.dataset.paths import biographies_path, dialogs_path
+from apps.memory.dataset.generate import ensure_biographies, ensure_dialogs
 from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.settings import MemoryConfig
 from nanollama.config import Config
@@ -43,20 +41,17 @@ def prepare(configs: Sequence[Config]) -> None:
             kind = None if source.kind == "biographies" else source.kind
             texts = Texts(config.data_root, kind, config.data.language)
             needs[texts] = max(needs.get(texts, 0), config.data.n_people)
-        if config.data.uses_tool and config.database.url is None:
+        if config.data.uses_tool and config.database.url is None and config.data.dependence is None:
             databases.add(config.data_root)
     for texts, n_people in needs.items():
-        _write(texts, n_people)
+        _ensure(texts, n_people)
     for root in sorted(databases):
         ensure_database(root)
 
 
-def _write(texts: Texts, n_people: int) -> None:
+def _ensure(texts: Texts, n_people: int) -> None:
     root, kind, language = texts
-    path = biographies_path(root) if kind is None else dialogs_path(root, kind, language)
-    if path.exists() and (kind is not None) and count_people(path) >= n_people:
-        return
-    outcome = (
-        write_biographies(root, n_people) if kind is None else write_dialogs(root, kind, n_people, language)
-    )
-    print(outcome, flush=True)
+    if kind is None:
+        ensure_biographies(root, n_people)
+    else:
+        ensure_dialogs(root, kind, language, "train", n_people)

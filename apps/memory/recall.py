@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apps.memory.capacity import capacity, value_loss_nats
-from apps.memory.dataset.dependent import database_bits, dependent_people
+from apps.memory.dataset.dependent import database_bits, dependent_people, ensure_dependent_database
 from apps.memory.dataset.dialogs import Dialog, DialogKind, make_dialog
 from apps.memory.dataset.people import (
     ATTRIBUTES,
@@ -265,9 +265,12 @@ def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool |
     data = config.data
     tools: dict[str, Tool] = {}
     if data.uses_tool:
-        if config.database.url is None:
-            ensure_database(config.data_root, n_people)
-        tools["FIND"] = build_tool(config.database.tool_config(config.data_root, data.language))
+        root, dependence = config.data_root, data.dependence
+        if config.database.url is None and dependence is not None:
+            ensure_dependent_database(root, dependence.alpha, dependence.seed)
+        elif config.database.url is None:
+            ensure_database(root, n_people)
+        tools["FIND"] = build_tool(config.database.tool_config(root, data.language, dependence))
     if data.has("sumstool"):
         tools["CALC"] = CalculatorTool(data.sums.calculator, TOOL_ROLE)
     try:

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationError,
 
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
-from apps.memory.dataset.paths import TABLE, database_path
+from apps.memory.dataset.paths import TABLE, database_path, dependent_database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
 from nanollama.config import Config, ConfigPath, RunConfig, RunName
 from nanollama.data.batching import Batching
@@ -100,7 +100,7 @@ class DataConfig(Config):
     sums: SumsConfig = Field(default=SumsConfig(), description="What `sums` and `sumstool` are made of.")
     dependence: DependenceConfig | None = Field(
         default=None,
-        description="Learn, by heart, facts that depend on the last name; null: independent facts.",
+        description="Learn facts that depend on the last name; null: independent facts.",
     )
 
     @property
@@ -128,11 +128,16 @@ class DatabaseSettings(Config):
     )
     limits: Limits = Field(default=Limits(), description="What one request may cost.")
 
-    def tool_config(self, data_root: Path, language: Language) -> DatabaseConfig:
-        """The tool's own config."""
-        path = None if self.url else database_path(data_root)
+    def tool_config(
+        self, data_root: Path, language: Language, dependence: DependenceConfig | None = None
+    ) -> DatabaseConfig:
+        """The tool's own config, for the database of all people or of those with dependent facts."""
+        if dependence is None:
+            path = database_path(data_root)
+        else:
+            path = dependent_database_path(data_root, dependence.alpha, dependence.seed)
         return DatabaseConfig(
-            path=path,
+            path=None if self.url else path,
             url=self.url,
             language=language,
             table=TABLE,
@@ -220,8 +225,8 @@ class MemoryConfig(TrainingRunConfig):
         dependence = self.data.dependence
         if dependence is None:
             return
-        if self.recall.sets != ("trained",) or {source.kind for source in self.data.sources} != {"qa"}:
-            raise ValueError("data.dependence is for sources of kind qa and recall.sets: [trained]")
+        if self.recall.sets != ("trained",) or self.data.has("biographies", "sums", "sumstool"):
+            raise ValueError("data.dependence is for sources of kind qa or qatool and recall.sets: [trained]")
         if self.data.n_people > N_DEPENDENT_PEOPLE:
             raise ValueError(
                 f"data.n_people = {self.data.n_people} is too many: with data.dependence there are "

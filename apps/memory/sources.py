@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from apps.memory.dataset.dependent import dependent_people
-from apps.memory.dataset.dialogs import make_dialog
-from apps.memory.dataset.generate import ensure_dialogs, write_biographies
-from apps.memory.dataset.paths import biographies_path
+from apps.memory.dataset.dialogs import DialogKind, make_dialog
+from apps.memory.dataset.generate import ensure_biographies, ensure_dialogs
 from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig, SourceKind
 from apps.memory.sums import sum_dialogs
@@ -38,10 +36,10 @@ def read_tokenizer(config: MemoryConfig) -> ByteTokenizer:
 
 
 def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
-    """The stream of a run, and the hash of what it reads, by name. Missing files are written.
+    """The stream of a run, and the hash of what it reads, by name. What is missing of files is written.
 
     Raises:
-        UserError: a file is damaged or too short, or a text is longer than the model can read.
+        UserError: a file is damaged or holds something else, or a text is longer than the model can read.
     """
     tokenizer = build_tokenizer()
     if config.model.vocab_size < tokenizer.vocab_size:
@@ -85,34 +83,28 @@ def read_texts(config: MemoryConfig, kind: SourceKind) -> list[list[Message]]:
         return [list(dialog.messages) for dialog in dialogs]
     if (dependence := config.data.dependence) is not None:
         known = dependent_people(dependence.alpha, n_people, dependence.seed)
-        return [list(make_dialog(who, attribute, "qa").messages) for who in known for attribute in ATTRIBUTES]
+        dialog_kind: DialogKind = "qatool" if kind == "qatool" else "qa"
+        return [
+            list(make_dialog(who, attribute, dialog_kind, config.data.language).messages)
+            for who in known
+            for attribute in ATTRIBUTES
+        ]
     if kind == "biographies":
-        path = biographies_path(root)
-        if not path.exists():
-            print(write_biographies(root, n_people), flush=True)
-        return list(_read_biographies(root, n_people))
+        return list(_read_biographies(ensure_biographies(root, n_people), n_people))
     path = ensure_dialogs(root, kind, config.data.language, "train", n_people)
     return read_dialogs(path, build_tokenizer().roles, n_people * len(ATTRIBUTES))
 
 
-def _read_biographies(root: Path, n_people: int) -> Iterator[list[Message]]:
-    path, n_there = biographies_path(root), 0
+def _read_biographies(path: Path, n_people: int) -> Iterator[list[Message]]:
     with open_texts(path) as lines:
-        for line in islice(lines, n_people):
-            n_there += 1
+        for number, line in enumerate(islice(lines, n_people), start=1):
             try:
                 text = json.loads(line)["text"]
             except (ValueError, KeyError, TypeError):
                 text = None
             if not isinstance(text, str):
-                raise UserError(f"{path}:{n_there}: not a biography; expected a key 'text' with a text.")
+                raise UserError(f"{path}:{number}: not a biography; expected a key 'text' with a text.")
             yield [Message("assistant", text)]
-    if n_there < n_people:
-        options = shlex.join(["--num", str(n_people), "--root", str(root)])
-        raise UserError(
-            f"{path} holds {n_there:,} people, {n_people:,} are needed; run "
-            f"`python -m apps.memory.dataset.generate biographies {options}` to extend it."
-        )
 
 
 def _hash(texts: Sequence[Sequence[Message]]) -> str:

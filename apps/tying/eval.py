@@ -17,9 +17,9 @@ from apps.tying.measures import Examiner
 from apps.tying.settings import EvalConfig, MeasuresConfig, TyingConfig
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
+from nanollama.measures import show_number
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.successor import ENVIRONMENT
-from nanollama.report.tables import show_number
 from nanollama.training.trained import Trained, load_run
 
 

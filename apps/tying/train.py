@@ -26,6 +26,7 @@ def build_parts(config: TyingConfig) -> Iterator[Parts]:
         stream=build_stream(config, text),
         data_hashes=text.hashes,
         evaluators=[Examiner(config, config.measures, text)],
+        spell=lambda token: text.tokenizer.id_to_token(token) or str(token),
     )
 
 

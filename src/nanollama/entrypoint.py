@@ -33,6 +33,7 @@ def run_main(
     run: Callable[[C], int | None],
     argv: Sequence[str] | None = None,
     description: str = "",
+    program: str | None = None,
 ) -> int:
     """Run a verb on the config that the arguments name.
 
@@ -41,12 +42,13 @@ def run_main(
         run: does the work; may return an exit code of its own, such as 1 when what was expected did not come.
         argv: ``[config=]PATH [key=value ...]``, ``--help``, ``--dry-run``; the command line when None.
         description: what the verb does, for the help text.
+        program: what is typed; by default ``python -m`` and the module of ``run``.
 
     Returns:
         The exit code: 0 finished, 2 wrong input, 75 preempted, 130 interrupted, 1 anything else.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    program = _program_name(run)
+    program = program or _program_name(run)
 
     def work() -> int | None:
         if HELP_FLAGS.intersection(arguments):

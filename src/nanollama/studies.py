@@ -1,4 +1,4 @@
-"""Studies: what the library asks of a folder ``apps/<name>/`` of the working directory, and how it is found.
+"""Studies: what the library asks of a folder ``apps/<name>/`` of a checkout, and how it is found.
 
 A study is a package. Its ``settings.py`` holds ``STUDY``, a `Study`, which names its kinds of config and is
 cheap to import. Each verb (``train``, ``eval``, ...) is a module with ``main(argv) -> int``, which is also
@@ -60,8 +60,8 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Its folder, from the root of the checkout."""
-        return Path(APPS) / self.name
+        """Its folder."""
+        return find_root() / APPS / self.name
 
     def module(self, verb: str) -> ModuleType:
         """The module of a verb.
@@ -77,7 +77,7 @@ class Study:
 
 
 def find_study(name: str) -> Study:
-    """The study of a folder of the working directory.
+    """The study of a folder of the checkout.
 
     Raises:
         UserError: there is no such study here.
@@ -85,9 +85,7 @@ def find_study(name: str) -> Study:
     known = list_studies()
     if name not in known:
         raise UserError(f"Unknown study '{name}'{suggest(name, known) or '.'} (known: {', '.join(known)})")
-    root = str(Path.cwd())
-    if root not in sys.path:  # a console script, unlike `python -m`, does not look in the working directory
-        sys.path.insert(0, root)
+    _look_in(find_root())
     study = importlib.import_module(f"{APPS}.{name}.{SETTINGS}").STUDY
     assert isinstance(study, Study)
     return study
@@ -122,8 +120,11 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
 
 
 def is_page(name: str) -> bool:
-    """Can a study of the working directory draw such a page of a run?"""
-    return Path(APPS).is_dir() and any(name in find_study(study).pages for study in list_studies())
+    """Can a study of the checkout draw such a page of a run?"""
+    try:
+        return any(name in find_study(study).pages for study in list_studies())
+    except UserError:  # reports need no checkout
+        return False
 
 
 def study_of(argv: Sequence[str]) -> str:
@@ -135,6 +136,7 @@ def study_of(argv: Sequence[str]) -> str:
     from nanollama.config.source import read_source
 
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
+    _look_in(find_root(Path(source.place.file)))
     known = list_studies()
     where, name = source.place_of((STUDY_KEY,)).of(STUDY_KEY), source.plain().get(STUDY_KEY)
     expected = f"expected one of {', '.join(map(repr, known))}"
@@ -147,18 +149,43 @@ def study_of(argv: Sequence[str]) -> str:
 
 
 def list_studies() -> list[str]:
-    """Names of the studies in the working directory.
+    """Names of the studies of the checkout.
 
     Raises:
-        UserError: there are none, so this is not the root of a checkout.
+        UserError: there are none.
     """
-    names = sorted(path.parent.name for path in Path(APPS).glob(f"*/{SETTINGS}.py"))
-    if not names:
-        raise UserError(
-            f"No studies here: {Path.cwd()} has no {APPS}/<study>/{SETTINGS}.py; "
-            "run this command at the root of the repository."
-        )
-    return names
+    return _studies_in(find_root())
+
+
+def find_root(path: Path | None = None) -> Path:
+    """The checkout: the folder whose ``apps/<study>/settings.py`` are the studies.
+
+    It is around the working directory, or around a file that is named, or where Python looks for modules.
+
+    Args:
+        path: of a file or folder that may lie in a checkout.
+
+    Raises:
+        UserError: there is none.
+    """
+    named = [] if path is None else [path.resolve(), *path.resolve().parents]
+    for folder in (Path.cwd(), *Path.cwd().parents, *named, *(Path(entry) for entry in sys.path if entry)):
+        if _studies_in(folder):
+            return folder
+    raise UserError(
+        f"No studies here: neither {Path.cwd()} nor a folder around it has {APPS}/<study>/{SETTINGS}.py; "
+        "run this command in the repository, or name a config of it by its whole path."
+    )
+
+
+def _studies_in(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob(f"{APPS}/*/{SETTINGS}.py"))
+
+
+def _look_in(root: Path) -> None:
+    """Let Python find the studies: a console script, unlike `python -m`, does not look where it is called."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
 
 
 def _call(study: str, verb: str, argv: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -129,14 +130,52 @@ def test_elsewhere_than_in_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "apps").is_dir()])
     Path("toy.yaml").write_text(TOY)
     code, out, err = run(capsys, "train", "toy.yaml")
     assert (code, out) == (2, "")
     assert re.fullmatch(
-        r"No studies here: \S+ has no apps/<study>/settings\.py; "
-        r"run this command at the root of the repository\.\n",
+        r"No studies here: neither \S+ nor a folder around it has apps/<study>/settings\.py; "
+        r"run this command in the repository, or name a config of it by its whole path\.\n",
         err,
     )
+
+
+@pytest.mark.parametrize("place", ["apps/toy", "..", "../elsewhere"])
+def test_the_checkout_is_found_from_within_and_by_a_whole_path(
+    place: str, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not Path(entry, "apps").is_dir()])
+    (checkout.parent / "elsewhere").mkdir(exist_ok=True)
+    monkeypatch.chdir(checkout / place)
+    config = str(checkout / "toy.yaml") if place.startswith("..") else "../../toy.yaml"
+    assert run(capsys, "train", config) == (0, f"train {config}\n", "")
+    assert str(checkout) in sys.path
+
+
+def test_a_study_is_written_at_the_root_alone(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(checkout / "apps")
+    code, _, err = run(capsys, "new", "study", "mine")
+    assert (code, err) == (
+        2,
+        f"A study is written at the root of the repository: run this command in {checkout}.\n",
+    )
+    assert [path.name for path in Path().iterdir() if path.is_dir() and path.name != "__pycache__"] == ["toy"]
+
+
+def test_a_config_is_no_verb_of_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "grid", "config/some.yaml")
+    assert code == 2
+    assert "A verb is missing before the config: `nanollama grid" in err
+
+
+@pytest.mark.parametrize("command", ["import apps.memory.settings", "import nanollama.cli.command"])
+def test_ctrl_c_while_modules_load_is_one_word(command: str) -> None:
+    code = f"{command}\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "interrupted\n")
 
 
 @pytest.mark.usefixtures("checkout")

@@ -156,7 +156,7 @@ def test_elsewhere_than_in_a_checkout(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "study", "counting"]) == 2
-    assert "run this command at the root of the repository.\n" in capsys.readouterr().err
+    assert "A study is written at the root of the repository: run this" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -350,11 +350,16 @@ def test_a_snapshot_holds_tracked_files_as_they_are(tmp_path: Path, monkeypatch:
     (tmp_path / "kept.py").write_text("new")
     (tmp_path / "gone.py").unlink()
     (tmp_path / "untracked.py").touch()
+    (tmp_path / "apps/mine").mkdir(parents=True)
+    (tmp_path / "apps/mine/new.py").write_text("mine")
+    (tmp_path / "apps/mine/large.bin").touch()
+    (tmp_path / ".gitignore").write_text("*.bin\n")
     code = take_snapshot(tmp_path / "copy")
     files = {str(path.relative_to(code)): path.read_text() for path in code.rglob("*") if path.is_file()}
-    assert files == {"kept.py": "new", "inner/a file.py": "old"}
+    assert files == {"kept.py": "new", "inner/a file.py": "old", "apps/mine/new.py": "mine"}
     note = json.loads((tmp_path / "copy/snapshot.json").read_text())
     assert len(note["commit"]) == 40 and "+new" in note["diff"]
+    assert list(note["untracked"]) == ["apps/mine/new.py"]
 
 
 def test_code_outside_git_cannot_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

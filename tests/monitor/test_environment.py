@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,12 @@ def test_commit_and_diff_of_tracked_files(folder: Path, monkeypatch: pytest.Monk
     assert describe_environment(CPU, 1)["diff"] == ""
     (folder / "a.txt").write_text("two\n")
     (folder / "untracked.txt").write_text("secret\n")
+    (folder / "apps").mkdir()
+    (folder / "apps" / "new.py").write_text("new\n")
     found = describe_environment(CPU, 1)
     assert found["commit"] == git("rev-parse", "HEAD")
     assert "-one\n+two" in found["diff"] and "secret" not in found["diff"]
+    assert found["untracked"] == {"apps/new.py": sha256(b"new\n").hexdigest()}
     monkeypatch.setattr(environment, "MAX_DIFF_CHARS", 20)
     assert describe_environment(CPU, 1)["diff"].endswith("characters]")
 

@@ -186,7 +186,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (PermissionError(13, "Permission denied"), "permission is denied"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
         (OSError(30, "Read-only file system"), "Read-only file system"),
     ],
 )
@@ -197,7 +197,7 @@ def test_a_folder_that_cannot_be_made(
         raise error
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(UserError, match=f"cannot be made, {reason}: choose another run_dir"):
+    with pytest.raises(UserError, match=rf"cannot be made \({reason}\): choose another run_dir\.$"):
         opened(tmp_path / "run")
 
 
@@ -231,7 +231,7 @@ def test_the_environment_is_noted_each_time(tmp_path: Path, caplog: pytest.LogCa
     opened(tmp_path)
     path = tmp_path / "environment.json"
     first = json.loads(path.read_text())
-    assert {"started", "command", "versions", "commit", "diff", "hardware"} == first.keys()
+    assert {"started", "command", "versions", "commit", "diff", "untracked", "hardware"} == first.keys()
     assert first["versions"]["torch"] and first["hardware"]["device"] == "cpu"
     path.write_text(json.dumps({**first, "commit": "0123abc"}))
     with caplog.at_level(logging.WARNING, "nanollama"):

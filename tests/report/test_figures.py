@@ -12,7 +12,7 @@ from report_runs import write_run
 from nanollama.errors import MissingExtraError
 from nanollama.report.figures import plot_bars, plot_curves
 from nanollama.report.runs import read_runs
-from nanollama.report.sections import measure_pictures
+from nanollama.report.sections import loss_pictures, measure_pictures
 from nanollama.report.style import figure_style, save_figure, to_inline_svg
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -42,6 +42,31 @@ def test_each_series_is_a_line_through_its_rows() -> None:
         "b $x$ <&>": [[1, 20], [2, 10], [5, 4]],
     }
     assert axes.get_ylabel() == "loss (nats)"
+
+
+def test_a_constant_is_no_curve_and_one_run_is_drawn_once(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / "one"), write_run(tmp_path / "two", recall=0.5)])
+    assert [picture.name for picture in measure_pictures(runs[:1])] == ["recall_trained_by_step"]
+    assert [picture.name for picture in measure_pictures(runs)] == [
+        "recall_trained_by_step",
+        "recall_trained_by_seconds",
+    ]
+    for run in runs:
+        for row in run.evals:
+            row.update(recall_trained=0.5, recall_trained_low=0.4, recall_trained_high=0.6)
+    assert measure_pictures(runs) == ()
+    assert [picture.name for picture in loss_pictures(runs[:1])] == ["loss_by_step"]
+
+
+def test_noise_does_not_fill_the_axis_and_whole_numbers_have_whole_ticks() -> None:
+    rows = [{"run": "a", "n_layers": n, "loss": 5 + n / 1000} for n in (1, 2)]
+    (axes,) = plot_curves(rows, "n_layers", "loss", x_label="layers", y_label="loss (nats)").axes
+    low, high = axes.get_ylim()
+    assert high - low >= 0.5 and low < 5.001 < 5.002 < high
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    wide = [{"run": "a", "n_layers": n, "loss": float(n)} for n in (1, 2)]
+    low, high = plot_curves(wide, "n_layers", "loss", x_label="layers", y_label="loss").axes[0].get_ylim()
+    assert 0.9 < low < 1 and 2 < high < 2.1
 
 
 def test_series_differ_in_more_than_colour() -> None:

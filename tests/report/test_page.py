@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -114,6 +115,21 @@ def test_the_command_writes_page_figures_and_tables(
     assert {"results_1.csv", "results_2.csv", "speed_1.csv"} <= names
 
 
+def test_what_examinations_have_found_is_on_the_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    found = run / "evaluations" / "step_00000100_abc"
+    found.mkdir(parents=True)
+    measures = {"recall_unseen": 0.5, "recall_unseen_low": 0.4, "recall_unseen_high": 0.6, "valid": None}
+    (found / "result.json").write_text(json.dumps({"step": 100, "metrics": measures}))
+    (found / "heads.csv").write_text("layer,score\n" + "".join(f"{n},{n / 1000}\n" for n in range(300)))
+    (found / "empty.csv").write_text("")
+    assert main([str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Examined: step_00000100_abc." in page and "0.500 [0.400, 0.600]" in page
+    assert "step_00000100_abc: heads" in page and "the first 200 of 300 rows" in page
+    assert "0.199" in page and "0.200<" not in page
+
+
 def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path / "one", finished=False)
     for name in ("metrics.jsonl", "evals.jsonl", "environment.json"):
@@ -126,7 +142,7 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["none"], "none: no such folder; expected the folder of a run, such as runs/debug."),
-        (["run/config.yaml"], "run/config.yaml: a file; expected the folder of a run, such as runs/debug."),
+        (["run/config.yaml"], "run/config.yaml is a config, expected folders of runs; if it is of a grid"),
         ([], "the following arguments are required: RUN"),
         (["run", "--wrong"], "unrecognized arguments: --wrong"),
         (["run", "--output", "run/config.yaml/x.html"], "Cannot write run/config.yaml/x.html"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,10 @@ from report_runs import write_run
 from rich.console import Console
 
 from nanollama.errors import UserError
+from nanollama.measures import BELOW_ZERO, say_measures, show_measure, show_number, spell
 from nanollama.monitor.files import write_csv
 from nanollama.report.runs import read_runs
-from nanollama.report.tables import (
-    Table,
-    measures_table,
-    results_table,
-    seeds_table,
-    show_number,
-    speed_table,
-    spell,
-)
+from nanollama.report.tables import Table, measures_table, results_table, seeds_table, speed_table
 from nanollama.statistics import Interval, seeds_interval
 
 TABLE = Table("Caption.", ("name", "value"), (("a|b", "1"), ("[bold]c", "22,000")))
@@ -48,6 +42,7 @@ def test_numbers_are_short(value: object, text: str) -> None:
 def test_units_are_spelled_in_brackets() -> None:
     assert spell("loss_trained_nats") == "loss trained (nats)"
     assert spell("recall_trained") == "recall trained"
+    assert spell("valid_calls_unseen") == "valid requests unseen"
 
 
 def test_markdown_is_aligned_and_escaped() -> None:
@@ -87,6 +82,43 @@ def test_results_hold_measures_with_their_intervals(tmp_path: Path) -> None:
         ("two", "unfinished", "100", "-", "50", "1", "0.750 [0.700, 0.800]"),
     )
     assert "95 % confidence intervals" in table.caption
+
+
+def test_a_run_that_learned_on_says_at_which_step_its_measures_were_taken(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "status": "preempted", "step": 130}))
+    table = results_table(read_runs([run]))
+    cells = dict(zip(table.columns, table.rows[0], strict=True))
+    assert (cells["status"], cells["steps"], cells["evaluated at"]) == ("stopped", "130", "100")
+
+
+def test_negative_bits_are_explained() -> None:
+    assert show_measure({"bits_per_parameter": -0.25}, "bits_per_parameter") == f"-0.25 ({BELOW_ZERO})"
+    assert show_measure({"bits_per_parameter": 0.25}, "bits_per_parameter") == "0.25"
+    assert show_measure({"gain": -0.25}, "gain") == "-0.25"
+
+
+def test_the_headlines_of_an_evaluation_are_a_line_each() -> None:
+    row = {
+        "step": 5,
+        **{f"recall_new_names{end}": value for end, value in (("", 0.45), ("_low", 0.34), ("_high", 0.57))},
+        "recall_new_names_job": 0.4,
+        **{f"recall_trained{end}": value for end, value in (("", 1.0), ("_low", 0.9), ("_high", 1.0))},
+        "loss_trained_nats": 0.1,
+        "unknown": float("nan"),
+    }
+    assert say_measures(row) == [
+        "recall new names  0.450 [0.340, 0.570]",
+        "recall trained    1.000 [0.900, 1.000]",
+    ]
+
+
+def test_of_measures_without_intervals_the_first_are_said_and_the_others_counted() -> None:
+    row = {f"m{number}": number / 8 for number in range(4)} | {"m0/detail": 1.0}
+    assert say_measures(row, n_most=3) == ["m0  0", "m1  0.125", "m2  0.25", "and 1 more"]
+    assert say_measures({"a/b": 2.0}) == ["a/b  2"]
+    assert say_measures({}) == []
 
 
 def test_all_measures_are_listed_without_their_bounds_as_rows(tmp_path: Path) -> None:

@@ -84,8 +84,11 @@ def test_evaluations_are_not_repeated_and_not_left_out(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         run_toy(toy_config(tmp_path, eval_every=3), evaluators=[first], loss_fn=StopAt(6))
     assert first.steps == [3], "what asks to stop may not have time for an evaluation"
+    stopped = json.loads((tmp_path / "result.json").read_text())
+    assert (stopped["step"], stopped["evaluated_at_step"]) == (6, 3)
     run_toy(toy_config(tmp_path, eval_every=3), evaluators=[second])
     assert second.steps == [6, 9, 12]
+    assert "evaluated_at_step" not in json.loads((tmp_path / "result.json").read_text())
     assert [row["step"] for row in rows(tmp_path, "evals.jsonl")] == [3, 6, 9, 12]
 
 

@@ -28,12 +28,13 @@ from apps.memory.sources import build_tokenizer
 from apps.memory.strangers import database_of, make_strangers
 from nanollama.entrypoint import run_main
 from nanollama.errors import EXIT_FAILED, EXIT_OK
+from nanollama.measures import show_interval, show_number
 from nanollama.model import ModelConfig
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import DIALOGS, open_run
 from nanollama.report.runs import SampleDialog, write_samples
-from nanollama.report.tables import Table, show_interval, show_number
+from nanollama.report.tables import Table
 from nanollama.seeds import named_seed
 
 RESULT = "circuit.json"

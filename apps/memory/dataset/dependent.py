@@ -14,25 +14,31 @@ of one last name share one value of the rule, so with m values, p = 1 - alpha + 
 where n_v people have value v. This depends on the sorted n_v alone, a partition of k, so the entropy is a sum
 over partitions.
 
-``python -m apps.memory.dataset.dependent ALPHA [--num N] [--root DIR] [--seed S]`` writes people and dialogs.
+``python -m apps.memory.dataset.dependent ALPHA [--num N] [--root DIR] [--seed S]`` writes people and dialogs,
+and with ``--database`` the SQLite database of all of them.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from apps.memory.dataset.command import Parser, add_root
-from apps.memory.dataset.dialogs import make_dialog
-from apps.memory.dataset.files import write_lines
+from apps.memory.dataset.dialogs import DIALOG_KINDS, make_dialog
+from apps.memory.dataset.files import replacing, write_lines
 from apps.memory.dataset.lines import dialog_line, person_line
+from apps.memory.dataset.paths import dependent_database_path, dependent_folder
 from apps.memory.dataset.people import ATTRIBUTES, Person, attribute_values, read_list, splitmix64
+from apps.memory.dataset.sql_db import read_rows, write_rows
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
@@ -67,6 +73,26 @@ def dependent_people(alpha: float, n_people: int, seed: int = 0) -> list[Person]
         ruled = _hash(seed, f"{attribute}/rule", last) % np.uint64(n_values)
         facts.append([values[number] for number in np.where(chance < alpha, free, ruled).tolist()])
     return list(map(Person, range(n_people), names, *facts))
+
+
+def ensure_dependent_database(root: Path, alpha: float, seed: int) -> Path:
+    """The database of all people of such facts, made if it is missing.
+
+    Raises:
+        UserError: it cannot be written, or holds something else.
+    """
+    path = dependent_database_path(root, alpha, seed)
+    rows = sorted(person[1:] for person in dependent_people(alpha, N_DEPENDENT_PEOPLE, seed))
+    if not path.exists():
+        with replacing(path) as new_path:
+            if not path.exists():
+                write_rows(new_path, rows)
+                os.replace(new_path, path)
+                print(f"wrote {path}: {len(rows):,} people", flush=True)
+    with suppress(sqlite3.Error):
+        if read_rows(path) == rows:
+            return path
+    raise UserError(f"{path} holds something else than its people; move the file away, and it is made anew.")
 
 
 def last_names(n_people: int, seed: int = 0) -> np.ndarray:
@@ -166,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--num", default=str(N_DEPENDENT_PEOPLE), help="people (default: all)")
     parser.add_argument("--seed", default="0", help="of names and facts (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that differ")
+    parser.add_argument("--database", action="store_true", help="make their SQLite database as well")
     add_root(parser)
     return guard(lambda: _write(parser.parse_args(argv)))
 
@@ -180,12 +207,17 @@ def _write(arguments: object) -> None:
             f"Expected ALPHA from 0 to 1, --num from 0 to {N_DEPENDENT_PEOPLE} and a whole --seed, got "
             f"{options['alpha']}, {options['num']} and {options['seed']}."
         ) from None
-    folder = Path(options["root"]) / "memory" / "dependent" / f"alpha_{alpha:g}"
-    dialogs = "".join(
-        dialog_line(make_dialog(person, attribute, "qa")) for person in known for attribute in ATTRIBUTES
-    )
-    for name, text in (("people", "".join(map(person_line, known))), ("qa", dialogs)):
+    folder = dependent_folder(options["root"], alpha, seed)
+    texts = {"people": "".join(map(person_line, known))}
+    for kind in DIALOG_KINDS:
+        asked = (make_dialog(person, attribute, kind) for person in known for attribute in ATTRIBUTES)
+        texts[kind] = "".join(map(dialog_line, asked))
+    for name, text in texts.items():
         print(write_lines(folder / f"{name}.jsonl", [text.encode()], options["overwrite"]))
+    if options["database"]:
+        if options["overwrite"]:
+            dependent_database_path(options["root"], alpha, seed).unlink(missing_ok=True)
+        ensure_dependent_database(options["root"], alpha, seed)
     low, high = database_bounds(alpha, n_people, seed)
     bits, reach = (low + high) / 2, (high - low) / 2
     known_to = f" (give or take {reach:,.1f})" if reach >= 0.05 else ""  # bits in all have one decimal

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -90,6 +91,9 @@ def format_size(n_bytes: int) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, for `os.replace` to move to `path`; what is not moved is removed.
 
+    One writer a folder at a time. Whoever looks at what is there does it inside: then, of several who make
+    the same file longer at once, each finds what the one before has left, and nobody makes it shorter.
+
     Raises:
         UserError: for any OSError of the block.
     """
@@ -97,18 +101,31 @@ def replacing(path: Path) -> Iterator[Path]:
     new_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            if time.time() - left.stat().st_mtime > SECONDS_OF_SILENCE:
-                left.unlink(missing_ok=True)
-        try:
-            yield new_path
-        finally:
-            new_path.unlink(missing_ok=True)
+        with _one_writer(path.parent):
+            for left in path.parent.glob(f".{path.name}.*.tmp"):
+                if time.time() - left.stat().st_mtime > SECONDS_OF_SILENCE:
+                    left.unlink(missing_ok=True)
+            try:
+                yield new_path
+            finally:
+                new_path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"Cannot write {path}: {error.strerror or error}; "
             "the data root must be a folder that can be written to, on a disk with room."
         ) from error
+
+
+@contextmanager
+def _one_writer(folder: Path) -> Iterator[None]:
+    """Wait until nobody else writes into a folder, and hold it; the system lets go when the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks lock no folder: files are whole there, too
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _open_old(path: Path, overwrite: bool) -> BinaryIO:
@@ -120,5 +137,5 @@ def _differs(path: Path, there: bytes, chunk: bytes, n_lines_before: int) -> Use
     n_same = next(number for number, (old, new) in enumerate(pairs) if old != new)
     return UserError(
         f"{path}:{n_lines_before + n_same + 1}: differs from what would be written, so it was edited or made "
-        "from other templates; move the file away to keep it, or add --overwrite to replace it."
+        "from other templates; move the file away, or give --overwrite to the command that writes it."
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,23 +56,33 @@ def write_dialogs(
 def ensure_dialogs(
     root: Path, kind: DialogKind, language: Language, population: Population, n_people: int
 ) -> Path:
-    """The file with the dialogs of at least `n_people`, written if it is missing.
+    """The file with the dialogs of at least `n_people`, made or made longer if need be.
 
     Raises:
-        UserError: the file is there and holds fewer people, or does not end with a dialog.
+        UserError: the file is there and holds something else, or does not end with a dialog.
     """
     path = dialogs_path(root, kind, language, population)
-    if not path.exists():
-        print(write_dialogs(root, kind, n_people, language, population), flush=True)
-    elif (n_there := count_people(path)) < n_people:
-        options = [] if kind == "qa" else ["--tooluse", "--language", language]
-        options += [] if population == "train" else ["--population", population]
-        command = shlex.join(["qa", *options, "--num", str(n_people), "--root", str(root)])
-        raise UserError(
-            f"{path} holds {n_there:,} people, {n_people:,} are needed; "
-            f"run `{_PROGRAM} {command}` to extend it."
-        )
+    if _is_short(path, n_people):
+        _say_written(write_dialogs(root, kind, n_people, language, population))
     return path
+
+
+def ensure_biographies(root: Path, n_people: int) -> Path:
+    """The file with the biographies of at least `n_people`, likewise."""
+    path = biographies_path(root)
+    if _is_short(path, n_people):
+        _say_written(write_biographies(root, n_people))
+    return path
+
+
+def _is_short(path: Path, n_people: int) -> bool:
+    return not path.exists() or count_people(path) < n_people
+
+
+def _say_written(outcome: Outcome) -> None:
+    """Nothing is said of a file that somebody else has made longer meanwhile."""
+    if outcome.state == "written":
+        print(outcome, flush=True)
 
 
 def count_people(path: Path) -> int:

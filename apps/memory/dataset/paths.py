@@ -35,6 +35,16 @@ def database_path(root: Path) -> Path:
     return _folder(root) / "people.sqlite"
 
 
+def dependent_folder(root: Path, alpha: float, seed: int) -> Path:
+    """People whose facts depend on their last names, their dialogs and their database."""
+    return _folder(root) / "dependent" / (f"alpha_{alpha:g}" + (f"_seed_{seed}" if seed else ""))
+
+
+def dependent_database_path(root: Path, alpha: float, seed: int) -> Path:
+    """The SQLite database of these people."""
+    return dependent_folder(root, alpha, seed) / "people.sqlite"
+
+
 def _folder(root: Path) -> Path:
     return Path(root) / "memory"
 

@@ -41,20 +41,17 @@ def create_database(root: Path, n_people: int = N_PEOPLE, overwrite: bool = Fals
     Raises:
         UserError: the file cannot be written, or holds something else.
     """
-    path = database_path(root)
-    if path.exists() and not overwrite:
-        n_there = _n_people_there(root)
-        if n_there >= n_people:
-            return f"kept {path}: it holds {2 * n_there:,} people; add --overwrite to make it anew"
-    start = time.perf_counter()
+    path, start = database_path(root), time.perf_counter()
     with replacing(path) as new_path:
+        if path.exists() and not overwrite and (n_there := _n_people_there(root)) >= n_people:
+            return f"kept {path}: it holds {_spell(n_there)}; add --overwrite to make it anew"
         try:
             write_rows(new_path, _rows(n_people))
         except sqlite3.Error as error:
             raise UserError(f"Cannot write {path}: {error}.") from error
         os.replace(new_path, path)
     size, seconds = format_size(path.stat().st_size), time.perf_counter() - start
-    return f"wrote {path}: {2 * n_people:,} people, {size}, {seconds:.1f} s"
+    return f"wrote {path}: {_spell(n_people)}, {size}, {seconds:.1f} s"
 
 
 def ensure_database(root: Path, n_people: int = N_PEOPLE) -> Path:
@@ -81,6 +78,17 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         marks = ", ".join("?" for _ in COLUMNS)
         connection.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", rows)
         connection.execute("COMMIT")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All rows of a database, by name.
+
+    Raises:
+        sqlite3.Error: it is not one of people.
+    """
+    with closing(_connect_read_only(path)) as connection:
+        statement = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY name"
+        return list(connection.execute(statement).fetchall())
 
 
 def query_database(root: Path, statement: str, values: Sequence[str] = ()) -> tuple[Row, list[Row]]:
@@ -176,6 +184,13 @@ def _rows(n_people: int) -> list[Row]:
     return sorted(person[1:] for population in POPULATIONS for person in people(0, n_people, population))
 
 
+def _spell(n_people: int) -> str:
+    """How many people so many of each population are, and who."""
+    whom, fewer = ("all", "; --num N takes fewer") if n_people == N_PEOPLE else ("the first", "")
+    learned = f"{whom} {n_people:,} that models learn about"
+    return f"{2 * n_people:,} people ({learned}, and as many of new names{fewer})"
+
+
 def _n_people_there(root: Path) -> int:
     """How many people of each population the database holds.
 
@@ -183,9 +198,8 @@ def _n_people_there(root: Path) -> int:
         UserError: its rows are not those of the first n people of each population, for any n.
     """
     path = database_path(root)
-    statement = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY name"
-    with suppress(sqlite3.Error), closing(_connect_read_only(path)) as connection:
-        rows = connection.execute(statement).fetchall()
+    with suppress(sqlite3.Error):
+        rows = read_rows(path)
         n_people = len(rows) // len(POPULATIONS)
         if n_people <= N_PEOPLE and rows == _rows(n_people):
             return n_people

@@ -1,10 +1,6 @@
 # Sourced by the scripts beside it: finds the repository, and an interpreter that has what nanollama needs.
 
-fail() {
-    echo "$1" >&2
-    exit 2
-}
-
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)"
 export PYTHONPATH="$repository:$repository/src${PYTHONPATH:+:$PYTHONPATH}"
 python="$repository/.venv/bin/python"

@@ -7,11 +7,13 @@ Nothing heavy is imported before a verb needs it: `nanollama --help` must answer
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import nanollama
 
@@ -48,7 +50,21 @@ export = typer.Typer(help="Take a run elsewhere.", no_args_is_help=True, rich_ma
 app.add_typer(export, name="export")
 import_ = typer.Typer(help="Make a run of what is elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(import_, name="import")
+
+
+class _GridGroup(TyperGroup):
+    """Tells who gives a config where a verb belongs which verbs there are."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See click; a config is no verb."""
+        if args and args[0] not in self.commands and ("/" in args[0] or args[0].endswith((".yaml", ".yml"))):
+            verbs = "|".join(self.commands)
+            ctx.fail(f"A verb is missing before the config: `nanollama grid {verbs} {args[0]}`.")
+        return super().resolve_command(ctx, args)
+
+
 grid = typer.Typer(
+    cls=_GridGroup,
     help="Run a grid of runs on this machine, and see what became of it.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -94,8 +110,11 @@ def evaluate(context: typer.Context, config: ConfigArgument = None, keys: KeyArg
 
 @data.command(name="show", context_settings=PASS_ON)
 def show_data(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
-    """Print a batch, tokens with loss in colour."""
-    _run_verb(context, "show", config, keys)
+    """Print a batch, and what of it is learned."""
+    if config in (None, "--help", "-h"):
+        print(context.get_help())
+        raise typer.Exit(2 if config is None else 0)
+    _finish(lambda: _show([config, *(keys or [])]))
 
 
 @app.command(context_settings=PASS_ON)
@@ -268,6 +287,18 @@ def _report(runs: Sequence[str]) -> int | None:
     return report_main(runs)
 
 
+def _show(argv: Sequence[str]) -> int:
+    """As the study shows its batches, if it does that better than any study's can be shown."""
+    from nanollama import studies
+
+    study = studies.find_study(studies.study_of(argv))
+    if "show" in study.commands:
+        return studies.run_verb("show", argv)
+    from nanollama.cli.show import show_batch
+
+    return show_batch(study, argv)
+
+
 def _finish(work: Callable[[], int | None]) -> NoReturn:
     from nanollama.entrypoint import guard
 
@@ -282,4 +313,4 @@ def _schema(name: str, config: str, write: bool) -> None:
     if not write:
         return print(schema_text(study, config), end="")
     for path in write_schemas(study, study.folder):
-        print(f"wrote {path}")
+        print(f"wrote {os.path.relpath(path)}")

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import nanollama
+from nanollama.waiting import DEFAULTS, describe_waiting
 
 GIB = 2**30
 PROGRAMS = {
@@ -58,6 +59,7 @@ def _torch() -> Iterator[tuple[str, str]]:
         yield "version", f"cannot be imported ({error}): run `make venv`"
         return
     yield "version", f"{torch.__version__}, {torch.get_num_threads()} threads"
+    yield "waiting", _threads_wait()
     cpu = torch.device("cpu")
     yield "cpu", f"{torch.backends.cpu.get_cpu_capability()}, fastest in {choose_precision('auto', cpu)}"
     for index in range(torch.cuda.device_count()):
@@ -67,6 +69,13 @@ def _torch() -> Iterator[tuple[str, str]]:
         yield str(device), f"{properties.name}, {size}, fastest in {choose_precision('auto', device)}"
     if not torch.cuda.is_available():
         yield "cuda", "no device: models train on the CPU"
+
+
+def _threads_wait() -> str:
+    """How idle threads wait, by whose choice."""
+    chosen = describe_waiting()
+    words = " ".join(f"{name}={value}" for name, value in chosen.items()) or "as the runtime likes"
+    return words + (" (the default here, gentle to busy machines)" if chosen == DEFAULTS else "")
 
 
 def _extras() -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from string import Template
 
 from nanollama.cli.schema import write_schemas
 from nanollama.errors import UserError
-from nanollama.studies import APPS, SETTINGS, list_studies
+from nanollama.studies import APPS, SETTINGS, find_root
 from nanollama.wording import show
 
 TESTS = Path("tests") / APPS
@@ -41,7 +41,8 @@ def write_study(name: str) -> str:
     Raises:
         UserError: the name cannot be one or is taken, this is not the root of a checkout, or not writable.
     """
-    list_studies()
+    if (root := find_root()).resolve() != Path.cwd().resolve():
+        raise UserError(f"A study is written at the root of the repository: run this command in {root}.")
     check_name(name)
     study, tests = Path(APPS) / name, TESTS / name
     # pytest tells tests apart by the names of their files alone.

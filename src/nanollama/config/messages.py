@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +18,24 @@ from nanollama.config.keys import (
     section_class,
     section_classes,
 )
-from nanollama.config.source import DISCRIMINATOR, Node
+from nanollama.config.source import DISCRIMINATOR, Node, Place
 from nanollama.wording import nearest_name, show, suggest
+
+GRID = "grid"
+"""The section that makes a config one of many runs, which commands that take one run do not know."""
 
 
 def explain(error: ValidationError, config_class: type[BaseModel], source: Node) -> str:
     """All problems of a config, one line each, in the order in which they were written."""
     details = [_Detail(item, config_class, source) for item in error.errors(include_url=False)]
+    for detail in details:
+        if (
+            detail.key == GRID and detail.kind == "extra_forbidden"
+        ):  # the rest of it is not of one run, either
+            return (
+                f"{detail.place}: {GRID}: this config describes many runs, and here one is expected; "
+                f"`nanollama grid run {source.place.file or 'CONFIG'}` runs them all."
+            )
     meant = {detail.meant for detail in details}
     around = {detail.keys[:n_keys] for detail in details for n_keys in range(len(detail.keys))}
     details.sort(key=lambda detail: (bool(detail.place.argument), detail.place.file, detail.place.line))
@@ -35,6 +47,23 @@ def explain(error: ValidationError, config_class: type[BaseModel], source: Node)
         and not (detail.kind == "too_short" and detail.keys in around)
     ]
     return "\n".join(dict.fromkeys(lines))
+
+
+def _argument_named(node: Node, section: str, said: str) -> Place | None:
+    """The argument that has set a key of a section which a message about the section names, if one has."""
+    key = node.place.argument.partition("=")[0]
+    within, _, name = key.rpartition(".")
+    is_within = f"{within}.".startswith(f"{section}." if section else "")
+    if key and is_within and re.search(rf"\b{re.escape(name)}\b", said):
+        return node.place
+    children = node.value.values() if isinstance(node.value, dict) else ()
+    return next((place for child in children if (place := _argument_named(child, section, said))), None)
+
+
+def _initials(name: str) -> str:
+    """``lr`` for ``learning_rate``; nothing for a single word."""
+    words = name.split("_")
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""
 
 
 class _Detail:
@@ -54,7 +83,15 @@ class _Detail:
             self.keys = (*self.keys, DISCRIMINATOR)
         self.key = ".".join(map(str, self.keys))
         self.place = source.place_of(self.keys)
+        if self.kind == "value_error":
+            self._blame_argument(source)
         self.meant = self._find_meant() if self.kind == "extra_forbidden" else None
+
+    def _blame_argument(self, source: Node) -> None:
+        """Where an argument has set a key that is named, no line of a file is to be mended."""
+        place = _argument_named(source, self.key, self.text())
+        if place is not None:
+            self.place, self.key = place, place.argument.partition("=")[0]
 
     def text(self) -> str:
         """What is wrong and what was expected."""
@@ -88,10 +125,12 @@ class _Detail:
     def _find_meant(self) -> str | None:
         """The key that was probably meant: the outermost of this name, else the nearest in this section."""
         *section, name = map(str, self.keys)
-        elsewhere = [key for key in self._everywhere() if key.split(".")[-1] == name]
-        nearest = nearest_name(name, self._known())
-        outermost = min(elsewhere, key=lambda key: key.count("."), default=None)
-        return outermost or (".".join([*section, nearest]) if nearest else None)
+        everywhere, nearest = list(self._everywhere()), nearest_name(name, self._known())
+        named = [key for key in everywhere if key.split(".")[-1] == name]
+        if nearest and not named:
+            return ".".join([*section, nearest])
+        short = [key for key in everywhere if _initials(key.split(".")[-1]) == name]
+        return min(named or short, key=lambda key: key.count("."), default=None)
 
     def _unknown_key(self) -> str:
         hint = ""

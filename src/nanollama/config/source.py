@@ -195,6 +195,11 @@ def _read_text(path: str, named_at: str) -> str:
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file{_neighbours(path)}") from None
     except IsADirectoryError:
+        if os.path.isfile(config := os.path.join(path, "config.yaml")):
+            raise ConfigError(
+                f"{where}: is the folder of a run, expected a YAML file: to go on with it, name {config}; to "
+                f"examine it, a config of `eval` and run={path}."
+            ) from None
         raise ConfigError(f"{where}: is a folder, expected a YAML file{_neighbours(f'{path}/')}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None

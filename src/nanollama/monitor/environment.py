@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nanollama.precision import CPUINFO
+from nanollama.waiting import describe_waiting
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("nanollama", "torch", "numpy", "safetensors", "pydantic")
+CODE = ("src", "apps")
+"""Folders whose files can change a result, committed or not."""
 GIT_TIMEOUT_SECONDS = 10
 SNAPSHOT_FILE, SNAPSHOT_VARIABLE = "snapshot.json", "NANOLLAMA_SNAPSHOT"
 MAX_DIFF_CHARS = 1_000_000
@@ -42,6 +46,7 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
             "cpu": _cpu_name(),
             "n_cores": os.cpu_count(),
             "n_threads": torch.get_num_threads(),
+            "threads_wait": describe_waiting(),
             "device": str(device),
             "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
             "world_size": world_size,
@@ -49,17 +54,34 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
     }
 
 
-def describe_code() -> dict[str, str | None]:
-    """Commit and diff of the repository around the working directory; null without one."""
-    return {"commit": _git("rev-parse", "HEAD"), "diff": _diff()}
+def describe_code() -> dict[str, Any]:
+    """Commit and diff of the repository around the working directory, and its code that git does not track.
+
+    Of untracked files below `CODE` the hashes are told, by name. Null without a repository.
+    """
+    return {"commit": _git("rev-parse", "HEAD"), "diff": _diff(), "untracked": _untracked()}
 
 
-def _code_of_this_process() -> dict[str, str | None]:
+def untracked_code() -> list[str] | None:
+    """Files of code, from here, that git neither tracks nor ignores; None without a repository."""
+    found = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *CODE)
+    return None if found is None else [name for name in found.split("\0") if name]
+
+
+def _untracked() -> dict[str, str] | None:
+    names = untracked_code()
+    if names is None:
+        return None
+    files = (Path(name) for name in names)
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
+
+
+def _code_of_this_process() -> dict[str, Any]:
     """That of the working directory, or of the copy that a launcher made and noted in `SNAPSHOT_FILE`."""
     note = os.environ.get(SNAPSHOT_VARIABLE)
     if note is None:
         return describe_code()
-    code: dict[str, str | None] = json.loads(Path(note).read_text(encoding="utf-8"))
+    code: dict[str, Any] = json.loads(Path(note).read_text(encoding="utf-8"))
     return code
 
 

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import shlex
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # looking at runs does not wait for torch
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
+EVALUATIONS = "evaluations"
+"""Folder of what examinations of its checkpoints write."""
 N_TRIES, SECONDS_BETWEEN_TRIES = 10, 0.05
 """To lock a folder: who only asks whether it is locked (`is_held`) holds it for an instant."""
 
@@ -60,6 +63,8 @@ MAY_DIFFER = frozenset(
         "training.track",
     }
 )
+OPTIONAL = frozenset({"decided", "evaluated_at_step"})
+"""Of a result: left out where there is nothing to say."""
 RETRY = "choose another run_dir, or start anew with overwrite=true"
 
 C = TypeVar("C", bound=Config)
@@ -78,6 +83,8 @@ class TrainResult:
         metrics: the last logged loss and the last evaluation.
         config_hash: of the config in ``config.yaml``.
         decided: why it was finished before its last step; None, and left out there, when it was not.
+        evaluated_at_step: when the measures are those of an earlier step, as of a run that was stopped
+            between two evaluations; None, and left out there, when they are its own.
     """
 
     status: Status
@@ -87,6 +94,7 @@ class TrainResult:
     metrics: dict[str, Any]
     config_hash: str
     decided: str | None = None
+    evaluated_at_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +144,15 @@ class Run:
     ) -> TrainResult:
         """Write ``result.json`` from the last rows."""
         evaluation = self.evals.last()
+        evaluated = evaluation.pop("step", step)
         metrics = {"loss": self.metrics.last().get("loss"), **evaluation}
-        metrics.pop("step", None)
-        result = TrainResult(status, step, round(seconds, 3), n_params, metrics, self.config_hash, decided)
+        at_step = evaluated if evaluated != step else None
+        result = TrainResult(
+            status, step, round(seconds, 3), n_params, metrics, self.config_hash, decided, at_step
+        )
         if self.world.is_main:
-            row = {key: value for key, value in asdict(result).items() if key != "decided" or value}
+            said = asdict(result).items()
+            row = {key: value for key, value in said if key not in OPTIONAL or value is not None}
             write_atomically(self.folder / RESULT, json.dumps(row, indent=2) + "\n")
         return result
 
@@ -216,6 +228,7 @@ def open_run(
         finished = run.result is not None
         if finished:
             logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)
+            logger.info("next: nanollama report %s", shlex.quote(str(folder)))
         elif world.is_main:
             (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
@@ -242,10 +255,10 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(f"The run folder {folder} cannot be made, a file is in its place: {RETRY}.") from None
-    except PermissionError:
-        raise UserError(f"The run folder {folder} cannot be made, permission is denied: {RETRY}.") from None
     except OSError as error:
-        raise UserError(f"The run folder {folder} cannot be made, {error.strerror}: {RETRY}.") from None
+        raise UserError(
+            f"The run folder {folder} cannot be made ({error.strerror}): choose another run_dir."
+        ) from None
 
 
 @contextmanager

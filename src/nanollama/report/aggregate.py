@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, TypeGuard
+from typing import Any
 
+from nanollama.measures import HIGH, LOW, headline_names, is_number
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
 from nanollama.statistics import Interval, mean_interval, seeds_interval
-
-LOW, HIGH = "_low", "_high"
 
 # A measure with one of these words in its name is a share.
 _SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|valid_calls)(?:[_/].*)?")
@@ -62,19 +60,8 @@ def final_measures(run: RunRecord) -> dict[str, float]:
 
 
 def headlines(runs: Sequence[RunRecord]) -> list[str]:
-    """Names of the measures to compare runs by, in the order they first appear.
-
-    Those reported with an interval, without their refinements: beside ``recall``, ``recall_birth_date`` is
-    one. Where nothing has an interval, all of them.
-    """
+    """Names of the measures to compare runs by, in the order they first appear."""
     return headline_names(list(dict.fromkeys(name for run in runs for name in final_measures(run))))
-
-
-def headline_names(names: Sequence[str]) -> list[str]:
-    """Which of these measures `headlines` takes."""
-    known = set(names)
-    measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
-    return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
 
 
 def group_by_seed(runs: Sequence[RunRecord]) -> list[tuple[str, Setting[RunRecord]]]:
@@ -100,8 +87,3 @@ def _name(setting: Setting[RunRecord]) -> str:
     if others and setting.parts:
         return setting.label
     return str(first.config.get("name", first.name)) if others else first.name
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Is it a finite number?"""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

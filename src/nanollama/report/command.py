@@ -10,7 +10,8 @@ from typing import NoReturn
 import nanollama
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically, write_csv
-from nanollama.report import default_output
+from nanollama.monitor.successor import CONFIG
+from nanollama.report import OUTPUT, default_output
 from nanollama.report.page import Folded, Section, render_page
 from nanollama.report.runs import read_runs
 from nanollama.report.sections import report_sections
@@ -34,6 +35,9 @@ def run(argv: Sequence[str]) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     arguments = _parse(argv)
+    if len(arguments.runs) == 1 and (page := page_of_grid(arguments.runs[0])) is not None:
+        print(f"{arguments.runs[0]} is a grid, and has its page: {page}")
+        return
     runs = read_runs(arguments.runs)
     sections = report_sections(runs)
     n_runs = "One run" if len(runs) == 1 else f"{len(runs)} runs"
@@ -45,6 +49,28 @@ def run(argv: Sequence[str]) -> None:
     if arguments.figures is not None:
         for path in save_parts(arguments.figures, sections):
             print(f"wrote {path}")
+
+
+def page_of_grid(folder: Path) -> Path | None:
+    """The page that a grid has drawn of itself; None where the folder is not that of a grid.
+
+    Raises:
+        UserError: it is one, or its config, and there is no page yet.
+    """
+    if folder.suffix in (".yaml", ".yml") and folder.is_file():
+        raise UserError(
+            f"{folder} is a config, expected folders of runs; if it is of a grid, `nanollama grid results "
+            f"{folder}` draws its page."
+        )
+    if (folder / CONFIG).exists() or not any(folder.glob(f"*/{CONFIG}")):
+        return None
+    if not (page := folder / OUTPUT).is_file():
+        one = min(folder.glob(f"*/{CONFIG}")).parent
+        raise UserError(
+            f"{folder} holds runs, such as {one}, and no page of their grid: name runs, or draw it with "
+            "`nanollama grid results CONFIG`."
+        )
+    return page
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:

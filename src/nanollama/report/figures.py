@@ -20,6 +20,8 @@ MAX_LEGEND_CHARACTERS = 76
 """What fits on one line of a legend."""
 LEGEND_MARK_CHARACTERS = 8
 """Room that the mark before each name takes."""
+MIN_SPAN = 0.1
+"""Of a vertical axis, as a share of the largest value on it."""
 N_LOOKS = len(COLOURS) * len(LINE_STYLES)
 """Curves that can be told apart; more are drawn as a crowd, from dark to light in their order."""
 
@@ -68,8 +70,9 @@ def plot_curves(
                 axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         _log_axes(axes, log_x, log_y)
-        if y_range is not None:
-            axes.set_ylim(*y_range)
+        _limit(axes, y_range, log_y)
+        if not log_x and all(isinstance(row[x], int) for points in curves.values() for row in points):
+            _label_whole(axes.xaxis)
         _legend(axes)
     return figure
 
@@ -121,6 +124,20 @@ def _new() -> tuple[Figure, Axes]:
 
     figure = Figure()  # not pyplot's: no window, no global list of figures
     return figure, figure.subplots()
+
+
+def _label_whole(axis: Axis) -> None:
+    """Ticks at whole numbers: there are no 1.2 layers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
+def _limit(axes: Axes, y_range: tuple[float, float] | None, log_y: bool) -> None:
+    """Let the vertical axis span a fair share of the values on it: noise is not to look like a trend."""
+    low, high = y_range or axes.get_ylim()
+    missing = 0.0 if y_range or log_y else MIN_SPAN * max(abs(low), abs(high)) - (high - low)
+    axes.set_ylim(low - max(0.0, missing) / 2, high + max(0.0, missing) / 2)
 
 
 def _log_axes(axes: Axes, log_x: bool, log_y: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, METRICS, RESULT
+from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
 
 Row = dict[str, Any]
@@ -38,6 +39,21 @@ class SampleDialog:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """What an examination of one of a run's checkpoints has left, ``evaluations/<name>``.
+
+    Args:
+        name: of its folder, which begins with the step.
+        measures: by name, from its ``result.json``; empty where it wrote none.
+        tables: by the names of its CSV files, each a header and rows of as many cells.
+    """
+
+    name: str
+    measures: Mapping[str, Any]
+    tables: Mapping[str, Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What one run has left.
 
@@ -51,6 +67,7 @@ class RunRecord:
         evals: rows of evaluation, by step.
         result: ``result.json``, empty while a run goes on.
         dialogs: from ``dialogs.jsonl``.
+        examinations: of its checkpoints, in order.
     """
 
     name: str
@@ -62,6 +79,7 @@ class RunRecord:
     evals: Sequence[Row]
     result: Mapping[str, Any]
     dialogs: Sequence[SampleDialog]
+    examinations: Sequence[Examination] = ()
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
@@ -104,6 +122,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         evals=RowFile(folder / EVALS).read(),
         result=_read_json(folder / RESULT),
         dialogs=read_samples(folder / DIALOGS),
+        examinations=[_read_examination(path) for path in sorted((folder / EVALUATIONS).glob("*/"))],
     )
 
 
@@ -144,6 +163,15 @@ def read_samples(path: Path) -> list[SampleDialog]:
             ) from None
         dialogs.append(dialog)
     return dialogs
+
+
+def _read_examination(folder: Path) -> Examination:
+    measures = _read_json(folder / RESULT).get("metrics", {})
+    tables = {}
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            tables[path.stem] = list(csv.reader(file))
+    return Examination(folder.name, measures if isinstance(measures, dict) else {}, tables)
 
 
 def _parse_config(path: Path, text: str) -> Mapping[str, Any]:

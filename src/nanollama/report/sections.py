@@ -7,19 +7,15 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nanollama.report.aggregate import HIGH, LOW, headlines
+from nanollama.measures import HIGH, LOW, headline_names, is_number, show_measure, show_number, spell
+from nanollama.report.aggregate import headlines
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import RunRecord
-from nanollama.report.tables import (
-    measures_table,
-    results_table,
-    seeds_table,
-    show_number,
-    speed_table,
-    spell,
-)
+from nanollama.report.tables import Table, measures_table, results_table, seeds_table, speed_table
 
+MAX_ROWS = 200
+"""Of a table that an examination wrote; the file has them all."""
 _STEPS, _SECONDS = "optimizer steps", "time since the start (seconds)"
 
 
@@ -27,6 +23,7 @@ def report_sections(runs: Sequence[RunRecord]) -> list[Section]:
     """All sections of the general report."""
     return [
         Section("Results", results_blocks(runs)),
+        Section("Examinations", examination_blocks(runs)),
         dialog_section([Dialogs(run.name, tuple(run.dialogs)) for run in runs if run.dialogs]),
         Section("Learning curves", (*loss_pictures(runs), *measure_pictures(runs))),
         Section("Speed", speed_blocks(runs)),
@@ -43,6 +40,27 @@ def results_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+def examination_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
+    """What ``eval`` has found of checkpoints: the headlines, then the tables that it wrote, folded."""
+    blocks: list[Block] = []
+    for run in runs:
+        for found in run.examinations:
+            name = found.name if len(runs) == 1 else f"{run.name}: {found.name}"
+            if shown := headline_names([key for key in found.measures if is_number(found.measures[key])]):
+                rows = tuple((spell(key), show_measure(found.measures, key)) for key in shown)
+                blocks.append(Table(f"Examined: {name}.", ("measure", "value"), rows))
+            blocks += [_fold(f"{name}: {title}", rows) for title, rows in found.tables.items() if rows]
+    return tuple(blocks)
+
+
+def _fold(title: str, rows: Sequence[Sequence[str]]) -> Folded:
+    """A CSV file as a table; of a long one, its beginning."""
+    columns, *cells = map(tuple, rows)
+    cut = f", the first {MAX_ROWS} of {len(cells):,} rows" if len(cells) > MAX_ROWS else ""
+    whole = tuple(row for row in cells[:MAX_ROWS] if len(row) == len(columns))
+    return Folded(title, Table(f"As in its CSV file{cut}.", columns, whole))
+
+
 def dialog_section(found: Sequence[Dialogs]) -> Section:
     """Sample dialogs, of which as many are wrong as right: the section says so."""
     words = Words("A few of each kind, right and wrong ones alike; the results say how often each occurs.")
@@ -50,7 +68,7 @@ def dialog_section(found: Sequence[Dialogs]) -> Section:
 
 
 def loss_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
-    """The loss of training, by step and by second."""
+    """The loss of training, by step; of several runs, whose paces differ, by second as well."""
     rows = _rows(runs, "metrics")
     if not any("loss" in row for row in rows):
         return ()
@@ -66,18 +84,19 @@ def loss_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
             f"{caption} Means over the steps between two rows; logarithmic axis.",
             alt,
         )
-        for name, (x, x_label, caption) in figures.items()
+        for name, (x, x_label, caption) in list(figures.items())[: len(runs)]
     )
 
 
 def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
-    """Each headline measure of the evaluations, by step; and by second, for runs evaluated more than once."""
+    """Each headline measure of the evaluations that changes, by step; of several runs, by second as well."""
     rows = _rows(runs, "evals")
     pictures = []
     for name in headlines(runs):
-        if sum(name in row for row in rows) < 2:
+        if not _changes(rows, name):
             continue
-        for x, x_label, by in (("step", _STEPS, "step"), ("elapsed_seconds", _SECONDS, "seconds")):
+        axes = (("step", _STEPS, "step"), ("elapsed_seconds", _SECONDS, "seconds"))
+        for x, x_label, by in axes[: len(runs)]:
             figure = plot_curves(
                 rows,
                 x,
@@ -134,6 +153,12 @@ def _rows(runs: Sequence[RunRecord], kind: str) -> list[dict[str, Any]]:
         for run in runs
         for row in getattr(run, kind)
     ]
+
+
+def _changes(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Has a measure two values in any of the runs? A constant, such as an exact floor, is no curve."""
+    found = {(row["run"], row[name]) for row in rows if row.get(name) is not None}
+    return len(found) > len({run for run, _ in found})
 
 
 def _is_share(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

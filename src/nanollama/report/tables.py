@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from nanollama.report.aggregate import HIGH, LOW, final_measures, group_by_seed, headlines, over_seeds
+from nanollama.measures import ABSENT, HIGH, LOW, show_interval, show_measure, show_number, spell
+from nanollama.report.aggregate import final_measures, group_by_seed, headlines, over_seeds
 from nanollama.report.runs import RunRecord
 from nanollama.statistics import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
-
-ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Table:
 
 def results_table(runs: Sequence[RunRecord]) -> Table:
     """One row a run: how far it came, its size, its cost and the measures that matter."""
-    names = headlines(runs)
+    names, is_behind = headlines(runs), any(map(_is_behind, runs))
     rows = []
     for run in runs:
         measures = final_measures(run)
@@ -81,15 +79,17 @@ def results_table(runs: Sequence[RunRecord]) -> Table:
         rows.append(
             (
                 run.name,
-                str(run.result.get("status", "unfinished")),
+                _status(run),
                 show_number(run.result.get("step", last.get("step"))),
+                *([show_number(run.evals[-1]["step"] if run.evals else None)] if is_behind else []),
                 show_number(run.result.get("n_params")),
                 show_number(run.result.get("seconds", last.get("elapsed_seconds"))),
                 show_number(last.get("loss")),
                 *(show_measure(measures, name) for name in names),
             )
         )
-    columns = ("run", "status", "steps", "parameters", "seconds", "training loss (nats)", *map(spell, names))
+    steps = ("steps", "evaluated at") if is_behind else ("steps",)
+    columns = ("run", "status", *steps, "parameters", "seconds", "training loss (nats)", *map(spell, names))
     return Table(f"Results at the last evaluation{_brackets(runs)}.", columns, tuple(rows))
 
 
@@ -151,50 +151,27 @@ def speed_table(runs: Sequence[RunRecord]) -> Table | None:
     return Table(caption, ("run", *rates.values(), *spoken), tuple(rows))
 
 
-def show_number(value: Any) -> str:
-    """A number for a table: whole ones with commas, others to four digits; absent ones as a dash."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        return ABSENT
-    if abs(value) >= 1e9:
-        return f"{value:.3g}"
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
-
-
-def show_interval(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """A value with its interval in brackets, if it has one: three decimals, unless it is large or tiny."""
-    plain = value == 0 or 5e-4 <= abs(value) < 1000
-    words = [f"{number:.3f}" if plain else show_number(number) for number in (value, low, high)]
-    return words[0] if math.isnan(low) else f"{words[0]} [{words[1]}, {words[2]}]"
-
-
 def show_mean(found: Interval | None) -> str:
     """A mean with its interval; a dash where there is none."""
     return ABSENT if found is None else show_interval(*found[:3])
-
-
-def show_measure(measures: dict[str, float], name: str) -> str:
-    """A measure with its interval, where it has one."""
-    if name not in measures:
-        return ABSENT
-    if name + LOW in measures and name + HIGH in measures:
-        return show_interval(measures[name], measures[name + LOW], measures[name + HIGH])
-    return show_number(measures[name])
-
-
-def spell(name: str) -> str:
-    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training."""
-    if name == "loss":
-        return "training loss (nats)"
-    for unit in ("nats", "bits", "seconds"):
-        if name.endswith(f"_{unit}"):
-            return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"
-    return name.replace("_", " ")
 
 
 def _brackets(runs: Sequence[RunRecord]) -> str:
     """How a caption goes on when cells hold intervals."""
     has_intervals = any(name.endswith(LOW) for run in runs for name in final_measures(run))
     return ", in brackets 95 % confidence intervals" if has_intervals else ""
+
+
+def _status(run: RunRecord) -> str:
+    """In the words that grids have for it."""
+    status = str(run.result.get("status", "unfinished"))
+    return "stopped" if status == "preempted" else status
+
+
+def _is_behind(run: RunRecord) -> bool:
+    """Has it learned on after its last evaluation, as one that was stopped has?"""
+    last = run.metrics[-1] if run.metrics else {}
+    return bool(run.evals) and run.evals[-1]["step"] != run.result.get("step", last.get("step"))
 
 
 def _median(run: RunRecord, name: str) -> float | None:

@@ -148,11 +148,6 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> TrainingConfig:
-        if self.optimizer.warmup_steps > self.n_steps:
-            raise ValueError(
-                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, "
-                f"expected at most n_steps ({self.n_steps})"
-            )
         if self.n_accumulation > self.batch_size:
             raise ValueError(
                 f"n_accumulation is {self.n_accumulation}, expected at most batch_size ({self.batch_size})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
 from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
+from nanollama.measures import say_measures
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
@@ -34,10 +36,9 @@ from nanollama.training.interventions import Intervention, check_interventions, 
 from nanollama.training.learner import Learner, LossFn
 from nanollama.training.optim import learning_rate
 from nanollama.training.state import TrainState
+from nanollama.wording import count
 
 logger = logging.getLogger(__name__)
-
-N_MEASURES_SAID = 16  # of an evaluation, on the terminal; evals.jsonl has them all
 
 
 class Evaluator(Protocol):
@@ -179,6 +180,12 @@ class Loop:
                 logger.warning("The run was in %s and goes on in %s.", saved["precision"], self.precision)
         world.wait()
         if world.is_main:
+            warmup_steps, n_steps = self.config.optimizer.warmup_steps, self.config.n_steps
+            if warmup_steps > n_steps:
+                words = (
+                    "training.optimizer.warmup_steps = %d is more than n_steps = %d: the warm-up takes all."
+                )
+                logger.warning(words, warmup_steps, n_steps)
             n_rows = run.metrics.cut(step) + run.evals.cut(step)
             if step > 0:
                 logger.info("Going on from step %d; rows written after it: %d, removed.", step, n_rows)
@@ -315,8 +322,10 @@ class Loop:
         run.evals.append(row)
         for tracker in self.trackers:
             tracker.show(step, numbers_of(row))
-        words = [f"{name} {value:.4g}" for name, value in numbers_of(row).items()][:N_MEASURES_SAID]
-        run.log.say("  ".join([f"step {step}", *words]))
+        if step < self.config.n_steps:  # those of the last step are said at the end
+            run.log.say(f"step {step}, evaluated:")
+            for line in say_measures(row):
+                run.log.say(f"  {line}")
 
     def save_or_stop(self, reason: str | None) -> None:
         """Write a checkpoint where one is due: after the last step, every so many steps, and before leaving.
@@ -360,9 +369,21 @@ class Loop:
             keep = self.config.checkpoint.keep
             run.checkpoints.save(self.state.step, model, optimizer, state, keep)
 
+    def say_end(self, result: TrainResult) -> None:
+        """What came out, how long it took, and what to look at next."""
+        log, seconds = self.run.log, timedelta(seconds=round(result.seconds))
+        why = f", decided: {result.decided}" if result.decided else ""
+        log.say(f"finished after {count(result.step, 'step')} in {seconds}{why}")
+        for line in say_measures(result.metrics):
+            log.say(f"  {line}")
+        log.say(f"next: nanollama report {shlex.quote(str(self.run.folder))}")
+
     def finish(self, status: Status) -> TrainResult:
         """Write the result."""
         self.run.world.wait()
         n_params = sum(parameter.numel() for parameter in self.learner.model.parameters())
         seconds = self.profiler.elapsed_seconds
-        return self.run.finish(status, self.state.step, seconds, n_params, self.decision)
+        result = self.run.finish(status, self.state.step, seconds, n_params, self.decision)
+        if status == "finished":
+            self.say_end(result)
+        return result

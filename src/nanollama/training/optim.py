@@ -77,13 +77,14 @@ def learning_rate(config: OptimizerConfig, step: int, n_steps: int) -> float:
     """Learning rate of a step.
 
     Args:
-        config: peak, warm-up and shape.
+        config: peak, warm-up and shape; a warm-up longer than the run takes all of it.
         step: optimizer steps done before this one, 0 .. n_steps - 1.
         n_steps: steps of the whole run. The schedule ends one step after the last, so the last one learns.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(n_steps - config.warmup_steps, 1)
+    warmup_steps = min(config.warmup_steps, n_steps)
+    if step < warmup_steps:
+        return config.learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(n_steps - warmup_steps, 1)
     height = {
         "constant": 1.0,
         "linear": 1.0 - progress,

@@ -32,12 +32,14 @@ class Parts:
             at all.
         evaluators: what is measured while the model learns.
         loss_fn: summed loss of a batch.
+        spell: how a token is written for people to read, for ``nanollama data show``.
     """
 
     stream: Stream
     data_hashes: Mapping[str, str]
     evaluators: Sequence[Evaluator] = ()
     loss_fn: LossFn = next_token_loss
+    spell: Callable[[int], str] = str
 
 
 def train_run(config: R, build: Callable[[R], AbstractContextManager[Parts]]) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, get_args
 
 import torch
 
 from nanollama.config import load_config
+from nanollama.config.source import read_source
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
 from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
-from nanollama.monitor.run_folder import CONFIG
+from nanollama.monitor.run_folder import CONFIG, EVALUATIONS
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
-
-EVALUATIONS = "evaluations"  # inside a run folder
+from nanollama.wording import show
 
 R = TypeVar("R", bound=TrainingRunConfig)
 
@@ -64,6 +64,7 @@ def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Tra
         UserError: there is no such run, or no checkpoint that is intact and of this model.
     """
     folder = run_folder_of(path)
+    _check_study(config_class, folder)
     config = load_config(config_class, [str(folder / CONFIG), *keys])
     if not any((folder / checkpoint.FOLDER).glob("step_*")):
         raise UserError(f"{folder} holds no checkpoint yet: {_train_command(folder)}.")
@@ -81,6 +82,16 @@ def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Tra
     model.to(choose_device(config.training.device)).eval()
     weights = manifest["files"][MODEL]["sha256"]
     return Trained(folder, config, model, found, int(manifest["step"]), weights)
+
+
+def _check_study(config_class: type[TrainingRunConfig], folder: Path) -> None:
+    """Refuse the run of another study before its keys are taken for mistakes."""
+    known = get_args(config_class.model_fields["study"].annotation)
+    study = read_source([str(folder / CONFIG)]).plain().get("study")
+    if known and study not in known:
+        raise UserError(
+            f"{folder} is a run of the study {show(study)}, not of {' or '.join(map(repr, known))}."
+        )
 
 
 def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:

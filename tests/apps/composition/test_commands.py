@@ -268,10 +268,6 @@ PARITY = "{implementation: parity, problem_token: 32}"
             ],
             "n_accumulation is 99, but with data.full_batch a batch is the",
         ),
-        (
-            ["data.n_epochs=9", "training.optimizer.warmup_steps=5"],
-            "warmup_steps is 5, but data.n_epochs = 9 makes 4 steps",
-        ),
         (["data.phases=[{from_step: 500}]"], "from_step = 500, which is never reached in 300 steps"),
         (
             ["data.n_epochs=9", "data.phases=[{from_step: 4}]"],

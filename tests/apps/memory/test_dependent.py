@@ -16,14 +16,16 @@ from apps.memory.dataset.dependent import (
     database_bits,
     database_bounds,
     dependent_people,
+    ensure_dependent_database,
     group_bits,
     group_bounds,
     last_names,
     pool_size,
 )
 from apps.memory.dataset.people import ATTRIBUTES, bits_per_person
-from apps.memory.recall import choose_questions, learned_by_heart
+from apps.memory.recall import choose_questions, learned_by_heart, open_tool
 from apps.memory.sources import read_texts
+from nanollama.errors import UserError
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -116,10 +118,36 @@ def test_a_run_learns_them_by_heart(tmp_path: Path) -> None:
     assert learned is not None and learned.bits_per_person == pytest.approx(database_bits(0.5, 60, 7) / 60)
 
 
+def test_a_run_may_ask_a_database_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every question has its true answer there, whatever the strength and the seed; it is made once."""
+    for dependence in ({"alpha": 0.5, "seed": 7}, {"alpha": 0.5}):
+        data = {"n_people": 60, "sources": [{"kind": "qatool"}], "dependence": dependence}
+        config = toy_config(tmp_path, data=data, recall={"n_people": 5, "sets": ["trained"]})
+        assert learned_by_heart(config) is None
+        for _ in range(2):
+            with open_tool(config) as tool:
+                assert tool is not None
+                for dialog in choose_questions("trained", config):
+                    assert tool.answer([dialog.messages[1].content]) == [dialog.answer]
+        assert capsys.readouterr().out.count("wrote") == 1
+        texts = read_texts(config, "qatool")
+        assert len(texts) == 240 and all(
+            list(d.messages) in texts for d in choose_questions("trained", config)
+        )
+
+
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    path = ensure_dependent_database(tmp_path, 0.5, 0)
+    ensure_dependent_database(tmp_path, 0.25, 0).replace(path)
+    with pytest.raises(UserError, match=r"people\.sqlite holds something else than its people; move"):
+        ensure_dependent_database(tmp_path, 0.5, 0)
+    assert path.exists()
+
+
 @pytest.mark.parametrize(
     ("data", "sets", "message"),
     [
-        ({"sources": [{"kind": "qatool"}]}, ["trained"], "kind qa"),
+        ({"sources": [{"kind": "biographies"}]}, ["trained"], "kind qa"),
         ({"sources": [{"kind": "qa"}]}, ["trained", "unseen"], "kind qa"),
         ({"sources": [{"kind": "qa"}], "n_people": 9000}, ["trained"], "there are 8192"),
     ],
@@ -139,7 +167,12 @@ def test_the_command_writes_people_and_says_the_entropy(
     assert f"{database_bits(0.25, 20):,.1f} bits in all, " in capsys.readouterr().out
     folder = tmp_path / "memory" / "dependent" / "alpha_0.25"
     assert len((folder / "people.jsonl").read_text().splitlines()) == 20
-    assert len((folder / "qa.jsonl").read_text().splitlines()) == 80
+    for kind in ("qa", "qatool"):
+        assert len((folder / f"{kind}.jsonl").read_text().splitlines()) == 80
+    assert not (folder / "people.sqlite").exists()
+    for options in ([], ["--overwrite"]):
+        assert dependent.main(["0.25", "--num", "20", "--root", str(tmp_path), "--database", *options]) == 0
+        assert "people.sqlite: 8,192 people\n" in capsys.readouterr().out
     assert dependent.main(["2", "--root", str(tmp_path)]) == 2
     assert "Expected ALPHA from 0 to 1" in capsys.readouterr().err
 

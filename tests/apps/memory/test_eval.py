@@ -206,7 +206,7 @@ def test_refusals(
 @pytest.mark.parametrize(
     ("data", "keys", "message"),
     [
-        ({"dependence": {"alpha": 0.5}}, [], "data.dependence is for sources of kind qa and recall.sets"),
+        ({"dependence": {"alpha": 0.5}}, [], "data.dependence is for sources of kind qa or qatool and"),
         ({"dependence": {"alpha": 0.5}}, ["recall.sets=[new_names]"], "data.dependence is for sources"),
         ({}, ["recall.sets=[sums_unseen]"], "recall.sets: 'sums_unseen' needs a source of kind sums"),
         ({"language": "sql"}, ["database.url=sqlite:///x"], "data.language = sql needs the SQLite database"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import resource
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -240,16 +243,51 @@ def test_ensure_dialogs_writes_what_is_missing_and_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("kind", "language", "population"), [("qa", "find", "train"), ("qatool", "sql", "new")]
 )
-def test_a_short_file_is_refused_with_the_command_that_mends_it(tmp_path, capsys, kind, language, population):
-    root = tmp_path / "my data"
-    generate.ensure_dialogs(root, kind, language, population, 3)
-    with pytest.raises(
-        UserError, match=r"holds 3 people, 1,000 are needed; run `(.*)` to extend it"
-    ) as caught:
-        generate.ensure_dialogs(root, kind, language, population, 1000)
-    mend = re.search(r"generate (.*)`", str(caught.value))[1].replace(f"'{root}'", "ROOT").split()
-    assert generate.main([str(root) if word == "ROOT" else word for word in mend]) == 0
-    generate.ensure_dialogs(root, kind, language, population, 1000)
+def test_a_short_file_is_made_longer_and_never_shorter(tmp_path, kind, language, population):
+    path = generate.ensure_dialogs(tmp_path, kind, language, population, 3)
+    begun = path.read_bytes()
+    for n_people, n_there in ((10, 10), (4, 10)):
+        generate.ensure_dialogs(tmp_path, kind, language, population, n_people)
+        assert generate.count_people(path) == n_there
+        assert path.read_bytes().startswith(begun)
+
+
+def test_biographies_are_made_longer_too(tmp_path, capsys):
+    for n_people, n_there in ((3, 3), (5, 5), (2, 5)):
+        path = generate.ensure_biographies(tmp_path, n_people)
+        assert path.read_text() == "".join(map(biography_line, people(0, n_there)))
+    assert capsys.readouterr().out.count("wrote") == 2
+
+
+def test_a_short_file_of_somebody_else_is_left_as_it_is(tmp_path):
+    path = generate.ensure_dialogs(tmp_path, "qa", "find", "train", 3)
+    path.write_text(mine := path.read_text().replace("live", "dwell"))
+    with pytest.raises(UserError, match=r"qa\.jsonl:\d+: differs from what would be written"):
+        generate.ensure_dialogs(tmp_path, "qa", "find", "train", 4)
+    assert path.read_text() == mine
+
+
+def test_of_many_who_make_a_file_longer_at_once_none_makes_it_shorter(tmp_path, monkeypatch):
+    """Each looks at a short file, then writes: the last to write is the one that wants least."""
+    path = generate.ensure_dialogs(tmp_path, "qa", "find", "train", 1)
+    lines, have_looked = generate.render, threading.Barrier(4)
+
+    def render(pattern, known):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            have_looked.wait(0.2)  # all four, where nobody waits until another has written
+        time.sleep((40 - len(known)) / 200)
+        return lines(pattern, known)
+
+    monkeypatch.setattr(generate, "render", render)
+    threads = [
+        threading.Thread(target=generate.ensure_dialogs, args=(tmp_path, "qa", "find", "train", n_people))
+        for n_people in (40, 30, 20, 10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert generate.count_people(path) == 40
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,11 @@ def test_create_holds_both_populations(command, tmp_path):
     code, output, errors = command("create", "--num", "10")
     path = database_path(tmp_path)
     assert (code, errors) == (0, "")
-    assert re.fullmatch(rf"wrote {re.escape(str(path))}: 20 people, [\d.]+ kB, \d\.\d s\n", output)
+    assert re.fullmatch(
+        rf"wrote {re.escape(str(path))}: 20 people \(the first 10 that models learn about, "
+        r"and as many of new names\), [\d.]+ kB, \d\.\d s\n",
+        output,
+    )
     expected = sorted(person[1:] for population in POPULATIONS for person in people(0, 10, population))
     statement = "SELECT name, birth_date, birth_place, current_address, occupation FROM people ORDER BY name"
     assert execute(path, statement) == expected
@@ -59,7 +63,8 @@ def test_create_holds_both_populations(command, tmp_path):
 
 
 def test_everybody_is_there_and_found_by_key(tmp_path):
-    sql_db.create_database(tmp_path)
+    said = sql_db.create_database(tmp_path)
+    assert "339,112 people (all 169,556 that models learn about, and as many of new names; --num N" in said
     path = database_path(tmp_path)
     assert execute(path, "SELECT count(*) FROM people") == [(2 * N_PEOPLE,)]
     last = people(N_PEOPLE - 1, N_PEOPLE, "new")[0]
@@ -78,7 +83,7 @@ def test_names_are_unique_in_the_schema(path):
 def test_a_larger_database_is_kept_and_a_smaller_one_replaced(command, path):
     content = path.read_bytes()
     assert command("create", "--num", "10")[1].startswith("kept")
-    assert "it holds 20 people; add --overwrite" in command("create", "--num", "3")[1]
+    assert "it holds 20 people (the first 10 that models" in command("create", "--num", "3")[1]
     assert path.read_bytes() == content
     assert command("create", "--num", "12")[1].startswith("wrote")
     assert execute(path, "SELECT count(*) FROM people") == [(24,)]

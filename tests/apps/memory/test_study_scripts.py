@@ -10,6 +10,7 @@ import pytest
 from nanollama.launcher.plan import read_grid
 
 SCRIPTS = Path("apps/memory/scripts")
+DATA_SCRIPTS = ("generate_data.sh", "generate_ood_data.sh", "generate_dependent_data.sh")
 GRIDS = {
     "params_needed": ("paper",),
     "ood_grid": ("paper",),
@@ -20,7 +21,8 @@ GRIDS = {
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", str(SCRIPTS / name), *arguments], capture_output=True, text=True)
+    command = ["bash", str(SCRIPTS / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -42,18 +44,34 @@ def test_published_sizes_train_as_published(name: str, scale: str) -> None:
 
 @pytest.mark.slow
 def test_scripts_write_the_people_they_promise(tmp_path: Path) -> None:
-    assert run("generate_ood_data.sh", "2", "--root", str(tmp_path)).returncode == 0
-    assert run("generate_dependent_data.sh", "--num", "3", "--root", str(tmp_path)).returncode == 0
+    root = ["--root", str(tmp_path)]
+    for name, options in (("generate_ood_data.sh", []), ("generate_dependent_data.sh", ["--seed", "3"])):
+        done = run(name, "2", *root, *options)  # the end of the input is a no
+        assert done.returncode == 0, done.stderr
+        assert "SQLite database as well?" in done.stdout
     folder = tmp_path / "memory"
     written = {path.name: len(path.read_text().splitlines()) for path in folder.glob("*.jsonl")}
     assert written == {"new_people.jsonl": 2, "new_qa.jsonl": 8, "new_qatool.jsonl": 8}
-    assert len(list(folder.glob("dependent/alpha_*/qa.jsonl"))) == 5
+    assert len(list(folder.glob("dependent/alpha_*_seed_3/qa.jsonl"))) == 5
+    assert not list(folder.rglob("*.sqlite"))
+    for name, n_databases in (("generate_ood_data.sh", 1), ("generate_dependent_data.sh", 6)):
+        assert run(name, "2", *root, "--yes").returncode == 0
+        assert len(list(folder.rglob("*.sqlite"))) == n_databases
 
 
-@pytest.mark.parametrize("name", ["generate_ood_data.sh", "generate_dependent_data.sh"])
-def test_scripts_say_how_they_are_used(name: str) -> None:
+@pytest.mark.parametrize("name", DATA_SCRIPTS)
+def test_scripts_of_data_take_the_same_arguments(name: str) -> None:
     done = run(name, "--help")
-    assert done.returncode == 2 and done.stderr.startswith(f"usage: {name}")
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {name} N [--yes] [--root DIR]")
+    for arguments, message in {
+        (): "Expected a number of people, got ''",
+        ("2", "3"): "Expected one number of people, got '2' and '3'",
+        ("--num", "3"): "Unknown option '--num'",
+        ("3", "--root"): "--root needs a folder",
+    }.items():
+        done = run(name, *arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"{message}; usage: {name} N") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -16,10 +16,11 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
+from nanollama.measures import headline_names, is_number
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
-from nanollama.report.aggregate import headline_names, is_number, seeds_or_own
+from nanollama.report.aggregate import seeds_or_own
 from nanollama.report.grouping import Setting
 from nanollama.report.tables import show_mean
 from nanollama.statistics import Interval

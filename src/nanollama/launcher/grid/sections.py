@@ -12,14 +12,15 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.verdict import Verdict, missing_lines, verdict_table
 from nanollama.launcher.states import inspect
+from nanollama.measures import ABSENT, is_number, show_interval, show_number, spell
 from nanollama.monitor.run_folder import DIALOGS
-from nanollama.report.aggregate import NAMING, flatten, is_number, is_share, seeds_or_own
+from nanollama.report.aggregate import NAMING, flatten, is_share, seeds_or_own
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import read_samples
 from nanollama.report.sections import dialog_section
-from nanollama.report.tables import ABSENT, Table, show_interval, show_mean, show_number, spell
+from nanollama.report.tables import Table, show_mean
 from nanollama.statistics import Interval
 from nanollama.wording import count
 

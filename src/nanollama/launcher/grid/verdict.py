@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import LEVEL, Bounded, Expectation, Rivals, pair_runs
+from nanollama.measures import ABSENT, is_number, show_interval
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.report.aggregate import is_number, over_seeds
+from nanollama.report.aggregate import over_seeds
 from nanollama.report.grouping import group_runs
-from nanollama.report.tables import ABSENT, Table, show_interval
+from nanollama.report.tables import Table
 from nanollama.statistics import (
     Interval,
     bootstrap_interval,

@@ -28,6 +28,7 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.share import VISIBLE
 from nanollama.launcher.screen import Screen
 from nanollama.launcher.states import inspect, not_run, write_config
+from nanollama.studies import find_root
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -47,11 +48,12 @@ class Server:
 
     def __init__(self, module: str, n_threads: int, keep_open: Sequence[int] = ()) -> None:
         threads = dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+        places = [str(find_root()), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "nanollama.launcher.local.forkserver", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **threads},
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(places)},
             pass_fds=tuple(keep_open),
             start_new_session=True,  # Ctrl-C is for the driver, which asks the runs to stop
         )

@@ -1,4 +1,4 @@
-"""The code as it was when a job was submitted: a copy of all tracked files, with uncommitted changes.
+"""The code as it was when a job was submitted: a copy of all tracked files, and of code not tracked yet.
 
 A queued job may start days later; it runs this copy, whatever has been edited since.
 """
@@ -12,14 +12,25 @@ import subprocess
 from pathlib import Path
 
 from nanollama.errors import UserError
-from nanollama.monitor.environment import SNAPSHOT_FILE, describe_code
+from nanollama.monitor.environment import SNAPSHOT_FILE, describe_code, untracked_code
+from nanollama.studies import find_root
+
+
+def check_place() -> None:
+    """Refuse to copy a part of the code, or none of it.
+
+    Raises:
+        UserError: the working directory is not the root of the checkout.
+    """
+    if (root := find_root()).resolve() != Path.cwd().resolve():
+        raise UserError(f"Jobs take the code of the working directory with them: run this command in {root}.")
 
 
 def take_snapshot(folder: Path) -> Path:
     """Copy the tracked files below the working directory into a new folder, and note their commit and diff.
 
-    Files that are not tracked by git are not part of it; data and runs stay where they are, and jobs find
-    them since they are started in the same working directory.
+    Code that git does not track yet, as of a new study, goes with them. Other files do not: data and runs
+    stay where they are, and jobs find them since they are started in the same working directory.
 
     Returns:
         ``folder/code``; beside it lies the note, ``folder/snapshot.json``.
@@ -29,7 +40,7 @@ def take_snapshot(folder: Path) -> Path:
     """
     code = folder / "code"
     code.mkdir(parents=True)
-    for name in _tracked_files():
+    for name in [*_tracked_files(), *(untracked_code() or ())]:
         source, target = Path(name), code / name
         if source.is_dir() or not os.path.lexists(source):  # a submodule; a file that was deleted
             continue

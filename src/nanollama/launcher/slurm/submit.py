@@ -27,7 +27,7 @@ from nanollama.launcher.slurm.examinations import EVALUATION, SCRIPT
 from nanollama.launcher.slurm.job import JobSpec
 from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
 from nanollama.launcher.slurm.script import EVAL, RUN_KEY, array_script, evaluation_script
-from nanollama.launcher.slurm.snapshot import take_snapshot
+from nanollama.launcher.slurm.snapshot import check_place, take_snapshot
 from nanollama.launcher.states import State, mark_anew, parents_first, write_config
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
@@ -71,6 +71,7 @@ def submit(plan: Plan) -> str:
     folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
     jobs: list[str] = []
     with _whole(folder, missing, jobs):
+        check_place()
         take_snapshot(folder)
         write_runs(plan, missing)
         if evaluation is not None:

@@ -1,0 +1,79 @@
+"""Measures by name: which of them are the headlines, and how their values are said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+ABSENT = "-"
+LOW, HIGH = "_low", "_high"
+"""What the ends of a measure's interval are called, after its name."""
+BELOW_ZERO = "below what guessing has"
+"""Said of negative bits: what was learned is worse than the distribution of the values."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Is it a finite number?"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def headline_names(names: Sequence[str]) -> list[str]:
+    """The measures to compare models by: those with an interval, without their refinements.
+
+    Beside ``recall``, ``recall_birth_date`` is a refinement. Where nothing has an interval, all are taken.
+    """
+    known = set(names)
+    measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
+    return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
+
+
+def say_measures(measures: Mapping[str, Any], n_most: int = 8) -> list[str]:
+    """The headlines, one line each with its interval; of those without intervals, the first so many.
+
+    Measures whose names have slashes are details. A last line counts the lines left out.
+    """
+    known = {name: value for name, value in measures.items() if is_number(value)}
+    names = headline_names([name for name in known if "/" not in name] or list(known))
+    shown = names if any(name + LOW in known for name in names) else names[:n_most]
+    width = max((len(spell(name)) for name in shown), default=0)
+    lines = [f"{spell(name):<{width}}  {show_measure(known, name)}" for name in shown]
+    return lines + ([f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else [])
+
+
+def show_number(value: Any) -> str:
+    """A number for a table: whole ones with commas, others to four digits; absent ones as a dash."""
+    if not is_number(value):
+        return ABSENT
+    if abs(value) >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def show_interval(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """A value with its interval in brackets, if it has one: three decimals, unless it is large or tiny."""
+    plain = value == 0 or 5e-4 <= abs(value) < 1000
+    words = [f"{number:.3f}" if plain else show_number(number) for number in (value, low, high)]
+    return words[0] if math.isnan(low) else f"{words[0]} [{words[1]}, {words[2]}]"
+
+
+def show_measure(measures: Mapping[str, float], name: str) -> str:
+    """A measure with its interval, where it has one."""
+    if name not in measures:
+        return ABSENT
+    if name + LOW in measures and name + HIGH in measures:
+        return show_interval(measures[name], measures[name + LOW], measures[name + HIGH])
+    value = measures[name]
+    is_below = name.startswith("bits_per_") and is_number(value) and value < 0
+    return show_number(value) + (f" ({BELOW_ZERO})" if is_below else "")
+
+
+def spell(name: str) -> str:
+    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training."""
+    name = name.replace("valid_calls", "valid_requests")  # the older name, in rows of runs
+    if name == "loss":
+        return "training loss (nats)"
+    for unit in ("nats", "bits", "seconds"):
+        if name.endswith(f"_{unit}"):
+            return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"
+    return name.replace("_", " ")
