@@ -18,13 +18,13 @@ from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, people
 from apps.memory.dataset.templates import default_templates
 from apps.memory.recall import TrainedMemory, open_tool
 from apps.memory.settings import DataConfig, MemoryConfig, SourceKind
-from apps.memory.sources import build_tokenizer
+from apps.memory.sources import tokenizer_of
 from apps.memory.sums import sum_dialogs
 from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
-from nanollama.tokenizer import Message
+from nanollama.tokenizer import DialogTokenizer, Message
 from nanollama.training.trained import load_run
 from nanollama.wording import printable
 
@@ -60,12 +60,13 @@ def chat(arguments: Sequence[str]) -> None:
         return
     trained = load_run(MemoryConfig, Path(arguments[0]), arguments[1:])
     console = Console(highlight=False)
+    tokenizer = tokenizer_of(trained.config)
     with open_tool(trained.config) as tool:
         greet(console, trained)
         for line in read_lines():
             questions = questions_of(line, trained)
             for completion in answer(trained, tool, questions, console):
-                show(console, completion)
+                show(console, completion, tokenizer)
 
 
 def greet(console: Console, trained: TrainedMemory) -> None:
@@ -131,19 +132,18 @@ def answer(
     trained: TrainedMemory, tool: Tool | None, questions: Sequence[str], console: Console
 ) -> Iterator[Completion]:
     """The dialogs that follow the questions; one too long for the model is said to be."""
-    tokenizer, longest = build_tokenizer(), trained.config.model.max_seq_len
+    tokenizer, longest = tokenizer_of(trained.config), trained.config.model.max_seq_len
     prompts = [tokenizer.encode_prompt([Message("user", question)]) for question in questions]
     fitting = [prompt for prompt in prompts if len(prompt) <= longest]
     if len(fitting) < len(prompts):
-        console.print(f"Too long: the model reads {longest} bytes at most.", style=STYLES["note"])
+        console.print(f"Too long: the model reads {longest} tokens at most.", style=STYLES["note"])
     yield from generate(
         trained.model, tokenizer, fitting, tool, max_new_tokens=trained.config.recall.max_new_tokens
     )
 
 
-def show(console: Console, completion: Completion) -> None:
+def show(console: Console, completion: Completion, tokenizer: DialogTokenizer) -> None:
     """A dialog, one label and colour a part."""
-    tokenizer = build_tokenizer()
     messages = tokenizer.decode_dialog(completion.ids)
     labels = {"user": "question", "database": "database"}
     console.print()

@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from apps.memory.pretrained_model.forgetting import build_forgetting
 from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
 from nanollama.config import config_hash, dump_config
@@ -37,16 +38,21 @@ WIDTH = 100  # of the table where there is no terminal: no cell is broken
 def run(config: EvalConfig) -> None:
     """Ask, show, and write down what came out."""
     trained = load_run(MemoryConfig, config.run, [f"training.device={config.device}"])
-    with build_recall(examined_config(config, trained.config)) as recall:
+    examined = examined_config(config, trained.config)
+    forgetting = build_forgetting(examined)
+    with build_recall(examined) as recall:
         folder = make_folder(config, trained)  # before the work, which takes minutes
         n_prompts = sum(map(len, recall.questions.values()))
         with Console(stderr=True).status(f"asking {n_prompts:,} questions"):
             answers = recall.ask(trained.model)
         measures = recall.summarise(answers, trained.model.n_params())
+    forgotten = {} if forgetting is None else forgetting.evaluate(trained.model, trained.step)
     rows = [row for name, of_set in answers.items() for row in rows_of(name, of_set)]
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(recall_table(trained, measures, rows).to_rich())
-    write_results(folder, config, trained, measures, rows, answers)
+    for name, value in forgotten.items():
+        print(f"{name:<28} {show_number(value)}")
+    write_results(folder, config, trained, measures | forgotten, rows, answers)
     print(f"wrote {folder}")
 
 
@@ -61,6 +67,8 @@ def examined_config(config: EvalConfig, of_run: MemoryConfig) -> MemoryConfig:
         changed["data_root"] = config.data_root
     if config.database is not None:
         changed["database"] = config.database
+    if config.forgetting is not None:
+        changed["forgetting"] = config.forgetting
     return of_run.changed(**changed)
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a grid share, made before the first of them starts: dialogs, biographies, database.
+"""What the runs of a grid share, made before the first of them starts: dialogs, biographies, text, database.
 
 Alone, a run makes what it misses, or makes it longer; here it is made once, and for the longest.
 """
@@ -13,6 +13,7 @@ from apps.memory.dataset.dialogs import DialogKind, Language
 from apps.memory.dataset.generate import ensure_biographies, ensure_dialogs
 from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.settings import MemoryConfig
+from apps.memory.sources import read_text
 from nanollama.config import Config
 
 
@@ -32,12 +33,21 @@ def prepare(configs: Sequence[Config]) -> None:
     """
     needs: dict[Texts, int] = {}
     databases: set[Path] = set()
+    read: set[tuple[str | None, str]] = set()
     for config in configs:
         if not isinstance(config, MemoryConfig):
             continue
+        if (
+            config.text is not None
+            and (key := (config.pretrained, config.text.model_dump_json())) not in read
+        ):
+            read_text(config)
+            read.add(key)
         for source in config.data.sources:
             if source.kind == "sums" or source.kind == "sumstool" or config.data.dependence is not None:
                 continue  # made in memory, from the config alone
+            if source.kind == "text":
+                continue  # made above
             kind = None if source.kind == "biographies" else source.kind
             texts = Texts(config.data_root, kind, config.data.language)
             needs[texts] = max(needs.get(texts, 0), config.data.n_people)

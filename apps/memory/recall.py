@@ -25,7 +25,7 @@ from apps.memory.dataset.people import (
 )
 from apps.memory.dataset.sql_db import ensure_database
 from apps.memory.settings import SUM_SETS, MemoryConfig, RecallConfig
-from apps.memory.sources import build_tokenizer
+from apps.memory.sources import tokenizer_of
 from apps.memory.sums import Split, SumKind, sum_dialogs
 from nanollama.dialogs.expected import attempt_dialogs
 from nanollama.dialogs.generate import Ending
@@ -34,8 +34,9 @@ from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.seeds import named_seed
 from nanollama.statistics import share_interval
-from nanollama.tokenizer import ByteTokenizer, Message
+from nanollama.tokenizer import DialogTokenizer, Message
 from nanollama.training.trained import Trained
+from nanollama.wording import show
 
 TOOL_ROLE = "database"
 """The special token that opens the reply of any tool."""
@@ -101,7 +102,7 @@ class RecallEvaluator:
     def __init__(
         self,
         questions: Mapping[str, Sequence[Dialog]],
-        tokenizer: ByteTokenizer,
+        tokenizer: DialogTokenizer,
         tool: Tool | None,
         config: RecallConfig,
         learned: Learned | None = None,
@@ -210,7 +211,7 @@ def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
     Raises:
         UserError: the database cannot be used, a set has too few people, or right dialogs would be cut off.
     """
-    tokenizer, data = build_tokenizer(), config.data
+    tokenizer, data = tokenizer_of(config), config.data
     questions: dict[str, list[Dialog]] = {}
     for name in config.recall.sets:
         questions[name] = choose_questions(name, config)
@@ -241,9 +242,12 @@ def choose_questions(name: str, config: MemoryConfig) -> list[Dialog]:
 
 
 def learned_by_heart(config: MemoryConfig) -> Learned | None:
-    """What a run has to store in its weights about people; None if it may ask, or learns of nobody."""
+    """What a run has to store in its weights about people; None if it may ask, or learns of nobody.
+
+    Of a pretrained model neither: what its weights hold beside is not known.
+    """
     data = config.data
-    if data.uses_tool or not data.tells_of_people:
+    if data.uses_tool or not data.tells_of_people or config.pretrained is not None:
         return None
     if data.dependence is None:
         return Learned(data.n_people, bits_per_person())
@@ -314,11 +318,18 @@ def _pool(name: str, n_people_learned: int, config: RecallConfig) -> range:
 
 
 def _check_lengths(
-    questions: Mapping[str, Sequence[Dialog]], tokenizer: ByteTokenizer, config: MemoryConfig
+    questions: Mapping[str, Sequence[Dialog]], tokenizer: DialogTokenizer, config: MemoryConfig
 ) -> None:
     """No question may be one that no model could answer."""
     for dialog in (dialog for dialogs in questions.values() for dialog in dialogs):
-        n_tokens = len(tokenizer.encode_dialog(dialog.messages))
+        ids = tokenizer.encode_dialog(dialog.messages).ids.tolist()
+        if tokenizer.decode_dialog(ids) != list(dialog.messages):
+            raise UserError(
+                f"model.path: the tokenizer of {config.pretrained} does not give back what it is given, such "
+                f"as {show(dialog.messages[0].content)}: expected one that keeps all letters, as byte-level "
+                "ones do."
+            )
+        n_tokens = len(ids)
         n_new = n_tokens - len(tokenizer.encode_prompt(dialog.messages[:1]))
         if n_new > config.recall.max_new_tokens:
             raise UserError(

@@ -11,8 +11,10 @@ from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import TABLE, database_path, dependent_database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
+from apps.memory.pretrained_model.settings import PretrainConfig
 from nanollama.config import Config, ConfigPath, RunConfig, RunName
 from nanollama.data.batching import Batching
+from nanollama.data.text.config import TextConfig
 from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
 from nanollama.dialogs.tools.config import Operator
 from nanollama.errors import UserError
@@ -22,8 +24,12 @@ from nanollama.studies import Study
 from nanollama.training.config import DeviceName
 from nanollama.training.run_config import TrainingRunConfig
 
-SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool"]
+SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool", "text"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
+ROLES = ("user", "assistant", "database")
+"""Who speaks in dialogs: `database` is whichever tool was called, so all models have the same tokens."""
+DIALOG_TOKENS = {role: f"<|{role}|>" for role in ROLES}
+"""What opens the turn of each, where these are added to the tokenizer of a pretrained model."""
 N_TOKENS = 260
 """Of the study's tokenizer: 256 bytes, three roles and the end."""
 MAX_OPERAND_DIGITS = 18  # operands are drawn as int64
@@ -35,7 +41,7 @@ class SourceConfig(Config):
 
     kind: SourceKind = Field(
         description="`qa` answers by heart, `qatool` asks the database, `biographies` tells all four facts; "
-        "`sums` are reckoned in the head, `sumstool` by asking the calculator."
+        "`sums` are reckoned in the head, `sumstool` by asking the calculator; `text`: the section text."
     )
     weight: float = Field(default=1.0, gt=0, description="Share of the rows of a batch, on any scale.")
 
@@ -167,6 +173,20 @@ class RecallConfig(Config):
     max_new_tokens: int = Field(default=256, ge=1, description="Longest dialog, beyond its question.")
 
 
+class ForgettingConfig(Config):
+    """How far a model is from the pretrained one that it was, on text that is held out."""
+
+    split: Literal["valid", "test"] = Field(
+        default="valid", description="Documents for validation, or for the test."
+    )
+    n_rows: int = Field(default=64, ge=1, description="Examples of text: their loss, and prompts, are taken.")
+    prompt_len: int = Field(
+        default=16, ge=1, description="Tokens of each example that the pretrained model goes on from."
+    )
+    n_new: int = Field(default=48, ge=1, description="Tokens that it goes on for, the likeliest each time.")
+    batch_size: int = Field(default=16, ge=1, description="Examples at once: a matter of memory.")
+
+
 class MemoryModelConfig(ModelConfig):
     """A model that reads the study's tokens."""
 
@@ -176,7 +196,22 @@ class MemoryModelConfig(ModelConfig):
 class MemoryHuggingFaceConfig(HuggingFaceConfig):
     """A model of the package transformers that reads the study's tokens."""
 
-    vocab_size: int = Field(default=N_TOKENS, ge=1, description="Number of token ids in the data.")
+    vocab_size: int = Field(
+        default=N_TOKENS,
+        ge=1,
+        description="Number of token ids in the data; with path, the tokenizer's own count.",
+    )
+    added_tokens: tuple[str, ...] = Field(
+        default=tuple(DIALOG_TOKENS.values()),
+        description="With path: the special tokens of dialogs, which its tokenizer is given.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tokens(self) -> MemoryHuggingFaceConfig:
+        expected = tuple(DIALOG_TOKENS.values())
+        if self.added_tokens != expected:
+            raise ValueError(f"added_tokens are those of dialogs, {', '.join(expected)}: leave them out")
+        return self
 
 
 MemoryModel = Annotated[
@@ -197,10 +232,24 @@ class MemoryConfig(TrainingRunConfig):
     database: DatabaseSettings = Field(
         default=DatabaseSettings(), description="What the model may ask when it is examined."
     )
+    text: TextConfig | None = Field(
+        default=None,
+        description="For a model with path: text to mix in, and to measure on what the model has forgotten. "
+        "It is cut into tokens by the tokenizer of the model.",
+    )
+    forgetting: ForgettingConfig = Field(
+        default=ForgettingConfig(), description="How that is measured, where there is text."
+    )
+
+    @property
+    def pretrained(self) -> str | None:
+        """Folder or name of the model that is trained further; None: a new one."""
+        return self.model.path if isinstance(self.model, HuggingFaceConfig) else None
 
     @model_validator(mode="after")
     def _check(self) -> MemoryConfig:
         self._check_sets()
+        self._check_text()
         if "unseen" in self.recall.sets and self.data.n_people + self.recall.n_people > N_PEOPLE:
             raise ValueError(
                 f"recall.n_people = {self.recall.n_people} people of the set 'unseen' are asked about, but "
@@ -217,7 +266,7 @@ class MemoryConfig(TrainingRunConfig):
         for name in self.recall.sets:
             if name in SUM_SETS and not self.data.has("sums", "sumstool"):
                 raise ValueError(f"recall.sets: '{name}' needs a source of kind sums or sumstool")
-            if name not in SUM_SETS and not self.data.tells_of_people:
+            if name not in SUM_SETS and not (self.data.tells_of_people or self.data.has("text")):
                 raise ValueError(
                     f"recall.sets: '{name}' is a set of people, and no source is about people; "
                     f"expected sets among {', '.join(SUM_SETS)}"
@@ -231,6 +280,30 @@ class MemoryConfig(TrainingRunConfig):
             raise ValueError(
                 f"data.n_people = {self.data.n_people} is too many: with data.dependence there are "
                 f"{N_DEPENDENT_PEOPLE}"
+            )
+
+    def _check_text(self) -> None:
+        """Text is for pretrained models, and read by their tokenizer."""
+        if self.text is None:
+            if self.data.has("text"):
+                raise ValueError("a source of kind text needs the section text, which says what is read")
+            return
+        if self.pretrained is None:
+            raise ValueError(
+                "text is for a model with model.path, which has learned to read it: leave it out"
+            )
+        if self.text.tokenizer != TextConfig.model_fields["tokenizer"].default:
+            raise ValueError("text.tokenizer is that of model.path: leave it out")
+        needed = max(self.text.seq_len - 1, self.forgetting.prompt_len + self.forgetting.n_new)
+        if needed > self.model.max_seq_len:
+            raise ValueError(
+                f"model.max_seq_len = {self.model.max_seq_len} is too small: text.seq_len, or "
+                f"forgetting.prompt_len and n_new together, make {needed} tokens to read"
+            )
+        if self.forgetting.prompt_len > self.text.seq_len:
+            raise ValueError(
+                f"forgetting.prompt_len = {self.forgetting.prompt_len} is more than an example has, "
+                f"text.seq_len = {self.text.seq_len}"
             )
 
     def changed(self, **values: Any) -> MemoryConfig:
@@ -260,6 +333,9 @@ class EvalConfig(Config):
     database: DatabaseSettings | None = Field(
         default=None, description="What the model may ask; default: what the run says."
     )
+    forgetting: ForgettingConfig | None = Field(
+        default=None, description="How forgetting is measured; default: as in the run."
+    )
     device: DeviceName = "auto"
 
 
@@ -280,7 +356,12 @@ class CircuitConfig(RunConfig):
 
 STUDY = Study(
     "memory",
-    configs={"train": MemoryConfig, "eval": EvalConfig, "circuit": CircuitConfig},
+    configs={
+        "train": MemoryConfig,
+        "eval": EvalConfig,
+        "circuit": CircuitConfig,
+        "pretrained_model.pretrain": PretrainConfig,
+    },
     commands=("show", "chat"),
     tokenizer="apps.memory.sources:read_tokenizer",
 )

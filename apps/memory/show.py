@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from apps.memory.settings import MemoryConfig
-from apps.memory.sources import build_stream, build_tokenizer
+from apps.memory.sources import build_stream, tokenizer_of
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.entrypoint import run_main
-from nanollama.tokenizer import ByteTokenizer
+from nanollama.tokenizer import DialogTokenizer
 from nanollama.wording import printable
 
 N_ROWS_SHOWN = 6
@@ -36,7 +36,7 @@ class Document(NamedTuple):
 def show(config: MemoryConfig) -> None:
     """Print the first batch of a run."""
     stream, _ = build_stream(config)
-    batch, tokenizer, console = stream.batch(0), build_tokenizer(), Console(highlight=False)
+    batch, tokenizer, console = stream.batch(0), tokenizer_of(config), Console(highlight=False)
     n_rows = len(batch.input_ids)
     chosen = sorted({int(row) for row in np.linspace(0, n_rows - 1, min(N_ROWS_SHOWN, n_rows))})
     for row in chosen:
@@ -64,7 +64,7 @@ def documents_of(batch: Batch, row: int) -> Iterator[Document]:
             yield Document(ids, mask)
 
 
-def print_document(console: Console, document: Document, tokenizer: ByteTokenizer) -> None:
+def print_document(console: Console, document: Document, tokenizer: DialogTokenizer) -> None:
     """The text of a document, as wide as the console, with its learned parts marked."""
     has_colours = console.color_system is not None and not console.no_color
     characters = list(characters_of(document, tokenizer))
@@ -75,7 +75,7 @@ def print_document(console: Console, document: Document, tokenizer: ByteTokenize
             console.print("".join("^" if learned else " " for _, learned in line).rstrip())
 
 
-def characters_of(document: Document, tokenizer: ByteTokenizer) -> Iterator[tuple[str, bool]]:
+def characters_of(document: Document, tokenizer: DialogTokenizer) -> Iterator[tuple[str, bool]]:
     """Each character to print, and whether it is learned; ends of lines are arrows."""
     pairs = zip(document.ids.tolist(), document.loss_mask.tolist(), strict=True)
     for learned, run in groupby(pairs, key=lambda pair: pair[1]):

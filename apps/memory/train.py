@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from apps.memory.held_out import check_unlearned
+from apps.memory.pretrained_model.forgetting import build_forgetting
+from apps.memory.pretrained_model.stored import stored_hash
 from apps.memory.recall import RecallEvaluator, build_recall
 from apps.memory.samples import pick_samples
-from apps.memory.settings import MemoryConfig
+from apps.memory.settings import DIALOG_TOKENS, MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.run_folder import DIALOGS
+from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.report.runs import write_samples
 from nanollama.training.run import Parts, train_run
+
+TOKENIZER = "tokenizer"
+"""In the folder of a run of a pretrained model: its tokenizer, with the tokens of dialogs."""
 
 
 class Examiner:
@@ -43,8 +50,15 @@ def build_parts(config: MemoryConfig) -> Iterator[Parts]:
     """What is learned, and the questions that are asked meanwhile."""
     check_unlearned(config)
     stream, hashes = build_stream(config)
+    forgetting = None
+    if config.pretrained is not None:
+        hashes["model"] = stored_hash(config.pretrained)
+        if os.environ.get("RANK", "0") == "0":
+            PretrainedTokenizer(config.pretrained, DIALOG_TOKENS).save(config.folder / TOKENIZER)
+        forgetting = build_forgetting(config)
     with build_recall(config) as recall:
-        yield Parts(stream, hashes, [Examiner(recall, config.folder)])
+        examiner = Examiner(recall, config.folder)
+        yield Parts(stream, hashes, [examiner] if forgetting is None else [examiner, forgetting])
 
 
 def run(config: MemoryConfig) -> None:

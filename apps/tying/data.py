@@ -8,7 +8,7 @@ import numpy as np
 
 from apps.tying.settings import HeldOut, TyingConfig
 from nanollama.data.batch import Batch
-from nanollama.data.text.corpus import DEFAULT_OUT, make_corpus
+from nanollama.data.text.corpus import ensure_corpus
 from nanollama.data.text.documents import Split
 from nanollama.data.text.streams import Masker, RowStream, next_token_batch
 from nanollama.data.text.tokenised import TokenisedText, tokenise
@@ -27,8 +27,7 @@ def read_text(config: TyingConfig) -> TokenisedText:
     Raises:
         UserError: the text cannot be had, or has more kinds of tokens than the model.
     """
-    if DEFAULT_OUT in config.text.files and not DEFAULT_OUT.is_file():
-        make_corpus(DEFAULT_OUT)
+    ensure_corpus(config.text)
     text = tokenise(config.text)
     if text.vocab_size > config.model.vocab_size:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Text to token ids: bytes plus named special tokens, and dialogs with the mask of tokens to learn.
+"""Text to token ids, and dialogs with the mask of tokens to learn.
 
 A dialog is laid out turn by turn, each turn opened by the special token of its role::
 
@@ -14,13 +14,16 @@ These tokens carry loss; all others are given to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 N_BYTES = 256
+END = "end"
+"""Name of the special token that ends a dialog."""
 
 
 class Message(NamedTuple):
@@ -41,46 +44,51 @@ class EncodedDialog:
         return len(self.ids)
 
 
-class ByteTokenizer:
-    """UTF-8 bytes are ids 0..255; special tokens follow, in the order given.
+class DialogTokenizer(ABC):
+    """Dialogs as token ids: each turn is opened by the special token of its role.
 
     Args:
-        roles: who may speak; each role is a special token that opens its turn.
+        special_ids: of the roles, in their order, and of ``end``, which ends a dialog.
+        vocab_size: number of token ids.
+        unwritten: ids that no text becomes, those of roles and of the end among them.
+        opening: ids that every dialog begins with.
         assistant: the role whose tokens carry loss.
     """
 
-    def __init__(self, roles: Sequence[str], assistant: str = "assistant") -> None:
-        names = [*roles, "end"]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Special tokens must differ, got {names}.")
-        if assistant not in roles:
-            raise ValueError(f"The assistant's role '{assistant}' is not among the roles {list(roles)}.")
-        self.special_ids = {name: N_BYTES + index for index, name in enumerate(names)}
-        self.roles = tuple(roles)
+    def __init__(
+        self,
+        special_ids: Mapping[str, int],
+        vocab_size: int,
+        unwritten: Collection[int],
+        opening: Sequence[int] = (),
+        assistant: str = "assistant",
+    ) -> None:
+        self.special_ids = dict(special_ids)
+        self.roles = tuple(name for name in special_ids if name != END)
+        if assistant not in self.roles:
+            raise ValueError(f"The assistant's role '{assistant}' is not among the roles {list(self.roles)}.")
         self.assistant = assistant
-        self.vocab_size = N_BYTES + len(names)
-        self.end_id = self.special_ids["end"]
-        self._names = {index: f"<{name}>" for name, index in self.special_ids.items()}
+        self.vocab_size = vocab_size
+        self.end_id = self.special_ids[END]
+        self.opening = tuple(opening)
+        self._unwritten = frozenset(unwritten)
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """UTF-8 bytes of the text; text never becomes a special token."""
-        return list(text.encode("utf-8"))
+        """Ids of a text, which never becomes a special token."""
 
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids; special tokens are shown as ``<name>``, bytes that are not UTF-8 as U+FFFD."""
-        pieces, run = [], bytearray()
-        for index in ids:
-            if 0 <= index < N_BYTES:
-                run.append(index)
-                continue
-            pieces += [run.decode("utf-8", errors="replace"), self._names.get(index, f"<{index}?>")]
-            run = bytearray()
-        return "".join([*pieces, run.decode("utf-8", errors="replace")])
+        """Text of the ids; special tokens are shown by their names."""
+
+    def is_text(self, token: int) -> bool:
+        """Is it part of a text, and not a special token or an id that means nothing?"""
+        return token < self.vocab_size and token not in self._unwritten
 
     def encode_dialog(self, messages: Sequence[Message]) -> EncodedDialog:
         """Ids and loss mask of a whole dialog, ended by ``<end>``."""
-        ids: list[int] = []
-        mask: list[bool] = []
+        ids = [*self.opening]
+        mask = [False] * len(ids)
         written = False  # does the assistant hold the pen when the next turn's token is placed?
         for message in messages:
             if message.role not in self.roles:
@@ -96,7 +104,7 @@ class ByteTokenizer:
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of the turns so far, followed by the token that gives the assistant the word."""
-        ids: list[int] = []
+        ids = [*self.opening]
         for message in messages:
             ids += [self.special_ids[message.role], *self.encode(message.content)]
         return [*ids, self.special_ids[self.assistant]]
@@ -104,6 +112,8 @@ class ByteTokenizer:
     def decode_dialog(self, ids: Sequence[int]) -> list[Message]:
         """The turns of a sequence of ids; what comes before the first role or after ``<end>`` is left out."""
         roles = {self.special_ids[role]: role for role in self.roles}
+        if self.opening and tuple(ids[: len(self.opening)]) == self.opening:
+            ids = ids[len(self.opening) :]  # it may be the token that ends a text, as in OPT
         messages: list[Message] = []
         start = None
         for position, index in enumerate([*ids, self.end_id]):
@@ -115,3 +125,35 @@ class ByteTokenizer:
             if index == self.end_id:
                 break
         return messages
+
+
+class ByteTokenizer(DialogTokenizer):
+    """UTF-8 bytes are ids 0..255; special tokens follow, in the order given.
+
+    Args:
+        roles: who may speak; each role is a special token that opens its turn.
+        assistant: the role whose tokens carry loss.
+    """
+
+    def __init__(self, roles: Sequence[str], assistant: str = "assistant") -> None:
+        names = [*roles, END]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Special tokens must differ, got {names}.")
+        ids = {name: N_BYTES + index for index, name in enumerate(names)}
+        super().__init__(ids, N_BYTES + len(names), ids.values(), assistant=assistant)
+        self._names = {index: f"<{name}>" for name, index in ids.items()}
+
+    def encode(self, text: str) -> list[int]:
+        """UTF-8 bytes of the text; text never becomes a special token."""
+        return list(text.encode("utf-8"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids; special tokens are shown as ``<name>``, bytes that are not UTF-8 as U+FFFD."""
+        pieces, run = [], bytearray()
+        for index in ids:
+            if 0 <= index < N_BYTES:
+                run.append(index)
+                continue
+            pieces += [run.decode("utf-8", errors="replace"), self._names.get(index, f"<{index}?>")]
+            run = bytearray()
+        return "".join([*pieces, run.decode("utf-8", errors="replace")])

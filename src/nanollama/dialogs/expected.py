@@ -21,7 +21,7 @@ from nanollama.data.batch import IGNORE, collate
 from nanollama.dialogs.generate import Completion, continue_dialogs, evaluating, most_likely, token_limit
 from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.model.protocol import LanguageModel
-from nanollama.tokenizer import ByteTokenizer, EncodedDialog, Message
+from nanollama.tokenizer import DialogTokenizer, EncodedDialog, Message
 
 N_ROWS = 32
 """Dialogs in one forward pass: enough to keep the processor busy, few enough for its caches."""
@@ -41,7 +41,7 @@ class Attempt(NamedTuple):
 
 def attempt_dialogs(
     model: LanguageModel,
-    tokenizer: ByteTokenizer,
+    tokenizer: DialogTokenizer,
     dialogs: Sequence[Sequence[Message]],
     tool: Tool | None = None,
     *,
@@ -103,7 +103,7 @@ class _Said:
     is_expected: bool
 
 
-def _encode(tokenizer: ByteTokenizer, messages: Sequence[Message], max_seq_len: int) -> EncodedDialog:
+def _encode(tokenizer: DialogTokenizer, messages: Sequence[Message], max_seq_len: int) -> EncodedDialog:
     dialog = tokenizer.encode_dialog(messages)
     if not dialog.loss_mask[-1]:
         raise ValueError(f"A dialog ends with a turn of the assistant, got {list(messages)}.")
@@ -140,7 +140,7 @@ def _read(model: LanguageModel, encoded: Sequence[EncodedDialog]) -> list[_Readi
 
 
 def _ask(
-    tokenizer: ByteTokenizer, dialogs: Sequence[Sequence[Message]], tool: Tool | None
+    tokenizer: DialogTokenizer, dialogs: Sequence[Sequence[Message]], tool: Tool | None
 ) -> list[list[_Said]]:
     """What the tool replies to the requests of each dialog, in order; one batch for all."""
     if tool is None:
@@ -159,7 +159,7 @@ def _ask(
 
 
 def _certain_part(
-    tokenizer: ByteTokenizer,
+    tokenizer: DialogTokenizer,
     dialog: EncodedDialog,
     is_certain: np.ndarray,
     said: Sequence[_Said],
@@ -167,7 +167,6 @@ def _certain_part(
 ) -> Completion:
     """The beginning of a dialog that decoding surely writes; its ending is ``end`` if that is all of it."""
     tool_id = None if tool is None else tokenizer.special_ids[tool.role]
-    special = frozenset(tokenizer.special_ids.values())
     replies: list[Reply] = []
     for position, certain in zip(np.flatnonzero(dialog.loss_mask), is_certain, strict=True):
         token = int(dialog.ids[position])
@@ -177,7 +176,7 @@ def _certain_part(
             if not said[len(replies)].is_expected:
                 break
             replies.append(said[len(replies)].reply)
-        elif token in special and token != tokenizer.end_id:
+        elif not tokenizer.is_text(token) and token != tokenizer.end_id:
             break
     else:
         return Completion(dialog.ids.tolist(), replies, "end")

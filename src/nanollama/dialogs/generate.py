@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.model.protocol import LanguageModel
-from nanollama.tokenizer import ByteTokenizer
+from nanollama.tokenizer import DialogTokenizer
 
 TIE = 2e-5
 """Logits that differ by less than so much of the largest of their row count as equal.
@@ -60,7 +60,7 @@ class Completion:
 
 def generate(
     model: LanguageModel,
-    tokenizer: ByteTokenizer,
+    tokenizer: DialogTokenizer,
     prompts: Sequence[Sequence[int]],
     tool: Tool | None = None,
     *,
@@ -86,7 +86,7 @@ def generate(
 
 def generate_one(
     model: LanguageModel,
-    tokenizer: ByteTokenizer,
+    tokenizer: DialogTokenizer,
     prompt: Sequence[int],
     tool: Tool | None = None,
     *,
@@ -106,14 +106,14 @@ def generate_one(
             if tool is not None and token == turns.tool_id:
                 replies += tool.reply([turns.request(ids)])
                 ids += turns.reply_ids(replies[-1])
-            elif not turns.is_text(token):
+            elif not turns.tokenizer.is_text(token):
                 return Completion(ids, replies, "malformed")
     return Completion(ids[:limit], replies, "limit")
 
 
 def continue_dialogs(
     model: LanguageModel,
-    tokenizer: ByteTokenizer,
+    tokenizer: DialogTokenizer,
     prompts: Sequence[Sequence[int]],
     tool: Tool | None,
     limits: Sequence[int],
@@ -178,17 +178,12 @@ def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
 class _Turns:
     """Who may write which token, and what a tool is given and gives."""
 
-    def __init__(self, tokenizer: ByteTokenizer, tool: Tool | None) -> None:
+    def __init__(self, tokenizer: DialogTokenizer, tool: Tool | None) -> None:
         self.tokenizer = tokenizer
         self.tool = tool
         self.tool_id = None if tool is None else tokenizer.special_ids[tool.role]
         self.end_id = tokenizer.end_id
         self.assistant_id = tokenizer.special_ids[tokenizer.assistant]
-        self._special = frozenset(tokenizer.special_ids.values())
-
-    def is_text(self, token: int) -> bool:
-        """Is it part of a text, and not a special token or an id that means nothing?"""
-        return token < self.tokenizer.vocab_size and token not in self._special
 
     def request(self, ids: Sequence[int]) -> str:
         """The turn that a dialog's last token, the tool's, has ended."""
@@ -230,7 +225,7 @@ class _Rows:
         self.n_known = torch.tensor([len(completion.ids) for completion in completions], device=device)
         self.alive = torch.ones(n_rows, dtype=torch.bool, device=device)
         self.state = model.make_state(n_rows, max(limits))
-        is_text = [turns.is_text(token) for token in range(model.vocab_size)]
+        is_text = [turns.tokenizer.is_text(token) for token in range(model.vocab_size)]
         self.is_special = ~torch.tensor(is_text, device=device)
 
     def run(self) -> list[Completion]:
@@ -293,7 +288,7 @@ class _Rows:
             limit = int(self.limits[row])
             if ids[-1] == turns.end_id:
                 self._finish(row, ids, "end")
-            elif row not in asking and not turns.is_text(ids[-1]):
+            elif row not in asking and not turns.tokenizer.is_text(ids[-1]):
                 self._finish(row, ids, "malformed")
             elif len(ids) >= limit:
                 self._finish(row, ids[:limit], "limit")

@@ -10,22 +10,23 @@ from typing import BinaryIO
 import numpy as np
 
 from nanollama.errors import UserError
-from nanollama.tokenizer import ByteTokenizer, EncodedDialog, Message
+from nanollama.tokenizer import DialogTokenizer, EncodedDialog, Message
 
 
 class DialogSource:
     """Encoded dialogs: one flat array of ids, one of loss marks, and where each dialog starts.
 
-    Memory is three bytes a token, so a million dialogs fit a laptop.
+    Memory is three bytes a token, five where there are more than 65,536 ids: a million dialogs fit a laptop.
     """
 
-    def __init__(self, dialogs: Iterable[Sequence[Message]], tokenizer: ByteTokenizer) -> None:
+    def __init__(self, dialogs: Iterable[Sequence[Message]], tokenizer: DialogTokenizer) -> None:
         encoded = [_encode(number, messages, tokenizer) for number, messages in enumerate(dialogs, start=1)]
         if not encoded:
             raise UserError("There are no dialogs to learn from: expected at least one.")
         self._lengths = np.array([len(dialog) for dialog in encoded])
         self._starts = np.concatenate([[0], np.cumsum(self._lengths)])
-        self._ids = np.concatenate([dialog.ids.astype(np.uint16) for dialog in encoded])
+        dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32
+        self._ids = np.concatenate([dialog.ids.astype(dtype) for dialog in encoded])
         self._mask = np.concatenate([dialog.loss_mask for dialog in encoded])
 
     def __len__(self) -> int:
@@ -41,7 +42,7 @@ class DialogSource:
         return self._ids[span].astype(np.int64), self._mask[span]
 
 
-def _encode(number: int, messages: Sequence[Message], tokenizer: ByteTokenizer) -> EncodedDialog:
+def _encode(number: int, messages: Sequence[Message], tokenizer: DialogTokenizer) -> EncodedDialog:
     try:
         return tokenizer.encode_dialog(messages)
     except ValueError as error:

@@ -144,7 +144,7 @@ def read_grid(argv: Sequence[str]) -> Plan:
 def _config_class(module: str, study: str) -> type[Config]:
     """The class of the configs that a script takes: that of its verb."""
     apps, _, rest = module.partition(".")
-    owner, _, verb = rest.rpartition(".")
+    owner, _, verb = rest.partition(".")  # a verb may lie in a folder of its study
     if apps != studies.APPS or not owner or not verb:
         raise UserError(
             f"script={module}: expected a module of the form {studies.APPS}.<study>.<verb>, "

@@ -246,6 +246,19 @@ class ModelConfig(Config):
         return self.position_dim or self.d_model
 
 
+class LoraConfig(Config):
+    """Low-rank changes to the maps of a model, which alone are learned (arXiv 2106.09685)."""
+
+    rank: int = Field(default=16, ge=1, description="Rank of each change.")
+    alpha: int = Field(default=32, ge=1, description="Changes are scaled by alpha / rank.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Of what changes read.")
+    modules: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of the maps, such as q_proj; default: all but the head.",
+    )
+
+
 class HuggingFaceConfig(Config):
     """A causal language model of the package transformers."""
 
@@ -259,6 +272,17 @@ class HuggingFaceConfig(Config):
     )
     vocab_size: int = Field(default=256, ge=1, description="Number of token ids in the data.")
     max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
+    added_tokens: tuple[str, ...] = Field(
+        default=(),
+        description="With path: special tokens that its tokenizer is given, and the model embeddings for.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute layers again in the backward pass: less memory, slower steps."
+    )
+    lora: LoraConfig | None = Field(
+        default=None,
+        description="Learn low-rank changes, and the embeddings of added tokens, instead of all weights.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> HuggingFaceConfig:
@@ -268,6 +292,8 @@ class HuggingFaceConfig(Config):
             )
         if self.path is not None and self.sizes:
             raise ValueError("sizes are those of the model in path: leave them out")
+        if self.lora is not None and self.path is None:
+            raise ValueError("lora changes a model that is trained: name it in path, or leave out lora")
         return self
 
 

@@ -10,6 +10,7 @@ Shapes: B rows, T tokens, M queries, S keys.
 from __future__ import annotations
 
 import inspect
+import warnings
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from nanollama.errors import MissingExtraError, UserError
-from nanollama.model.config import HuggingFaceConfig
+from nanollama.model.config import HuggingFaceConfig, LoraConfig
 from nanollama.model.mixers.attention import KeyValues
 from nanollama.model.mixers.mixer import gather
 from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
 from nanollama.model.protocol import LanguageModel
 from nanollama.model.state import DecodingState
+from nanollama.pretrained_tokenizer import load_tokenizer, n_token_ids
 from nanollama.wording import count, show, suggest
 
 
@@ -40,12 +42,29 @@ class HuggingFaceModel(LanguageModel):
         self.config = config
         shape = _read_shape(config)
         self.vocab_size, self.max_seq_len = shape.vocab_size, config.max_seq_len
+        self._new_tokens: list[int] = []
+        if config.path is not None and config.added_tokens:
+            tokenizer = load_tokenizer(config.path, config.added_tokens)
+            self.vocab_size = max(shape.vocab_size, n_token_ids(tokenizer))
+            self._new_tokens = tokenizer.convert_tokens_to_ids(list(config.added_tokens))
         self._n_layers, self._n_heads = shape.num_hidden_layers, shape.num_attention_heads
         self._n_kv_heads = getattr(shape, "num_key_value_heads", None) or self._n_heads
         self._head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // self._n_heads
         self._shape = shape
         with torch.device("meta"):
-            self._adopt(_transformers().AutoModelForCausalLM.from_config(shape))
+            self._adopt(self._extended(_transformers().AutoModelForCausalLM.from_config(shape)))
+
+    def _extended(self, model: Any) -> Any:
+        """The model with what the config adds to it: embeddings, low-rank changes, checkpointing."""
+        if self.vocab_size > model.get_input_embeddings().weight.shape[0]:
+            _grow(model, self.vocab_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of names that transformers is about to change
+            if self.config.gradient_checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            if self.config.lora is not None:
+                model = _with_lora(model, self.config.lora, self._new_tokens)
+        return model
 
     def _adopt(self, model: Any) -> None:
         self.model = model
@@ -124,7 +143,8 @@ class HuggingFaceModel(LanguageModel):
             if weight.dim() == 2 and not isinstance(module, nn.Embedding)
         }
         n_asked = seq_len if n_queries is None else n_queries
-        macs = n_asked * sizes.pop(self._head) + seq_len * sum(sizes.values())
+        head = sum(sizes.pop(module, 0) for module in self._head.modules())
+        macs = n_asked * head + seq_len * sum(sizes.values())
         macs += 2 * seq_len**2 * self._n_layers * self._n_heads * self._head_dim
         return 2 * macs
 
@@ -134,7 +154,7 @@ class HuggingFaceModel(LanguageModel):
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.random.default_generator.manual_seed(seed)  # transformers knows no other
-            fresh = self._first_model()
+            fresh = self._extended(self._first_model())
         if self.device.type == "meta":
             self._adopt(fresh)
             return
@@ -148,7 +168,8 @@ class HuggingFaceModel(LanguageModel):
         if self.config.path is None:
             return models.from_config(self._shape).float()
         try:
-            return models.from_pretrained(self.config.path).float()
+            is_here = Path(self.config.path).is_dir()
+            return models.from_pretrained(self.config.path, local_files_only=is_here).float()
         except (OSError, ValueError) as error:
             raise UserError(
                 f"model.path: {self.config.path} has no weights to read: {_in_short(error)}"
@@ -172,6 +193,51 @@ class _Reading:
         return self._state.longest
 
 
+@torch.no_grad()
+def _grow(model: Any, n_tokens: int) -> None:
+    """Give a model embeddings of more tokens, each the mean of the others.
+
+    So a new token is no likelier than the others are on average, and what was likely before stays so
+    (Hewitt, 2021, Initializing new word embeddings for pretrained language models).
+    """
+    n_before = model.get_input_embeddings().weight.shape[0]
+    model.resize_token_embeddings(n_tokens, mean_resizing=False)
+    for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
+        embeddings.weight[n_before:] = embeddings.weight[:n_before].mean(dim=0)
+
+
+def _with_lora(model: Any, config: LoraConfig, new_tokens: list[int]) -> Any:
+    """The model with low-rank changes; these and the embeddings of new tokens learn."""
+    try:
+        import peft
+    except ImportError:
+        raise MissingExtraError("peft", "hf") from None
+    from transformers.pytorch_utils import Conv1D
+
+    keys = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules="all-linear" if config.modules is None else list(config.modules),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # as in GPT-2
+        trainable_token_indices=_learned_rows(model, new_tokens),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, keys).get_base_model()
+    except ValueError as error:
+        raise UserError(f"model.lora.modules: {_in_short(error)}") from error
+
+
+def _learned_rows(model: Any, new_tokens: list[int]) -> dict[str, list[int]] | None:
+    """Rows of the embeddings that learn, by the name of the module; tied ones follow those of the input."""
+    kept = {model.get_input_embeddings()}
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        kept.add(model.get_output_embeddings())
+    names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in kept]
+    return {name: new_tokens for name in names} if new_tokens else None
+
+
 def _transformers() -> Any:
     try:
         import transformers
@@ -182,7 +248,7 @@ def _transformers() -> Any:
 
 def _read_shape(config: HuggingFaceConfig) -> Any:
     """The config that transformers has of the model, if the model is one that we can ask as we do."""
-    shape = _stored_shape(config.path) if config.path is not None else _new_shape(config)
+    shape = stored_shape(config.path) if config.path is not None else _new_shape(config)
     shape = shape.get_text_config()
     name = config.path or config.architecture
     window = getattr(shape, "sliding_window", None) or config.max_seq_len
@@ -201,21 +267,27 @@ def _read_shape(config: HuggingFaceConfig) -> Any:
         raise UserError(
             f"model.max_seq_len = {config.max_seq_len} is too long: {name} reads {count(longest, 'token')}."
         )
-    if config.vocab_size > shape.vocab_size:
+    if config.vocab_size > shape.vocab_size and not config.added_tokens:
         raise UserError(
             f"model.vocab_size = {config.vocab_size} is more than the {shape.vocab_size} token ids of {name}."
         )
     return shape
 
 
-def _stored_shape(path: str) -> Any:
+def stored_shape(path: str) -> Any:
+    """The config that transformers has of a stored model.
+
+    Raises:
+        UserError: there is none.
+        MissingExtraError: transformers is not installed.
+    """
     folder = Path(path)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(
             f"model.path: the folder {path} holds no config.json; expected that of a saved model."
         )
     try:
-        return _transformers().AutoConfig.from_pretrained(path)
+        return _transformers().AutoConfig.from_pretrained(path, local_files_only=folder.is_dir())
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.path: {path} is no folder of a model, nor to be had from the hub: {_in_short(error)}"

@@ -123,7 +123,7 @@ def test_a_question_can_be_too_long(
 ) -> None:
     assert chat(in_weight, typed, "a" * 600 + "\n" + "a" * 511 + "\n" + "a" * 510 + "\n") == 0
     said = capsys.readouterr().out
-    assert said.count("Too long: the model reads 512 bytes at most.") == 2
+    assert said.count("Too long: the model reads 512 tokens at most.") == 2
     assert said.count("question  ") == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from apps.tying import data, prepare, train
 from apps.tying.settings import TyingConfig
 from nanollama.config import load_config
+from nanollama.data.text import corpus
 from nanollama.data.text.tokenised import TokenisedText
 
 pytest.importorskip("tokenizers")
@@ -34,9 +35,9 @@ def test_the_corpus_of_a_grid_is_made_once(tmp_path: Path, monkeypatch: pytest.M
         read.append(config)
         return data.read_text(config)
 
-    monkeypatch.setattr(data, "make_corpus", make)
+    monkeypatch.setattr(corpus, "make_corpus", make)
     monkeypatch.setattr(prepare, "read_text", read_text)
     prepare.prepare(configs)
-    assert made == [data.DEFAULT_OUT] and read == configs[:1]
+    assert made == [corpus.DEFAULT_OUT] and read == configs[:1]
     (tokens,) = Path(configs[0].text.cache).iterdir()
     assert (tokens / "train.npy").is_file()

@@ -19,6 +19,16 @@ class WordPieceConfig(Config):
     vocab_size: int = Field(default=4096, ge=64, description="Number of token ids, at most.")
 
 
+class BytePairConfig(Config):
+    """A vocabulary of pairs of bytes (arXiv 1508.07909), as that of GPT-2, made from what is learned from.
+
+    It keeps every letter, so texts come back as they were.
+    """
+
+    implementation: Literal["byte_pairs"] = Field(description="Which tokenizer this is.")
+    vocab_size: int = Field(default=4096, ge=257, description="Number of token ids, at most.")
+
+
 class PretrainedTokenizerConfig(Config):
     """A tokenizer that exists."""
 
@@ -27,7 +37,7 @@ class PretrainedTokenizerConfig(Config):
 
 
 TokenizerConfig = Annotated[
-    WordPieceConfig | PretrainedTokenizerConfig, Field(discriminator="implementation")
+    WordPieceConfig | BytePairConfig | PretrainedTokenizerConfig, Field(discriminator="implementation")
 ]
 
 

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanollama.data.text.config import TextConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 
@@ -57,6 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return guard(lambda: make_corpus(Path(arguments[0]) if arguments else DEFAULT_OUT))
+
+
+def ensure_corpus(config: TextConfig) -> None:
+    """Make the corpus where a text names it and it is missing.
+
+    Raises:
+        UserError: as for `make_corpus`.
+    """
+    if DEFAULT_OUT in config.files and not DEFAULT_OUT.is_file():
+        make_corpus(DEFAULT_OUT)
 
 
 def make_corpus(out: Path) -> None:

@@ -123,6 +123,25 @@ class RowStream:
         return self.masker.batch(rows, visits if self.masker.config.dynamic else numbers)
 
 
+class RowSource:
+    """Rows (n, T) as documents of a stream that mixes sources; all but the first token carry loss."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+        self._mask = np.arange(rows.shape[1]) > 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lengths(self) -> np.ndarray:
+        """See `nanollama.data.stream.Source`."""
+        return np.full(len(self._rows), self._rows.shape[1])
+
+    def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `nanollama.data.stream.Source`."""
+        return self._rows[index].astype(np.int64), self._mask
+
+
 def next_token_batch(rows: np.ndarray) -> Batch:
     """Rows (B, T) as inputs and targets (B, T - 1) of a model that reads from first to last."""
     ids = torch.from_numpy(rows.astype(np.int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -11,12 +12,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nanollama.data.text.config import PretrainedTokenizerConfig, TokenizerConfig, WordPieceConfig
+import numpy as np
+
+from nanollama.data.text.config import (
+    BytePairConfig,
+    PretrainedTokenizerConfig,
+    TokenizerConfig,
+    WordPieceConfig,
+)
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.wording import show
 
 PADDING, UNKNOWN, CLASS, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-END_NAMES = (END, "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>", "<end>")
+END_OF_TEXT = "<|endoftext|>"
+END_NAMES = (END, "</s>", END_OF_TEXT, "<|end_of_text|>", "<eos>", "<end>")
 MASK_NAMES = (MASK, "<mask>")
 N_LETTERS = 200
 """Of the most frequent ones, at the start of words and inside them; words with others are unknown."""
@@ -36,6 +45,8 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Any:
     """
     if isinstance(config, WordPieceConfig):
         return _word_pieces(config, texts)
+    if isinstance(config, BytePairConfig):
+        return _byte_pairs(config, texts)
     assert isinstance(config, PretrainedTokenizerConfig)
     return _existing(config.path)
 
@@ -82,6 +93,17 @@ def n_token_ids(tokenizer: Any) -> int:
     return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)
 
 
+def token_bytes(tokenizer: Any) -> np.ndarray | None:
+    """(V,) bytes of text in each token, 0 in special ones; None where tokens are not of bytes."""
+    if (json.loads(tokenizer.to_str())["decoder"] or {}).get("type") != "ByteLevel":
+        return None
+    lengths = np.zeros(n_token_ids(tokenizer), dtype=np.int64)
+    for token, number in tokenizer.get_vocab().items():
+        lengths[number] = len(token)  # each byte is shown as a letter
+    lengths[special_ids(tokenizer)] = 0
+    return lengths
+
+
 def load_tokenizer(path: Path) -> Any:
     """A tokenizer from its file."""
     return _package().Tokenizer.from_file(str(path))
@@ -118,6 +140,21 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
     tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = package.decoders.WordPiece()
     tokenizer.add_special_tokens([PADDING, UNKNOWN, CLASS, END, MASK])
+    return tokenizer
+
+
+def _byte_pairs(config: BytePairConfig, texts: Iterable[str]) -> Any:
+    package = _package()
+    tokenizer = package.Tokenizer(package.models.BPE())
+    tokenizer.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = package.decoders.ByteLevel()
+    trainer = package.trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=package.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

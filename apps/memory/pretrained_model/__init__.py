@@ -1,0 +1,1 @@
+"""Pretrained models that learn facts, by heart or through the database, and what they forget meanwhile."""

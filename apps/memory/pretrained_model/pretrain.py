@@ -1,0 +1,159 @@
+"""Train a new model on text: ``python -m apps.memory.pretrained_model.pretrain CONFIG [key=value ...]``.
+
+At its end, the folder ``model`` of the run holds model and tokenizer as transformers and others read them, so
+that ``finetune`` can start from it (``model.path: runs/pretrain/model``) and no hub is needed.
+``samples.jsonl`` has what the model wrote at each evaluation.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from apps.memory.pretrained_model.forgetting import complete
+from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
+from nanollama.data.text.corpus import ensure_corpus
+from nanollama.data.text.streams import RowStream
+from nanollama.data.text.tokenised import TokenisedText, tokenise
+from nanollama.data.text.tokens import end_id, token_bytes
+from nanollama.dialogs.generate import evaluating
+from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
+from nanollama.model.protocol import LanguageModel
+from nanollama.monitor.rows import RowFile
+from nanollama.seeds import named_seed
+from nanollama.statistics import mean_interval
+from nanollama.training.run import Parts, train_run
+from nanollama.training.trained import load_run
+
+MODEL, SAMPLES = "model", "samples.jsonl"
+
+
+class TextExaminer:
+    """Loss and samples on held-out text; see `nanollama.training.loop.Evaluator`.
+
+    Args:
+        text: whose tokens the model reads.
+        config: how much is measured.
+        folder: of the run, for the samples.
+    """
+
+    def __init__(self, text: TokenisedText, config: PretrainMeasuresConfig, folder: Path) -> None:
+        rows = text.rows(config.split)[: config.n_rows].astype(np.int64)
+        self._rows, self._config, self._text, self._folder = torch.from_numpy(rows), config, text, folder
+        lengths = token_bytes(text.tokenizer)
+        self._n_bytes = None if lengths is None else int(lengths[rows[:, 1:]].sum())
+
+    def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
+        """``loss_nats`` a token, with its 95 % interval, examples as the unit; ``bits_per_byte`` of the text.
+
+        The latter only where tokens stand for whole bytes, so that these can be counted.
+        """
+        with evaluating(model):
+            losses: list[float] = []
+            for part in self._rows.split(self._config.batch_size):
+                ids = part.to(model.device)
+                each = F.cross_entropy(
+                    model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+                )
+                losses += each.view(len(ids), -1).mean(dim=1).tolist()
+            self._write_samples(model, step)
+        mean, low, high, _ = mean_interval(losses)
+        measures = {"loss_nats": mean, "loss_nats_low": low, "loss_nats_high": high}
+        if self._n_bytes is not None:
+            n_tokens = len(losses) * (self._rows.shape[1] - 1)
+            measures["bits_per_byte"] = mean * n_tokens / np.log(2) / self._n_bytes
+        return measures
+
+    def _write_samples(self, model: LanguageModel, step: int) -> None:
+        config, tokenizer = self._config, self._text.tokenizer
+        prompts = self._rows[: config.n_samples, : config.prompt_len].to(model.device)
+        written = complete(model, prompts, config.n_new)[:, config.prompt_len :]
+        samples = [
+            {"prompt": _text(tokenizer, prompt), "written": _text(tokenizer, ids)}
+            for prompt, ids in zip(prompts.tolist(), written.tolist(), strict=True)
+        ]
+        file = RowFile(self._folder / SAMPLES)
+        file.cut(step - 1)  # of steps that a run which was stopped takes again
+        file.append({"step": step, "samples": samples})
+
+
+def _text(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+
+def read_text(config: PretrainConfig) -> TokenisedText:
+    """The tokens of a run; the corpus is made where it is missing.
+
+    Raises:
+        UserError: the text cannot be had, or has more kinds of tokens than the model.
+    """
+    ensure_corpus(config.text)
+    text = tokenise(config.text)
+    if text.vocab_size > config.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.model.vocab_size} is too small: the tokenizer has {text.vocab_size} "
+            "tokens; set it to that."
+        )
+    return text
+
+
+@contextmanager
+def build_parts(config: PretrainConfig) -> Iterator[Parts]:
+    """What is learned, its hashes, and what is measured."""
+    text = read_text(config)
+    seed = named_seed(config.training.seed, "data")
+    yield Parts(
+        stream=RowStream(text.rows("train"), config.training.batch_size, seed),
+        data_hashes=text.hashes,
+        evaluators=[TextExaminer(text, config.measures, config.folder)],
+    )
+
+
+def run(config: PretrainConfig) -> None:
+    """Train as the config says; leave the model in its folder, beside everything else of the run."""
+    train_run(config, build_parts)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"wrote {write_model(config)}")
+
+
+def write_model(config: PretrainConfig) -> Path:
+    """The trained model with its tokenizer, as transformers reads them; returns the folder."""
+    import transformers
+
+    model = load_run(PretrainConfig, config.folder, ["training.device=cpu"]).model.get_submodule("model")
+    assert isinstance(model, transformers.PreTrainedModel)
+    tokenizer = read_text(config).tokenizer
+    end = end_id(tokenizer)
+    model.config.eos_token_id = model.generation_config.eos_token_id = end
+    package = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=tokenizer.id_to_token(end),
+        model_max_length=config.model.max_seq_len,
+    )
+    folder = config.folder / MODEL
+    new = config.folder / f".{MODEL}.new"  # who reads it meanwhile finds the old one, or none
+    shutil.rmtree(new, ignore_errors=True)
+    model.save_pretrained(new)
+    package.save_pretrained(new)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    return run_main(PretrainConfig, run, argv, "Train a new model on text, to be finetuned.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The tokenizer of a pretrained model, by the package transformers, with special tokens for dialogs.
+
+A dialog is laid out as by every `DialogTokenizer`. The token of a role is added to the tokenizer; the token
+that ends a dialog is the one that ends a text for the pretrained model; and where that expects a token in
+front of every text, dialogs begin with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nanollama.errors import MissingExtraError, UserError
+from nanollama.tokenizer import END, DialogTokenizer
+
+
+class PretrainedTokenizer(DialogTokenizer):
+    """Cuts texts as a pretrained model does.
+
+    Args:
+        path: folder of a model, or its name on the hub.
+        role_tokens: who may speak, with the special token that opens the turn of each.
+
+    Raises:
+        UserError: there is no such tokenizer, or it has no token that ends a text.
+        MissingExtraError: transformers is not installed.
+    """
+
+    def __init__(self, path: str, role_tokens: Mapping[str, str]) -> None:
+        self.package = load_tokenizer(path, tuple(role_tokens.values()))
+        end = self.package.eos_token_id
+        if end is None:
+            raise UserError(
+                f"model.path: the tokenizer of {path} has no token that ends a text, which ends a dialog: "
+                "expected an eos_token in its tokenizer_config.json."
+            )
+        ids = {role: int(self.package.convert_tokens_to_ids(name)) for role, name in role_tokens.items()}
+        known = self.package.added_tokens_decoder.items()
+        special = {number for number, token in known if token.special} | {*self.package.all_special_ids}
+        first, begins = self.package.encode("a")[:1], self.package.bos_token_id
+        super().__init__(
+            {**ids, END: int(end)}, n_token_ids(self.package), special, first if first == [begins] else ()
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """See `DialogTokenizer.encode`."""
+        ids: list[int] = self.package.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `DialogTokenizer.decode`."""
+        return str(self.package.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    def fingerprint(self) -> str:
+        """A hash of all tokens and their ids."""
+        vocabulary = sorted(self.package.get_vocab().items(), key=lambda pair: pair[1])
+        return hashlib.sha256(repr((vocabulary, self.special_ids)).encode("utf-8", "replace")).hexdigest()[
+            :16
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write it as transformers and others read it."""
+        self.package.save_pretrained(folder)
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(path: str, added: tuple[str, ...] = ()) -> Any:
+    """A tokenizer of transformers with special tokens added, which it may have already.
+
+    Raises:
+        UserError: there is none.
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", "hf") from None
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=Path(path).is_dir())
+    except Exception as error:  # of many kinds, from the packages below
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"model.path: {path} has no tokenizer that can be read ({said}): expected that of a model, such "
+            "as tokenizer.json with tokenizer_config.json."
+        ) from error
+    tokens = [transformers.AddedToken(token, special=True, normalized=False) for token in added]
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    return tokenizer
+
+
+def n_token_ids(tokenizer: Any) -> int:
+    """Largest token id plus one: ids may have gaps."""
+    return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)

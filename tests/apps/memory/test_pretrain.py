@@ -1,0 +1,136 @@
+"""A small model is pretrained on text: bits per byte, samples, the folder that finetuning starts from."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from apps.memory.pretrained_model import finetune, pretrain
+from apps.memory.pretrained_model.settings import PretrainConfig
+from apps.memory.settings import MemoryConfig
+from nanollama.config import dump_config
+from nanollama.data.batch import IGNORE
+from nanollama.data.text.streams import next_token_batch
+from nanollama.data.text.tokens import token_bytes
+from nanollama.training.loss import next_token_loss
+from nanollama.training.trained import load_run
+from tests.toy_pretrained import SIZES, write_text
+from tests.toy_training import check_that_a_stopped_run_ends_alike
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path / "text.txt")
+    return tmp_path
+
+
+def config_of(n_steps: int = 2, **keys: Any) -> PretrainConfig:
+    sizes = {key: value for key, value in SIZES["llama"].items() if key != "max_position_embeddings"}
+    tree = {
+        "study": "memory",
+        "name": "base",
+        "run_dir": "run",
+        "model": {
+            "implementation": "hugging_face",
+            "architecture": "llama",
+            "vocab_size": 300,
+            "max_seq_len": 256,
+            "sizes": sizes,
+        },
+        "text": {
+            "files": ["text.txt"],
+            "held_out": 0.2,
+            "seq_len": 16,
+            "cache": "cache",
+            "tokenizer": {"implementation": "byte_pairs", "vocab_size": 300},
+        },
+        "training": {
+            "n_steps": n_steps,
+            "batch_size": 4,
+            "device": "cpu",
+            "log_every": 1,
+            "eval_every": 2,
+            "checkpoint": {"every": 2, "keep": None},
+        },
+        "measures": {"n_rows": 5, "batch_size": 2, "n_samples": 2, "prompt_len": 4, "n_new": 5},
+    }
+    return PretrainConfig.model_validate({**tree, **keys})
+
+
+def test_bits_per_byte_and_the_folder_of_the_model(here: Path) -> None:
+    import transformers
+
+    config = config_of()
+    Path("base.yaml").write_text(dump_config(config))
+    assert pretrain.main(["base.yaml"]) == 0
+    (row,) = [json.loads(line) for line in Path("run/evals.jsonl").read_text().splitlines()]
+    text, trained = pretrain.read_text(config), load_run(PretrainConfig, Path("run"))
+    rows = text.rows("valid")[:5]
+    batch = next_token_batch(rows)
+    with torch.no_grad():
+        nats = float(next_token_loss(trained.model, batch))
+    words = [text.tokenizer.decode(ids[1:].tolist()) for ids in rows]  # all ASCII, ends of documents left out
+    assert row["bits_per_byte"] == pytest.approx(nats / math.log(2) / len("".join(words)), rel=1e-5)
+    assert row["loss_nats"] == pytest.approx(nats / int((batch.targets != IGNORE).sum()), rel=1e-5)
+    (samples,) = [json.loads(line) for line in Path("run/samples.jsonl").read_text().splitlines()]
+    assert samples["step"] == 2 and len(samples["samples"]) == 2
+    assert samples["samples"][0]["prompt"] == text.tokenizer.decode(
+        rows[0, :4].tolist(), skip_special_tokens=False
+    )
+
+    plain = transformers.AutoModelForCausalLM.from_pretrained("run/model")
+    package = transformers.AutoTokenizer.from_pretrained("run/model")
+    with torch.no_grad():
+        expected = trained.model(batch.input_ids)
+        torch.testing.assert_close(plain(batch.input_ids).logits, expected)
+    assert package.encode("Where was Ann Bell born?") == text.tokenizer.encode("Where was Ann Bell born?").ids
+    assert package.eos_token_id == plain.config.eos_token_id == 0
+
+    tuned = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": "tuned",
+            "data": {"n_people": 2, "sources": [{"kind": "qa"}]},
+            "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
+            "recall": {"n_people": 2, "sets": ["trained"], "max_new_tokens": 150},
+            "training": {"n_steps": 1, "batch_size": 2, "device": "cpu"},
+        }
+    )
+    Path("tuned.yaml").write_text(dump_config(tuned))
+    assert finetune.main(["tuned.yaml"]) == 0
+
+
+def test_a_stopped_run_ends_with_the_same_bits(here: Path) -> None:
+    check_that_a_stopped_run_ends_alike(lambda: pretrain.run(config_of(6)))
+    steps = [json.loads(line)["step"] for line in Path("run/samples.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6]
+    assert Path("whole/samples.jsonl").read_text() == Path("run/samples.jsonl").read_text()
+
+
+def test_bytes_of_tokens_add_up_to_those_of_a_text(here: Path) -> None:
+    tokenizer = pretrain.read_text(config_of()).tokenizer
+    lengths = token_bytes(tokenizer)
+    said = "Where was Zoë born? \N{SNOWMAN}\n"
+    assert lengths is not None
+    assert lengths[tokenizer.encode(said).ids].sum() == len(said.encode())
+    assert lengths[tokenizer.token_to_id("<|endoftext|>")] == 0
+
+
+def test_wrong_input_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = {"implementation": "hugging_face", "path": "here", "max_seq_len": 256}
+    with pytest.raises(ValidationError, match=r"model\.path is a model that is trained"):
+        config_of(model=model)
+    with pytest.raises(ValidationError, match=r"make 299 tokens to read"):
+        config_of(text={"files": ["text.txt"], "seq_len": 300})
+    Path("base.yaml").write_text(dump_config(config_of()))
+    assert pretrain.main(["base.yaml", "model.vocab_size=290"]) == 2
+    assert "model.vocab_size = 290 is too small: the tokenizer has 300 tokens" in capsys.readouterr().err
