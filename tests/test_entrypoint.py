@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -108,6 +109,11 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
         (UserError("The file is short."), 2, "The file is short.\n"),
         (Preempted("Saved step 7."), 75, "Saved step 7.\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            2,
+            "/x: Permission denied: choose another place, or change who may use this one.\n",
+        ),
     ],
 )
 def test_what_a_verb_raises_is_told(
@@ -117,7 +123,9 @@ def test_what_a_verb_raises_is_told(
     assert capsys.readouterr() == ("", message)
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), MemoryError("a bug"), BrokenPipeError("a bug")])
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), MemoryError("a bug"), BrokenPipeError("a bug"), OSError("a bug")]
+)
 def test_a_bug_shows_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(ToyConfig, raising(error), ["toy.yaml"]) == 1
     err = capsys.readouterr().err

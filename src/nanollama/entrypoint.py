@@ -6,6 +6,7 @@ when asked to, and turns what went wrong into the message and the exit code that
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -23,6 +24,8 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE, as shells report it."""
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What a user may have to change about a file or folder; all else about files is a failure of ours."""
 
 HELP_FLAGS = frozenset({"--help", "-h"})
 DRY_RUN_FLAG = "--dry-run"
@@ -84,6 +87,12 @@ def guard(work: Callable[[], int | None]) -> int:
             return EXIT_BROKEN_PIPE
         traceback.print_exc()
         return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in FORBIDDEN or error.filename is None:
+            traceback.print_exc()
+            return EXIT_FAILED
+        _say(f"{error.filename}: {error.strerror}: choose another place, or change who may use this one.")
+        return EXIT_USER_ERROR
     except Exception:
         traceback.print_exc()
         return EXIT_FAILED

@@ -26,7 +26,6 @@ def judged(tmp_path: Path, claim: str, recalls: list[float]) -> Verdict:
         (f"{WIDTH}, at_least: 0.9", (0.95, 0.9), "holds"),
         (f"{WIDTH}, at_most: 0.1", (0.0, 0.2), "MISSED"),  # what is to be small is best when it is smallest
         (f"{WIDTH}, at_least: 0.92, statistic: mean", (0.95, 0.9), "holds"),
-        ("measure: recall, best_over: training.seed, at_least: 0.9", (0.9, 0.95), "holds"),
     ],
 )
 def test_the_best_counts(tmp_path: Path, claim: str, values: tuple[float, ...], word: str) -> None:
@@ -47,6 +46,10 @@ def test_it_is_open_until_all_rivals_are_there(tmp_path: Path) -> None:
 def test_a_key_that_does_not_vary_offers_no_choice(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"best over 'model.n_layers', which does not vary in the grid"):
         plan_of(tmp_path, "claim: x, measure: recall, best_over: model.n_layers, at_least: 0")
+    with pytest.raises(
+        UserError, match=r"the best over 'training.seed', the key of the seeds: the best of them"
+    ):
+        plan_of(tmp_path, "claim: x, measure: recall, best_over: training.seed, at_least: 0")
     with pytest.raises(ConfigError, match="best_over does not go with reaches"):
         plan_of(tmp_path, f"claim: x, {WIDTH}, reaches: 0.5, at_least: 0")
     with pytest.raises(ConfigError, match="best_over needs at_least or at_most"):

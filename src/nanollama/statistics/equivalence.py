@@ -21,8 +21,8 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
         tells how much others would differ.
     """
     n_pairs = len(differences)
-    if n_pairs < 2 or (spread := stdev(differences)) == 0:
-        return math.nan
+    if n_pairs < 2 or (spread := stdev(differences)) <= 1e-12 * max(margin, *map(abs, differences)):
+        return math.nan  # rounding alone, if anything, makes them differ
     from scipy.special import stdtr
 
     distance = margin - abs(fmean(differences))

@@ -123,7 +123,8 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
         raise ValueError("The mean of no values is not defined.")
     n_values, mean = len(values), fmean(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / max(1, n_values - 1) / n_values
-    if min(values) == max(values) or variance == 0:  # the second: differences whose squares vanish
+    rounding = 1e-12 * max(map(abs, values))
+    if max(values) - min(values) <= rounding or variance == 0:  # the second: differences whose squares vanish
         ends = exact_ends(values[0], n_values) if is_share and n_values > 1 else (math.nan, math.nan)
         return Interval(float(values[0]), *ends, n_values)
     quantile = student_quantile(n_values - 1)

@@ -71,7 +71,7 @@ def bootstrap_interval(differences: Sequence[float]) -> Interval:
     if n_values < MIN_BOOTSTRAP:
         raise ValueError(f"Expected at least {MIN_BOOTSTRAP} differences to draw from, got {n_values}.")
     spread = observed.std(ddof=1)
-    if spread == 0:
+    if spread <= 1e-12 * np.abs(observed).max():  # rounding, if anything
         return Interval(mean, math.nan, math.nan, n_values)
     drawn = observed[np.random.default_rng(0).integers(n_values, size=(N_RESAMPLES, n_values))]
     reach, spreads = drawn.mean(axis=1) - mean, drawn.std(axis=1, ddof=1)

@@ -41,6 +41,7 @@ the claim compares, on either side, the claim is not told, as the loss of what w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
@@ -73,8 +74,9 @@ class Bounded(Config):
         return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
 
     def holds_for(self, value: float) -> bool:
-        """Is a value within the bound?"""
-        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
+        """Is a value within the bound, but for what rounding does to differences and ratios?"""
+        bound, sign = (self.at_least, 1) if self.at_least is not None else (self.at_most or 0.0, -1)
+        return sign * value >= sign * bound or math.isclose(value, bound, rel_tol=1e-9, abs_tol=1e-12)
 
 
 class Condition(Bounded):
@@ -188,8 +190,7 @@ def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridR
                         f"expect: the claim '{expectation.claim}' is about no run of the grid: "
                         f"none has {key} = {show(chosen)}."
                     )
-        if expectation.best_over is not None:
-            _check_best_over(expectation, runs)
+        _check_best_over(expectation, runs, seed_key)
         pairs = pair_runs(expectation, runs, seed_key)
         for run in chain(*chain(*pairs)) if expectation.reaches is not None else ():
             _check_reaches(expectation, run)
@@ -264,15 +265,19 @@ def _check_one_setting(
         )
 
 
-def _check_best_over(expectation: Expectation, runs: Sequence[GridRun]) -> None:
-    """Refuse a key that does not vary: then there is nothing to choose from."""
+def _check_best_over(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> None:
+    """Refuse a key that leaves nothing to choose from, and that of seeds, whose best is luck."""
     key = expectation.best_over
+    if key is None:
+        return
+    where = f"expect: the claim '{expectation.claim}' takes the best over '{key}'"
+    if key == seed_key:
+        raise UserError(f"{where}, the key of the seeds: the best of them is luck; leave best_over out.")
     varied = dict.fromkeys(key for run in runs for key in run.values)
-    if key is not None and len({show_value(run.values.get(key)) for run in runs}) < 2:
-        raise UserError(
-            f"expect: the claim '{expectation.claim}' takes the best over '{key}', which does not vary in "
-            f"the grid{suggest(key, varied) or '.'}"
-        )
+    if len({show_value(run.values.get(key)) for run in runs}) < 2:
+        raise UserError(f"{where}, which does not vary in the grid{suggest(key, varied) or '.'}")
+    if all(len(rivals) == 1 for rivals in _rivals(runs, key)):
+        raise UserError(f"{where}, but no two runs differ in it alone: let it vary in grid.product.")
 
 
 def _check_reaches(expectation: Expectation, run: GridRun) -> None:

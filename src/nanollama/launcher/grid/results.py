@@ -20,6 +20,7 @@ from nanollama.measures import headline_names, is_number
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
+from nanollama.monitor.successor import is_ordered_anew
 from nanollama.report.aggregate import seeds_or_own
 from nanollama.report.grouping import Setting
 from nanollama.report.tables import show_mean
@@ -45,11 +46,13 @@ def collect(plan: Plan) -> list[Row]:
 def _row(run: GridRun) -> Row:
     state = inspect(run)
     result = state.result
-    if not result:
+    if not result or is_ordered_anew(run.folder):
         return {}
     check_folder(run, state)
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
-    metrics = {name: value for name, value in result.get("metrics", {}).items() if name not in values}
+    measured = result.get("metrics")
+    measured = measured if isinstance(measured, dict) else {}
+    metrics = {name: value for name, value in measured.items() if name not in values}
     facts = {key: result.get(key) for key in FACTS}
     return {"run": run.name, **values, **facts, "commit": _commit(run), **metrics}
 
@@ -63,6 +66,8 @@ def _commit(run: GridRun) -> str | None:
     try:
         environment = json.loads((run.folder / ENVIRONMENT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+    if not isinstance(environment, dict):
         return None
     commit = environment.get("commit")
     return f"{commit}+" if commit and environment.get("diff") else commit

@@ -101,13 +101,11 @@ class Verdict:
             assert expectation.given is not None
             given = f"{expectation.given.measure} {expectation.given.bound}"
             return f"not told: {given} in {self.n_given} of {count(n_found, self._noun)}"
-        if not expectation.is_together and not all(
-            expectation.holds_for(value.number) for value in self.found if value.sign != "?"
-        ):
+        if not expectation.is_together and any(_contradicts(expectation, value) for value in self.found):
             return "MISSED"
         n_told = sum(_is_told(expectation, value) for value in self.found)
         if n_told < n_found:
-            return f"not told: nothing bounds {n_found - n_told} of {count(n_found, 'value')}"
+            return self._unbounded(n_found - n_told)
         if self.n_untold:
             measure = expectation.measure
             return f"not told: {measure} is no number in {self.n_untold} of {self.n_expected}"
@@ -126,7 +124,11 @@ class Verdict:
         if judged is None or math.isnan(judged):
             return "not told: the values are all the same"
         holds = judged <= LEVEL if expectation.has_p_value else expectation.holds_for(judged)
-        return "holds" if holds else "MISSED"
+        n_bounds = sum(value.sign != "" for value in self.found)
+        return "holds" if holds else self._unbounded(n_bounds) if n_bounds else "MISSED"
+
+    def _unbounded(self, n_values: int) -> str:
+        return f"not told: nothing bounds {n_values} of {count(len(self.found), 'value')}"
 
     @property
     def shown(self) -> str:
@@ -276,6 +278,12 @@ def _measure(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
     if expectation.reaches is None:
         return None if number is None else Value(number)
     evals = RowFile(run.folder / EVALS).read()
+    if evals and not any(expectation.measure in at for at in evals):
+        raise UserError(
+            f"expect: the claim '{expectation.claim}' asks when {expectation.measure} reaches "
+            f"{expectation.reaches:g}, but no evaluation of the run {run.name} measured it: name a measure "
+            "that its evals.jsonl has."
+        )
     for at in evals:
         if is_number(at.get(expectation.measure)) and at[expectation.measure] >= expectation.reaches:
             return Value(float(at["step"]))
@@ -296,10 +304,19 @@ def _compare(expectation: Expectation, first: Value, *others: Value) -> Value:
     return Value(first.number / other.number, sign)
 
 
+def _contradicts(expectation: Expectation, value: Value) -> bool:
+    """Does it break the bound, whatever more there is to know of it?"""
+    away = "<" if expectation.at_least is not None else ">"
+    return value.sign in ("", away) and not expectation.holds_for(value.number)
+
+
 def _is_told(expectation: Expectation, value: Value) -> bool:
-    """Is it known on the side of the bound?"""
-    side = ">" if expectation.at_least is not None else "<" if expectation.at_most is not None else ""
-    return value.sign in ("", side)
+    """Is enough known of it? Ends of an interval may move either way with a value that is a mere bound."""
+    by_ends = expectation.statistic in ("interval", "bootstrap") or expectation.within is not None
+    if value.sign == "" or by_ends:
+        return value.sign == ""
+    towards = ">" if expectation.at_least is not None else "<"
+    return value.sign == towards and (expectation.is_together or expectation.holds_for(value.number))
 
 
 def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:

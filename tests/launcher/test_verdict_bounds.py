@@ -1,0 +1,72 @@
+"""Values at a bound, values that rounding makes, measures that evaluations lack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from test_verdict import BETTER, plan_of, rows_of
+
+from nanollama.errors import UserError
+from nanollama.launcher.grid.results import collect
+from nanollama.launcher.grid.verdict import Verdict, judge
+from nanollama.monitor.run_folder import EVALS, RESULT
+from nanollama.monitor.successor import order_anew
+from nanollama.statistics import bootstrap_interval, equivalence_test, mean_interval
+
+RATIO = BETTER.replace("minus", "over")
+
+
+def judged(tmp_path: Path, claim: str, recalls: Sequence[float]) -> Verdict:
+    plan = plan_of(tmp_path, claim, seeds=len(recalls) // 2)
+    (verdict,) = judge(plan.expect, plan.runs, rows_of(plan, list(recalls)), "training.seed")
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("claim", "recalls", "word"),
+    [
+        (
+            f"{BETTER}, at_least: 0.1",
+            [0.8, 0.9, 0.7, 0.8, 0.6, 0.7],
+            "holds",
+        ),  # two of them .09999999999999998
+        (f"{BETTER}, at_most: 0.1", [0.8, 0.9, 0.7, 0.8, 0.6, 0.7], "holds"),  # and one .10000000000000009
+        (f"{RATIO}, at_least: 3", [0.3, 0.9, 0.2, 0.6, 0.1, 0.3], "holds"),  # 2.9999999999999996
+        (f"{BETTER}, at_least: 0.1", [0.8, 0.9, 0.7, 0.7999, 0.6, 0.7], "MISSED"),
+        (f"{BETTER}, within: 0.15", [0.8, 0.9, 0.7, 0.8, 0.6, 0.7], "not told: the values are all the same"),
+    ],
+)
+def test_rounding_decides_nothing(tmp_path: Path, claim: str, recalls: Sequence[float], word: str) -> None:
+    assert judged(tmp_path, claim, recalls).word == word
+
+
+def test_what_differs_by_rounding_is_all_the_same() -> None:
+    differences = [0.9 - 0.8, 0.8 - 0.7, 0.7 - 0.6] * 3
+    assert len(set(differences)) > 1
+    assert equivalence_test(differences, 0.15) != equivalence_test(differences, 0.15)
+    for interval in (mean_interval(differences), bootstrap_interval(differences)):
+        assert interval.low != interval.low and interval.mean == pytest.approx(0.1)
+
+
+def test_a_measure_that_evaluations_lack_was_not_unreached(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{RATIO}, reaches: 0.9, at_least: 1")
+    for run in plan.runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / EVALS).write_text(json.dumps({"step": 5, "accuracy": 1.0}) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"asks when recall reaches 0.9, but no evaluation of the run"):
+        judge(plan.expect, plan.runs, rows_of(plan, [0.5] * 4), "training.seed")
+
+
+def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.1")
+    for run in plan.runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / RESULT).write_text(
+            json.dumps({"status": "finished", "metrics": {"recall": 0.5}, "config_hash": run.id})
+        )
+    assert len(collect(plan)) == 4
+    order_anew(plan.runs[0].folder)
+    assert len(collect(plan)) == 3
