@@ -324,7 +324,7 @@ class Loop:
             tracker.show(step, numbers_of(row))
         if step < self.config.n_steps:  # those of the last step are said at the end
             run.log.say(f"step {step}, evaluated:")
-            for line in say_measures(row):
+            for line in say_measures(numbers_of(row)):
                 run.log.say(f"  {line}")
 
     def save_or_stop(self, reason: str | None) -> None:

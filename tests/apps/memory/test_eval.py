@@ -175,7 +175,7 @@ def other_study(folder: Path) -> None:
         (lambda folder: [spoil(50)(folder), spoil(100)(folder)], [], "{run} holds no intact checkpoint"),
         (spoil(50), ["run={run}/checkpoints/step_00000050"], "step_00000050 is damaged: optimizer.pt has 0"),
         (narrow, [], "step_00000100 does not fit the model of {run}/config.yaml: size mismatch for"),
-        (other_study, [], "{run}/config.yaml:1: study: expected 'memory'"),
+        (other_study, [], "{run} is a run of the study 'gssm', not of 'memory'."),
         (lambda folder: None, ["recall.max_new_tokens=5"], "recall.max_new_tokens = 5 is too small"),
         (lambda folder: None, ["recall.n_people=169555"], "leaves 169554 never shown."),
         (lambda folder: None, ["device=cuda:7"], "The device cuda:7 needs GPU number 7"),
