@@ -24,10 +24,10 @@ from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.files import sync_folder
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
-RESULT, LOG, DIALOGS = "result.json", "log.txt", "dialogs.jsonl"
+RESULT, LOG, DIALOGS, SAMPLES = "result.json", "log.txt", "dialogs.jsonl", "samples.jsonl"
 EXAMINATIONS = "examinations.json"
 """Which checkpoints have been examined, see `nanollama.launcher.slurm.examinations`."""
-WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, LOG, EXAMINATIONS, ENVIRONMENT, CONFIG)
+WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, SAMPLES, LOG, EXAMINATIONS, ENVIRONMENT, CONFIG)
 """The files of a run; beside them it has its checkpoints and ``track/``."""
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
