@@ -30,12 +30,14 @@ from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.rows import RowFile
+from nanollama.monitor.successor import SAMPLES
 from nanollama.seeds import named_seed
 from nanollama.statistics import mean_interval
 from nanollama.training.run import Parts, train_run
 from nanollama.training.trained import load_run
 
-MODEL, SAMPLES = "model", "samples.jsonl"
+MODEL = "model"
+"""In the folder of a run: what transformers reads."""
 
 
 class TextExaminer:

@@ -47,12 +47,13 @@ N_TRIES, SECONDS_BETWEEN_TRIES = 10, 0.05
 """To lock a folder: who only asks whether it is locked (`is_held`) holds it for an instant."""
 
 # Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
-# stay the same up to rounding (device, compile, n_accumulation) and, with dropout, up to the draw of the
-# masks.
+# stay the same up to rounding (device, compile, gradient_checkpointing, n_accumulation) and, with dropout, up
+# to the draw of the masks.
 MAY_DIFFER = frozenset(
     {
         "run_dir",
         "overwrite",
+        "model.gradient_checkpointing",
         "training.device",
         "training.compile",
         "training.n_accumulation",

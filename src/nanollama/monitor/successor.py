@@ -24,12 +24,12 @@ from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.files import sync_folder
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
-RESULT, LOG, DIALOGS = "result.json", "log.txt", "dialogs.jsonl"
+RESULT, LOG, DIALOGS, SAMPLES = "result.json", "log.txt", "dialogs.jsonl", "samples.jsonl"
 EXAMINATIONS = "examinations.json"
 """Which checkpoints have been examined, see `nanollama.launcher.slurm.examinations`."""
 TOKENIZER = "tokenizer.json"
 """Of a run that was imported, see `nanollama.exchange`."""
-WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, LOG, EXAMINATIONS, TOKENIZER, ENVIRONMENT, CONFIG)
+WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, SAMPLES, LOG, EXAMINATIONS, TOKENIZER, ENVIRONMENT, CONFIG)
 """The files of a run; beside them it has its checkpoints and ``track/``."""
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
