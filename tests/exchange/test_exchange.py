@@ -151,6 +151,12 @@ def test_a_run_of_text_is_exported_with_the_tokenizer_made_from_it(tmp_path: Pat
     theirs = loaded(tmp_path / "there")
     assert theirs.config.eos_token_id == tokenizer.eos_token_id
     assert theirs.config.pad_token_id == tokenizer.pad_token_id
+    there = f"{{implementation: hugging_face, path: {tmp_path / 'there'}}}"
+    import_hf(
+        tmp_path / "there", tmp_path / "back", [f"{tmp_path}/run/config.yaml", f"text.tokenizer={there}"]
+    )
+    back, encoder = open_trained(tmp_path / "back")
+    assert back.config.study == "tying" and encoder.encode(lines[7]).ids == kept.encode(lines[7]).ids
     few = ids() % 96
     torch.testing.assert_close(ours(few[:, :32]), theirs(few[:, :32]).logits, rtol=1e-5, atol=1e-5)
 

@@ -88,7 +88,7 @@ class Scorer:
             state = self.model.make_state(1, len(new) + n_tokens)
             while len(written) < n_tokens:
                 logits = self.model(torch.tensor([new], device=self.model.device), state=state)[0, -1]
-                state.advance(torch.tensor([len(new)], device=self.model.device), len(new))
+                state.advance(torch.tensor([len(new)], device=self.model.device), state.longest + len(new))
                 new = [int(logits.argmax())]
                 if new == [self.end]:
                     break
