@@ -222,7 +222,10 @@ def test_its_keys_are_keys_of_the_model(tmp_path: Path) -> None:
             "model.implementation=3",
             "expected a text with at least 1 character or a list with at least 1 entry",
         ),
-        ("model.causal=false", "model: causal = false is not for ema, which reads from first to last."),
+        (
+            "model.causal=false",
+            "model.causal=false: causal = false is not for ema, which reads from first to last.",
+        ),
     ],
 )
 def test_wrong_keys_are_told_with_their_place(argument: str, said: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    ConfigDict,
     Discriminator,
     Field,
     ModelWrapValidatorHandler,
@@ -259,6 +260,18 @@ class LoraConfig(Config):
     )
 
 
+class SizesConfig(Config):
+    """Keys of an architecture of transformers with their values."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | float | bool | str] = Field(init=False)
+
+    @property
+    def keys_and_values(self) -> dict[str, int | float | bool | str]:
+        """All of them."""
+        return dict(self.__pydantic_extra__ or {})
+
+
 class HuggingFaceConfig(Config):
     """A causal language model of the package transformers."""
 
@@ -267,8 +280,9 @@ class HuggingFaceConfig(Config):
     architecture: str | None = Field(
         default=None, description="Without path: architecture to draw weights for, such as llama or gpt2."
     )
-    sizes: dict[str, int | float | bool | str] = Field(
-        default={}, description="Of the architecture, by the names transformers has for them: hidden_size."
+    sizes: SizesConfig = Field(
+        default=SizesConfig(),
+        description="Of the architecture, by the names transformers has for them: hidden_size.",
     )
     vocab_size: int = Field(default=256, ge=1, description="Number of token ids in the data.")
     max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
@@ -290,7 +304,7 @@ class HuggingFaceConfig(Config):
             raise ValueError(
                 "expected either path or architecture, the one for trained weights, the other for new ones"
             )
-        if self.path is not None and self.sizes:
+        if self.path is not None and self.sizes.keys_and_values:
             raise ValueError("sizes are those of the model in path: leave them out")
         if self.lora is not None and self.path is None:
             raise ValueError("lora changes a model that is trained: name it in path, or leave out lora")

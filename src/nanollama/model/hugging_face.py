@@ -303,13 +303,14 @@ def _new_shape(config: HuggingFaceConfig) -> Any:
         )
     plain = transformers.AutoConfig.for_model(name)
     known = {*plain.to_dict(), *plain.attribute_map}
-    for key in config.sizes:
+    for key in config.sizes.keys_and_values:
         if key not in known:
             raise UserError(f"model.sizes: {name} has no {show(key)}{suggest(key, known) or '.'}")
     lengths = {"vocab_size": config.vocab_size, "max_position_embeddings": config.max_seq_len}
     no_tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # the tokenizer names them
+    own = config.sizes.keys_and_values
     try:
-        return transformers.AutoConfig.for_model(name, **{**lengths, **no_tokens, **config.sizes})
+        return transformers.AutoConfig.for_model(name, **{**lengths, **no_tokens, **own})
     except Exception as error:  # whatever transformers raises, it is about what the user wrote
         raise UserError(f"model.sizes: {name} cannot be of these sizes: {_in_short(error)}") from error
 
