@@ -131,7 +131,7 @@ def test_a_grid_shows_the_best_rate_of_each_state(tmp_path: Path) -> None:
     results = []
     for run in plan.runs:
         model, rate = run.values["model.implementation"], run.values["training.optimizer.learning_rate"]
-        recall = at[model, run.values["model.d_state"]] - 0.1 * (rate != 3e-3)
+        recall = at[model, run.values["model.d_state"]] - 0.1 * (rate != 2e-3)
         ends = {"recall_low": recall - 0.01, "recall_high": recall + 0.01}
         results.append({"run": run.name, "status": "finished", "step": 1000, "recall": recall, **ends})
     grid = judge_grid(plan, results)
@@ -140,9 +140,9 @@ def test_a_grid_shows_the_best_rate_of_each_state(tmp_path: Path) -> None:
     table, picture = section.blocks
     assert isinstance(table, Table) and isinstance(picture, Picture)
     assert [row[:3] for row in table.rows] == [
-        ("mamba2", "664", "0.003"),  # 2 layers of 64 x 2, and 3 tokens of 64 + 2 x 2 before them
-        ("mamba2", "1,504", "0.003"),
-        ("mamba2", "4,864", "0.003"),
-        ("transformer", "12,288", "0.003"),  # keys and values of 48 tokens
+        ("mamba2", "664", "0.002"),  # 2 layers of 64 x 2, and 3 tokens of 64 + 2 x 2 before them
+        ("mamba2", "1,504", "0.002"),
+        ("mamba2", "4,864", "0.002"),
+        ("transformer", "12,288", "0.002"),  # keys and values of 48 tokens
     ]
     assert "mamba2 ends at 0.600" in picture.alt
