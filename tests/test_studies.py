@@ -121,10 +121,10 @@ def keys_told(schema: Any) -> list[tuple[str, str, str]]:
 
 
 def sections_of(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where a config has sections whose keys are fixed: not values by dotted key, nor measures by name."""
+    """Where a config has sections with fixed keys: not values by dotted key, nor measures, nor sizes."""
     if isinstance(tree, dict):
         yield path
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        free = key in ("product", "zip", "arms", "exclude", "runs", "minus", "over", "stop_when")
+        free = key in ("product", "zip", "arms", "exclude", "runs", "minus", "over", "stop_when", "sizes")
         if isinstance(value, dict | list) and not free:
             yield from sections_of(value, (*path, key))

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Discriminator,
     Field,
     ModelWrapValidatorHandler,
@@ -245,6 +246,13 @@ class ModelConfig(Config):
         return self.position_dim or self.d_model
 
 
+class _Sizes(dict[str, int | float | bool | str]):
+    """Sizes by their names, as a part of configs, which have a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
 class LoraConfig(Config):
     """Low-rank changes to the maps of a model, which alone are learned (arXiv 2106.09685)."""
 
@@ -266,7 +274,7 @@ class HuggingFaceConfig(Config):
     architecture: str | None = Field(
         default=None, description="Without path: architecture to draw weights for, such as llama or gpt2."
     )
-    sizes: dict[str, int | float | bool | str] = Field(
+    sizes: Annotated[dict[str, int | float | bool | str], AfterValidator(_Sizes)] = Field(
         default={}, description="Of the architecture, by the names transformers has for them: hidden_size."
     )
     vocab_size: int = Field(default=256, ge=1, description="Number of token ids in the data.")
