@@ -17,12 +17,11 @@ from nanollama.launcher.attempts import (
     LAUNCH_CONFIG,
     Launch,
     describe_exit,
-    read_json,
     read_launch,
 )
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
 from nanollama.monitor.successor import is_ordered_anew, order_anew
 
@@ -187,11 +186,13 @@ def _has_just_begun(launch: Launch) -> bool:
 
 def _process_lives(launch: Launch) -> bool:
     """Is there a process of this number? On another machine there is believed to be."""
+    if not launch.host or launch.pid <= 0:  # the file is damaged
+        return False
     if launch.host != socket.gethostname():
         return True
     try:
         os.kill(launch.pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
