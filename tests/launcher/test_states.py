@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nanollama.config import Config
-from nanollama.launcher.attempts import Launch, read_launch, write_launch
+from nanollama.launcher.attempts import Launch, begin_attempt, read_launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.pool import Line
 from nanollama.launcher.screen import state_lines
@@ -74,6 +74,25 @@ def test_the_lock_of_a_folder_tells_whether_an_attempt_still_runs(
     assert launched(tmp_path, **long_ago).kind == "waiting"
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     assert launched(tmp_path, **where, began=now).kind == "running"  # it may not have opened it yet
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"n_attempts": 1}', '{"pid": "x"}', '{"exit_code": "x"}', '{"exit_code": 1.5}']
+)
+def test_a_damaged_ledger_holds_no_run_back(tmp_path: Path, text: str) -> None:
+    (tmp_path / "launch.json").write_text(text)
+    run = GridRun("r", tmp_path, Trains(), {})
+    assert inspect(run).kind == "waiting"
+    assert begin_attempt(tmp_path, os.getpid()).n_attempts >= 1
+    (tmp_path / "launch.json").write_text(text)
+    with open(tmp_path / ".lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert inspect(run).kind == "running"
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**30])
+def test_a_number_of_no_process_is_not_running(tmp_path: Path, number: int) -> None:
+    assert launched(tmp_path, host=HERE["host"], pid=number).kind == "waiting"
 
 
 def test_a_submission_that_was_killed_leaves_runs_to_submit(tmp_path: Path) -> None:

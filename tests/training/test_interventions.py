@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
 from nanollama.model import ModelConfig, build_model
+from nanollama.monitor.origin import read_origins
 from nanollama.monitor.run_folder import TrainResult, open_run
 from nanollama.training.intervention_config import InterventionConfig
 from nanollama.training.interventions import build_interventions, select
@@ -249,6 +250,42 @@ def test_a_run_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     named = {**load, "run": str(manifest.parent)}
     with pytest.raises(UserError, match=r"step_00000002 is damaged"):
         run(tmp_path / "third", named)
+
+
+def test_an_earlier_step_of_a_finished_run_is_not_loaded_unless_it_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    run(source, n_steps=3)
+    load = {"implementation": "load", "run": str(source)}
+    run(tmp_path / "first", load, n_steps=1)
+    assert f"interventions.0 loads {source}, after step 3 of its" in (tmp_path / "first/log.txt").read_text()
+    weights_file = source / "checkpoints/step_00000003/model.safetensors"
+    weights_file.write_bytes(weights_file.read_bytes()[:-1])
+    expected = r"source finished at step 3, but its newest intact checkpoint is step_00000002: train it anew"
+    with pytest.raises(UserError, match=expected):
+        run(tmp_path / "second", load, n_steps=1)
+    early = {**load, "run": str(source / "checkpoints/step_00000002")}
+    run(tmp_path / "second", early, n_steps=1)
+    assert "step_00000002, after step 2 of" in (tmp_path / "second/log.txt").read_text()
+
+
+def test_what_a_run_has_loaded_is_noted_and_seen_to_be_gone(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    load = {"implementation": "load", "run": str(source), "at_step": 1}
+    run(source, n_steps=3)
+    run(target, load, n_steps=2)
+    (origin,) = read_origins(target)
+    assert (origin.run, origin.at_step, origin.step, origin.lost()) == (str(source), 1, 3, None)
+    shutil.rmtree(source)
+    assert origin.lost() is None, "nothing contradicts it"
+    run(source, n_steps=2)
+    assert origin.lost() == "it had done 3 steps then, and 2 now"
+    shutil.rmtree(source)
+    run(source, n_steps=3, model=model_of(seed=7))
+    assert origin.lost() == "it was trained anew since"
+    shutil.rmtree(source / "checkpoints")
+    assert origin.lost() is None
+    (source / "result.json").write_text(json.dumps({"status": "finished", "step": 3, "config_hash": "other"}))
+    assert origin.lost() == "it has another config now"
 
 
 def test_a_model_that_is_shared_out_is_not_intervened_in(tmp_path: Path) -> None:

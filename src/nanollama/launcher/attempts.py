@@ -19,7 +19,7 @@ from typing import Any
 
 from nanollama.errors import EXIT_FAILED, EXIT_USER_ERROR
 from nanollama.monitor import checkpoint
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.successor import METRICS, RESULT, is_ordered_anew
 from nanollama.wording import shorten
 
@@ -56,11 +56,14 @@ class Launch:
 
 
 def read_launch(folder: Path) -> Launch | None:
-    """The last attempt in a run folder."""
-    try:
-        return Launch(**read_json(folder / LAUNCH)) if (folder / LAUNCH).exists() else None
-    except TypeError:  # written by another version
+    """The last attempt in a run folder, one of which nothing is known where the file is damaged."""
+    if not (folder / LAUNCH).exists():
         return None
+    values, expected = read_json(folder / LAUNCH), asdict(Launch(exit_code=0))
+    if values.get("exit_code", 0) is None:
+        del expected["exit_code"], values["exit_code"]
+    fits = all(name in expected and type(value) is type(expected[name]) for name, value in values.items())
+    return Launch(**values) if fits else Launch()  # damaged, or written by another version
 
 
 def write_launch(folder: Path, launch: Launch) -> None:
@@ -144,12 +147,3 @@ def tail(path: Path) -> Sequence[str]:
     except OSError:
         return ()
     return ["", *text.splitlines()] if size <= TAIL_BYTES else text.splitlines()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, empty when there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -11,24 +12,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
+from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
 from nanollama.launcher.attempts import (
     LAUNCH,
     LAUNCH_CONFIG,
     Launch,
     describe_exit,
-    read_json,
     read_launch,
+    saved_step,
 )
+from nanollama.launcher.grid.arms import INTERVENTIONS
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_json, write_atomically
+from nanollama.monitor.origin import read_origins
 from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
 from nanollama.monitor.successor import is_ordered_anew, order_anew
+from nanollama.training.intervention_config import LoadConfig
 
-Kind = Literal["finished", "running", "failed", "stopped", "queued", "waiting"]
-KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stopped", "queued", "waiting")
-"""Stopped: asked to, its state is saved. Queued: Slurm has it. Waiting: to be started, or started again."""
+Kind = Literal["finished", "running", "failed", "stale", "stopped", "queued", "waiting"]
+KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stale", "stopped", "queued", "waiting")
+"""Stale: it began from weights that are others now. Stopped: asked to, its state is saved. Queued: Slurm has
+it. Waiting: to be started, or started again."""
 
 WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 """States of Slurm's jobs that are to start, perhaps again."""
@@ -66,12 +71,34 @@ def inspect(
     result = read_json(run.folder / RESULT)
     finished = result.get("status") == "finished"
     if finished and not is_ordered_anew(run.folder):
-        return State("finished", result)
+        return _stale(run, result, parents) or State("finished", result)
     waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
     state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
+    if state.kind not in ("running", "queued") and (stale := _stale(run, result, parents)) is not None:
+        return stale
     has_begun = state.kind not in ("waiting", "queued") and launch is not None and not launch.queued
-    return state if has_begun else _behind(state, parents)
+    goes_on = has_begun or (state.kind != "queued" and has_loaded(run))
+    return state if goes_on else _behind(state, parents)
+
+
+def has_loaded(run: GridRun) -> bool:
+    """Is what the run starts from in a checkpoint of its own, so that it goes on without it?"""
+    return bool(run.after) and saved_step(run.folder) > 0
+
+
+def _stale(run: GridRun, result: dict[str, Any], parents: Mapping[str, State]) -> State | None:
+    """The state of a run whose weights were made of what is there no more; None if nothing says so."""
+    if not any(isinstance(one, LoadConfig) for one in getattr(run.config, INTERVENTIONS, ())):
+        return None  # the file that tells is long
+    done = math.inf if result.get("status") == "finished" else saved_step(run.folder)
+    if done == 0 or is_ordered_anew(run.folder):
+        return None
+    whys = [(one.run, why) for one in read_origins(run.folder) if one.at_step < done and (why := one.lost())]
+    whys += [(name, "it is stale itself") for name, parent in parents.items() if parent.kind == "stale"]
+    for origin, why in whys:
+        return State("stale", result, f"it began from {origin}, but {why}")
+    return None
 
 
 def not_run(parent: str) -> str:
@@ -79,16 +106,19 @@ def not_run(parent: str) -> str:
     return f"not run: it starts from {parent}, which has failed"
 
 
-def parents_first(runs: Sequence[GridRun], done: Collection[str]) -> tuple[list[GridRun], list[GridRun]]:
+def parents_first(
+    runs: Sequence[GridRun], done: Collection[str], begun: Collection[str] = ()
+) -> tuple[list[GridRun], list[GridRun]]:
     """Runs that can be run in their order, and those that cannot, as they start from none of them.
 
     Args:
         runs: of a grid, in its order.
         done: names of the runs that may be started from already.
+        begun: names of those that need not be started from any more, see `has_loaded`.
     """
     known, can, cannot = {*done}, [], []
     for run in runs:
-        if known.issuperset(run.after):
+        if run.name in begun or known.issuperset(run.after):
             can.append(run)
             known.add(run.name)
         else:
@@ -142,15 +172,20 @@ def _in_slurm(launch: Launch, queue: Queue, result: dict[str, Any]) -> State | N
 
 
 def check_folder(run: GridRun, state: State) -> None:
-    """Refuse a run whose folder holds another run's work.
+    """Refuse a run whose folder holds another run's work, or what was made of work that is gone.
 
     Args:
         run: of a grid.
         state: what `inspect` has found in its folder.
 
     Raises:
-        UserError: naming the first difference.
+        UserError: naming the first difference, or what has changed of the run that it began from.
     """
+    if state.kind == "stale":
+        raise UserError(
+            f"The run {run.name} is stale, {state.reason}: remove its folder {run.folder}, or start it anew "
+            "with `nanollama grid retry CONFIG overwrite=true`."
+        )
     if state.result.get("config_hash") != run.id:  # the hash spares reading YAML
         check_config(run.folder, run.config)
 
@@ -187,11 +222,13 @@ def _has_just_begun(launch: Launch) -> bool:
 
 def _process_lives(launch: Launch) -> bool:
     """Is there a process of this number? On another machine there is believed to be."""
+    if not launch.host or launch.pid <= 0:  # the file is damaged
+        return False
     if launch.host != socket.gethostname():
         return True
     try:
         os.kill(launch.pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

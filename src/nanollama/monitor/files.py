@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -50,6 +51,15 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         raise UserError(
             f"The table {path} cannot be written: {error.strerror or error}; name another folder."
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty when there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def remove_leftovers(folder: Path, names: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ Parameters are named as in ``model.named_parameters()``, by patterns: ``blocks.1
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,7 +25,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nanollama.errors import UserError
-from nanollama.monitor.checkpoint import MODEL, OPTIMIZER, find_checkpoint
+from nanollama.monitor.checkpoint import FOLDER, MODEL, OPTIMIZER, Checkpointer, find_checkpoint
+from nanollama.monitor.origin import origin_of, record_origin
+from nanollama.monitor.run_folder import read_result
 from nanollama.seeds import named_seed
 from nanollama.training.intervention_config import (
     ForgetConfig,
@@ -37,6 +40,8 @@ from nanollama.training.intervention_config import (
 )
 from nanollama.training.tying import Tie, Untie, forget
 from nanollama.wording import suggest
+
+logger = logging.getLogger(__name__)
 
 
 class Intervention(Protocol):
@@ -242,7 +247,7 @@ class Load(_Selecting):
                 f"{self.where}.run: there is no run folder {self.config.run} to start from; train it first, "
                 "or name the folder of another run."
             )
-        path = find_checkpoint(self.config.run)
+        path = self.find()
         shapes = {name: tuple(tensor.shape) for name, tensor in load_file(path / MODEL).items()}
         chosen = select(model, self.config, self.where)
         if any(name in shapes and parameter in chosen for name, parameter in _second_names(model).items()):
@@ -259,11 +264,28 @@ class Load(_Selecting):
                     f"{tuple(parameter.shape)} in the model; leave it out by `but`, or give both one size."
                 )
 
+    def find(self) -> Path:
+        """The checkpoint to load.
+
+        Raises:
+            UserError: there is none that is intact, or the run finished at a later step than that of it.
+        """
+        run = self.config.run
+        path, result = find_checkpoint(run), read_result(run)
+        if result is None or result.status != "finished":
+            return path
+        if path != Checkpointer(run / FOLDER).path(result.step):
+            raise UserError(
+                f"{self.where}.run: {run} finished at step {result.step}, but its newest intact checkpoint "
+                f"is {path.name}: train it anew with overwrite=true, or name the checkpoint, {path}."
+            )
+        return path
+
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Raise a `UserError` if what is to be taken was gathered by an optimizer of another kind."""
         if not self.config.optimizer:
             return
-        path = find_checkpoint(self.config.run)
+        path = self.find()
         saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
         if ("betas" in saved["param_groups"][0]) != ("betas" in optimizer.param_groups[0]):
             raise UserError(
@@ -273,13 +295,22 @@ class Load(_Selecting):
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        path = find_checkpoint(self.config.run)
+        path = self.find()
         saved = load_file(path / MODEL)
         for name, parameter in select(model, self.config, self.where).items():
             parameter.copy_(saved[name])
             forget(optimizer, parameter)
         if self.config.optimizer:
             take_moments(optimizer, path, self.where)
+
+
+def note_origin(intervention: Intervention, folder: Path) -> None:
+    """Say and write into a run folder which step of which run is about to be loaded, if one is."""
+    if isinstance(intervention, Load):
+        run, path = intervention.config.run, intervention.find()
+        origin = origin_of(run, intervention.at_step, path)
+        logger.info("%s loads %s, after step %d of its training.", intervention.where, run, origin.step)
+        record_origin(folder, intervention.where, origin)
 
 
 def _second_names(model: nn.Module) -> dict[str, str]:

@@ -32,7 +32,7 @@ from nanollama.monitor.track import Tracker, numbers_of, open_trackers
 from nanollama.precision import choose_precision
 from nanollama.seeds import named_seed
 from nanollama.training.config import TrainingConfig
-from nanollama.training.interventions import Intervention, check_interventions, done_before
+from nanollama.training.interventions import Intervention, check_interventions, done_before, note_origin
 from nanollama.training.learner import Learner, LossFn
 from nanollama.training.optim import learning_rate
 from nanollama.training.state import TrainState
@@ -209,6 +209,8 @@ class Loop:
         """Do what is to be done between this step and the next."""
         due = [intervention for intervention in self.interventions if intervention.at_step == self.state.step]
         for intervention in due:
+            if self.run.world.is_main:
+                note_origin(intervention, self.run.folder)
             intervention.change_weights(self.learner.model, self.learner.optimizer)
             intervention.change_training(self.learner.model, self.learner.optimizer)
         if due:

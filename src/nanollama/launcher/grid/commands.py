@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import OUTPUT
-from nanollama.launcher.local.run import RESULTS, inspect_all, run_missing
+from nanollama.launcher.local.run import BROKEN, RESULTS, inspect_all, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
 from nanollama.launcher.states import check_folder
@@ -34,8 +34,8 @@ def status(argv: Sequence[str]) -> int:
 
 
 def retry(argv: Sequence[str]) -> int:
-    """Run again what has failed, and nothing else."""
-    return run_missing(read_grid(argv), lambda state: state.kind == "failed")
+    """Run again what has failed or is stale, and nothing else; what is stale needs ``overwrite=true``."""
+    return run_missing(read_grid(argv), lambda state: state.kind in BROKEN)
 
 
 def logs(argv: Sequence[str], run: str) -> int:

@@ -27,7 +27,7 @@ from nanollama.launcher.attempts import (
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.share import VISIBLE
 from nanollama.launcher.screen import Screen
-from nanollama.launcher.states import inspect, not_run, write_config
+from nanollama.launcher.states import has_loaded, inspect, not_run, write_config
 from nanollama.studies import find_root
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -122,6 +122,8 @@ class Server:
 class Line:
     """Runs that are to be started: in their order, but each after those that it starts from have finished.
 
+    One that has loaded already what it starts from goes on without it.
+
     Args:
         runs: in their order, parents before those that start from them; other parents have finished.
     """
@@ -129,10 +131,10 @@ class Line:
     def __init__(self, runs: Sequence[GridRun]) -> None:
         names = {run.name for run in runs}
         self._runs = runs
-        self._open = [names.intersection(run.after) for run in runs]
+        self._open = [set() if has_loaded(run) else names.intersection(run.after) for run in runs]
         self._children: dict[str, list[int]] = {}
-        for index, run in enumerate(runs):
-            for name in run.after:
+        for index, parents in enumerate(self._open):
+            for name in parents:
                 self._children.setdefault(name, []).append(index)
         self._ready = [index for index, parents in enumerate(self._open) if not parents]
         self.n_waiting = len(runs)

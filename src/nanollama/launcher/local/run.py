@@ -24,7 +24,7 @@ from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.screen import Screen, state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
 from nanollama.launcher.slurm.queue import read_queue
-from nanollama.launcher.states import State, check_folder, inspect, mark_anew, parents_first
+from nanollama.launcher.states import State, check_folder, has_loaded, inspect, mark_anew, parents_first
 from nanollama.monitor.successor import is_ordered_anew
 from nanollama.wording import count
 
@@ -33,6 +33,8 @@ PATIENCE_SECONDS = 60.0
 """How long to wait for the runs of a driver that was killed: they were asked to stop, and save first."""
 ACTIVE = ("running", "queued")
 """Kinds of runs that somebody is at work on."""
+BROKEN = ("failed", "stale")
+"""Kinds of runs that nothing comes of before somebody does something."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Choice = Callable[[State], bool]
@@ -73,7 +75,9 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         anew = {run.name for run in chosen} if plan.overwrite else set()
         finished = {name for name, state in states.items() if state.kind == "finished"} - anew
         missing, behind = parents_first(
-            [run for run in chosen if run.name not in finished and run.name not in active], finished
+            [run for run in chosen if run.name not in finished and run.name not in active],
+            finished,
+            {run.name for run in chosen if has_loaded(run)} - anew,
         )
         if behind:
             print(
@@ -148,11 +152,11 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
     """Say what became of the grid; see `run_missing`."""
     kinds = {state.kind for state in states.values()}
     print(f"{plan.folder}: {summarise(states)}")
-    for line in state_lines({n: s for n, s in states.items() if s.kind == "failed"}, len(states)):
+    for line in state_lines({n: s for n, s in states.items() if s.kind in BROKEN}, len(states)):
         print(line)
     if kinds == {"finished"}:
         return _show_outcome(plan)
-    if "failed" in kinds:
+    if kinds.intersection(BROKEN):
         return EXIT_FAILED
     if all(states[run.name].kind == "finished" for run in asked):
         if kinds - {"finished", *ACTIVE}:

@@ -13,9 +13,9 @@ import os
 import subprocess
 from pathlib import Path
 
-from nanollama.launcher.attempts import CHECKPOINTS, STEP_NAME, read_json
+from nanollama.launcher.attempts import CHECKPOINTS, STEP_NAME
 from nanollama.monitor.checkpoint import MANIFEST  # written last, so a checkpoint that has it is complete
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.successor import EXAMINATIONS, is_ordered_anew
 
 EVALUATION, SCRIPT = "evaluate.yaml", "evaluate.sh"
