@@ -25,7 +25,7 @@ from apps.memory.settings import EvalConfig, MemoryConfig
 from nanollama.config import config_hash, dump_config
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
-from nanollama.measures import ABSENT, show_interval, show_number
+from nanollama.measures import ABSENT, show_interval, show_measure, show_number
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import Table
@@ -121,7 +121,7 @@ def recall_table(
     for label, key in {"bits a parameter": "bits_per_parameter", "bits a fact": "bits_per_fact"}.items():
         if key in measures:
             lines.append(
-                (label, *(show_number(measures[key]) if name == "trained" else ABSENT for name in names))
+                (label, *(show_measure(measures, key) if name == "trained" else ABSENT for name in names))
             )
     intervals = "[95 % intervals, people as the unit]"
     caption = f"{trained.folder}, step {trained.step}: shares of right answers {intervals}."
