@@ -16,6 +16,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.attempts import Launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.pool import Line
+from nanollama.launcher.screen import state_lines
 from nanollama.launcher.states import Kind, State, check_folder, inspect, parents_first
 from nanollama.monitor.origin import origin_of, record_origin
 from nanollama.monitor.successor import order_anew
@@ -62,8 +63,12 @@ def test_a_run_is_stale_when_what_it_began_from_was_trained_anew(child: GridRun)
     leave(parent, 12, "d", config_hash="edited")
     assert inspect(child).kind == "stale"
     assert inspect(child).reason == f"it began from {parent}, but it had done 15 steps then, and 12 now"
-    with pytest.raises(UserError, match=r"child is stale, .*: remove its folder .* or start it anew with"):
+    with pytest.raises(
+        UserError, match=r"child in .* is stale, .*: remove its folder, or start it anew with"
+    ):
         check_folder(child, inspect(child))
+    lines = [*state_lines({"child": inspect(child)}, 5)]
+    assert lines[0].startswith("stale     child: it began from") and "overwrite=true" in lines[-1]
     leave(parent, 15, "d")
     assert inspect(child).reason.endswith("but it was trained anew since")
     leave(parent, 15, "a", config_hash="edited")

@@ -16,7 +16,7 @@ from rich.text import Text
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import Launch, last_row
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.states import KINDS, State
+from nanollama.launcher.states import KINDS, REMEDY, State
 from nanollama.wording import count
 
 N_FAILED_SHOWN = 10
@@ -124,7 +124,10 @@ def summarise(states: Mapping[str, State]) -> str:
 
 
 def state_lines(states: Mapping[str, State], most: int) -> Iterator[str]:
-    """One line for every run that is not finished, failures with their reason; at most so many of a kind."""
+    """One line for every run that is not finished, failures with their reason; at most so many of a kind.
+
+    Where one is stale, a line more says what to do.
+    """
     counts: Counter[str] = Counter()
     for name, state in states.items():
         counts[state.kind] += 1
@@ -133,6 +136,8 @@ def state_lines(states: Mapping[str, State], most: int) -> Iterator[str]:
     for kind in KINDS:
         if kind != "finished" and counts[kind] > most:
             yield f"{kind:8}  ... and {count(counts[kind] - most, 'run')} more"
+    if counts["stale"]:
+        yield f"What is stale is not judged: {REMEDY}."
 
 
 def _left(row: Mapping[str, object], n_steps: int | None) -> str:

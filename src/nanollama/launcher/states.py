@@ -40,6 +40,7 @@ WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 TIME_TO_OPEN = timedelta(minutes=5)
 """So long after the start of its process a run may not have opened its folder yet."""
+REMEDY = "remove its folder, or start it anew with `nanollama grid retry CONFIG overwrite=true`"
 ORDERED = "what is there is kept until it has begun anew"
 
 
@@ -182,10 +183,7 @@ def check_folder(run: GridRun, state: State) -> None:
         UserError: naming the first difference, or what has changed of the run that it began from.
     """
     if state.kind == "stale":
-        raise UserError(
-            f"The run {run.name} is stale, {state.reason}: remove its folder {run.folder}, or start it anew "
-            "with `nanollama grid retry CONFIG overwrite=true`."
-        )
+        raise UserError(f"The run {run.name} in {run.folder} is stale, {state.reason}: {REMEDY}.")
     if state.result.get("config_hash") != run.id:  # the hash spares reading YAML
         check_config(run.folder, run.config)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,14 +102,17 @@ def restructure(interventions: Sequence[Intervention], model: nn.Module, step: i
 
 
 def check_interventions(
-    interventions: Sequence[Intervention], model: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    interventions: Sequence[Intervention],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    step: int,
 ) -> None:
     """Refuse what cannot be done, before the first is due.
 
     Args:
         interventions: all of a run.
         model: to be changed.
-        optimizer: of the run.
+        optimizer: of the run; None when there is none yet.
         step: optimizer steps done; what was done before them is not checked again.
 
     Raises:
@@ -121,7 +124,7 @@ def check_interventions(
     for intervention in sorted(interventions, key=lambda one: one.at_step):
         if intervention.at_step >= step:
             intervention.check(outline)
-            if isinstance(intervention, Load):
+            if isinstance(intervention, Load) and optimizer is not None:
                 intervention.check_optimizer(optimizer)
         intervention.change_structure(outline)
         if isinstance(intervention, Freeze):
@@ -249,20 +252,7 @@ class Load(_Selecting):
             )
         path = self.find()
         shapes = {name: tuple(tensor.shape) for name, tensor in load_file(path / MODEL).items()}
-        chosen = select(model, self.config, self.where)
-        if any(name in shapes and parameter in chosen for name, parameter in _second_names(model).items()):
-            raise UserError(
-                f"{self.where}.run: the embeddings are two matrices in {path} and one in the model: set "
-                "model.tied_embeddings=false, and leave it to an intervention `tie` to make them one."
-            )
-        for name, parameter in chosen.items():
-            if name not in shapes:
-                raise UserError(f"{self.where}.run: {path} has no parameter {name}, which the model has.")
-            if shapes[name] != tuple(parameter.shape):
-                raise UserError(
-                    f"{self.where}.run: {name} has shape {shapes[name]} in {path} and "
-                    f"{tuple(parameter.shape)} in the model; leave it out by `but`, or give both one size."
-                )
+        check_fit(self.config, self.where, model, shapes, str(path))
 
     def find(self) -> Path:
         """The checkpoint to load.
@@ -302,6 +292,37 @@ class Load(_Selecting):
             forget(optimizer, parameter)
         if self.config.optimizer:
             take_moments(optimizer, path, self.where)
+
+
+def check_fit(
+    config: LoadConfig, where: str, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], source: str
+) -> None:
+    """Refuse to load what a model does not have, or has in another size.
+
+    Args:
+        config: says what is to be loaded.
+        where: the key of the config that does.
+        model: to be loaded into.
+        shapes: of what can be loaded, by name.
+        source: what has it, for messages.
+
+    Raises:
+        UserError: naming the first parameter.
+    """
+    chosen = select(model, config, where)
+    if any(name in shapes and parameter in chosen for name, parameter in _second_names(model).items()):
+        raise UserError(
+            f"{where}.run: the embeddings are two matrices in {source} and one in the model: set "
+            "model.tied_embeddings=false, and leave it to an intervention `tie` to make them one."
+        )
+    for name, parameter in chosen.items():
+        if name not in shapes:
+            raise UserError(f"{where}.run: {source} has no parameter {name}, which the model has.")
+        if shapes[name] != tuple(parameter.shape):
+            raise UserError(
+                f"{where}.run: {name} has shape {shapes[name]} in {source} and {tuple(parameter.shape)} in "
+                "the model; leave it out by `but`, or give both one size."
+            )
 
 
 def note_origin(intervention: Intervention, folder: Path) -> None:

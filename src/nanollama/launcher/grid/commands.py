@@ -25,7 +25,7 @@ def status(argv: Sequence[str]) -> int:
     plan = read_grid(argv)
     states = inspect_all(plan)
     for run in plan.runs:
-        if states[run.name].result:
+        if states[run.name].result and states[run.name].kind != "stale":
             check_folder(run, states[run.name])
     print(f"{plan.folder}: {summarise(states)}")
     for line in state_lines(states, MAX_LINES):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect
 from nanollama.wording import count, show
@@ -27,7 +28,11 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     """A table of the runs: name, what varies, parameters, operations, time where runs have finished.
 
     Runs are in the order in which they are started; one that starts from another says so.
+
+    Raises:
+        UserError: what is to be done to a model cannot be.
     """
+    check_starts(plan)
     costs = [*_costs(plan)]
     rate = _seconds_per_flop(plan, costs)
     total = sum(cost.flops for cost in costs)

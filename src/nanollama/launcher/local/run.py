@@ -18,6 +18,7 @@ from nanollama.config import Config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
 from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridConfig, GridRun
+from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.local.pool import Pool, Server
 from nanollama.launcher.local.share import devices_of, share_machine
 from nanollama.launcher.plan import Plan, read_grid
@@ -63,7 +64,8 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
 
     Raises:
         Preempted: asked to stop; the same command goes on.
-        UserError: a folder cannot be used, or another process runs this grid.
+        UserError: a folder cannot be used, another process runs this grid, or what is to be done to a model
+            cannot be.
     """
     with _own(plan.folder) as lock:
         states = inspect_all(plan)
@@ -85,6 +87,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
                 f"{behind[0].name}."
             )
         if missing:
+            check_starts(plan)
             prepare(plan)
             _run(plan, missing, lock, n_finished=len(finished))
         return _conclude(plan, inspect_all(plan), missing)

@@ -19,6 +19,7 @@ from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_launch, write_launch
 from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.local.run import ACTIVE, check_runs, inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
@@ -54,7 +55,8 @@ def submit(plan: Plan) -> str:
         a sentence about what was submitted.
 
     Raises:
-        UserError: there is no Slurm, it refuses the job, or a folder cannot be used.
+        UserError: there is no Slurm, it refuses the job, a folder cannot be used, or what is to be done to a
+            model cannot be.
     """
     check_slurm(plan)
     states = inspect_all(plan)
@@ -64,6 +66,7 @@ def submit(plan: Plan) -> str:
     if not missing:
         n_runs = count(len(plan.runs) - len(behind), "run")
         return f"Nothing to submit: {n_runs} in {plan.folder}, each finished or queued.{left}"
+    check_starts(plan)
     arrays = share_out(plan, missing, held, max_array_size())
     evaluation = evaluation_config(plan)
     prepare(plan)
