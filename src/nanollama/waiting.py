@@ -12,8 +12,8 @@ import os
 import sys
 
 DEFAULTS = {
-    "GOMP_SPINCOUNT": "1000",  # GNU's runtime, torch's on Linux: turns of an empty loop
-    "KMP_BLOCKTIME": "0",  # LLVM's and Intel's, torch's on macOS: milliseconds, and whole ones alone
+    "GOMP_SPINCOUNT": "20000",  # turns of a loop in GNU's runtime, torch's on Linux; 1000 cost a quarter
+    "KMP_BLOCKTIME": "1",  # LLVM's and Intel's, torch's on macOS: milliseconds, and whole ones alone
 }
 VARIABLES = ("OMP_WAIT_POLICY", *DEFAULTS)
 """What a user may say on it; whoever has set one of them is left alone."""
