@@ -8,10 +8,9 @@ import numpy as np
 
 from apps.tying.settings import HeldOut, TyingConfig
 from nanollama.data.batch import Batch
-from nanollama.data.text.corpus import ensure_corpus
 from nanollama.data.text.documents import Split
 from nanollama.data.text.streams import Masker, RowStream, next_token_batch
-from nanollama.data.text.tokenised import TokenisedText, tokenise
+from nanollama.data.text.tokenised import TokenisedText, tokenise, tokenise_for
 from nanollama.data.text.tokens import mask_id
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
@@ -22,19 +21,8 @@ FIXED_SEED = 0
 
 
 def read_text(config: TyingConfig) -> TokenisedText:
-    """The tokens of a run; the corpus of the study is made where it is missing.
-
-    Raises:
-        UserError: the text cannot be had, or has more kinds of tokens than the model.
-    """
-    ensure_corpus(config.text)
-    text = tokenise(config.text)
-    if text.vocab_size > config.model.vocab_size:
-        raise UserError(
-            f"model.vocab_size = {config.model.vocab_size} is too small: the tokenizer has {text.vocab_size} "
-            "tokens; set it to that."
-        )
-    return text
+    """The tokens of a run; raises as `tokenise_for`."""
+    return tokenise_for(config.text, config.model.vocab_size)
 
 
 def read_tokenizer(config: TyingConfig) -> Any:

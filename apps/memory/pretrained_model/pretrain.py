@@ -21,13 +21,11 @@ import torch.nn.functional as F
 
 from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
-from nanollama.data.text.corpus import ensure_corpus
 from nanollama.data.text.streams import RowStream
-from nanollama.data.text.tokenised import TokenisedText, tokenise
+from nanollama.data.text.tokenised import TokenisedText, tokenise_for
 from nanollama.data.text.tokens import end_id, token_bytes
 from nanollama.dialogs.generate import evaluating
 from nanollama.entrypoint import run_main
-from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import SAMPLES
@@ -94,19 +92,8 @@ def _text(tokenizer: Any, ids: list[int]) -> str:
 
 
 def read_text(config: PretrainConfig) -> TokenisedText:
-    """The tokens of a run; the corpus is made where it is missing.
-
-    Raises:
-        UserError: the text cannot be had, or has more kinds of tokens than the model.
-    """
-    ensure_corpus(config.text)
-    text = tokenise(config.text)
-    if text.vocab_size > config.model.vocab_size:
-        raise UserError(
-            f"model.vocab_size = {config.model.vocab_size} is too small: the tokenizer has {text.vocab_size} "
-            "tokens; set it to that."
-        )
-    return text
+    """The tokens of a run; raises as `tokenise_for`."""
+    return tokenise_for(config.text, config.model.vocab_size)
 
 
 @contextmanager

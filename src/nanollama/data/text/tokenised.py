@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from nanollama.data.text.config import TextConfig
+from nanollama.data.text.corpus import ensure_corpus
 from nanollama.data.text.documents import SPLITS, Split, content_hash, read_documents, split_of
 from nanollama.data.text.tokens import (
     build_tokenizer,
@@ -76,6 +77,22 @@ class TokenisedText:
                 "expected more documents, a larger held_out, or a smaller seq_len."
             )
         return ids[: n_rows * self.seq_len].reshape(n_rows, self.seq_len)
+
+
+def tokenise_for(config: TextConfig, vocab_size: int) -> TokenisedText:
+    """The tokens of a text for a model of so many; the corpus is made where it is named and missing.
+
+    Raises:
+        UserError: the text cannot be had, or has more kinds of tokens than the model.
+    """
+    ensure_corpus(config)
+    text = tokenise(config)
+    if text.vocab_size > vocab_size:
+        raise UserError(
+            f"model.vocab_size = {vocab_size} is too small: the tokenizer has {text.vocab_size} "
+            "tokens; set it to that."
+        )
+    return text
 
 
 def tokenise(config: TextConfig) -> TokenisedText:
