@@ -70,3 +70,10 @@ def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
     assert len(collect(plan)) == 4
     order_anew(plan.runs[0].folder)
     assert len(collect(plan)) == 3
+
+
+@pytest.mark.parametrize("statistic", ["each", "mean"])
+def test_what_is_not_a_number_tells_nothing(tmp_path: Path, statistic: str) -> None:
+    claim = f"{BETTER}, at_least: 0.1, statistic: {statistic}"
+    verdict = judged(tmp_path, claim, [0.5, float("nan"), 0.5, 0.9])
+    assert verdict.word == "not told: recall is no number in 1 of 2"

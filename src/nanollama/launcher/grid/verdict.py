@@ -367,7 +367,7 @@ def _number(row: Row, about: Bounded, claim: str) -> float | None:
             f"expect: the claim '{claim}' is about '{about.measure}', which the run "
             f"{row['run']} did not measure{suggest(about.measure, known) or '.'}"
         )
-    return float(value)
+    return None if math.isnan(value) else float(value)
 
 
 def _show_values(values: Sequence[Value]) -> str:
