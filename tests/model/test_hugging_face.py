@@ -152,7 +152,7 @@ def test_wrong_folders_are_told_in_one_sentence(tmp_path: Path, monkeypatch: pyt
     build(shape()).get_submodule("model").config.save_pretrained(tmp_path / "no_weights")  # type: ignore
     for path, said in (
         ("empty", "holds no config.json"),
-        ("none/here", "is no folder of a model, nor to be had from the hub"),
+        ("runs/none/model", "there is no folder .*runs/none/model: expected that of a saved model"),
         ("no_weights", "has no weights to read"),
     ):
         with pytest.raises(UserError, match=said) as error:

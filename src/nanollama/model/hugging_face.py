@@ -282,6 +282,11 @@ def stored_shape(path: str) -> Any:
         MissingExtraError: transformers is not installed.
     """
     folder = Path(path)
+    if not folder.exists() and len(folder.parts) > 2:  # names on the hub are NAME or OWNER/NAME
+        raise UserError(
+            f"model.path: there is no folder {path}: expected that of a saved model; that of a run is there "
+            "once the run has been trained."
+        )
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise UserError(
             f"model.path: the folder {path} holds no config.json; expected that of a saved model."
