@@ -248,11 +248,25 @@ def schema(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Try all that runs need of a GPU: two minutes, on the first one.")
+    ] = False,
+) -> None:
     """Print what this machine and this installation can do."""
+    _finish(_examine_gpu if gpu else _examine)
+
+
+def _examine() -> None:
     from nanollama.cli.doctor import examine
 
-    _finish(lambda: print(examine(), end=""))
+    print(examine(), end="")
+
+
+def _examine_gpu() -> int:
+    from nanollama.cli.doctor_gpu import examine_gpu
+
+    return examine_gpu()
 
 
 def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Sequence[str] | None) -> None:

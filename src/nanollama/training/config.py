@@ -117,6 +117,11 @@ class TrainingConfig(Config):
         default="replicated",
         description="What each of several processes holds: a copy of the model (DDP), a share of it (FSDP2).",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="On a GPU: only algorithms that give the same bits each time, often slower ones. A run "
+        "that was stopped then ends as one that was not, as it does on a CPU anyway.",
+    )
     compile: bool = Field(
         default=False, description="Compile the model: tens of seconds once, then faster steps."
     )

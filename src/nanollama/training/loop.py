@@ -21,6 +21,7 @@ import torch
 
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
+from nanollama.determinism import deterministic_algorithms
 from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
 from nanollama.measures import say_measures
@@ -90,6 +91,7 @@ def train(
     device = run.world.device
     with ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
+        stack.enter_context(deterministic_algorithms(config.deterministic))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators, interventions)
         loop.resume()
