@@ -20,13 +20,11 @@ from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table
 from nanollama.entrypoint import run_main
 from nanollama.monitor.files import write_csv
-from nanollama.training.trained import load_run
 
 
 def run(config: EvalConfig) -> None:
     """Measure, test and probe the newest checkpoint of a run."""
-    keys = [] if config.device is None else [f"training.device={config.device}"]
-    trained = load_run(CompositionConfig, config.run, keys)
+    trained = config.load(CompositionConfig)
     model, data = trained.model, trained.config.data
     groups = build_groups(data, build_dataset(data), config.measures)
     rows = list(measure(model, data, groups, config.measures.heads))

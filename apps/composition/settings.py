@@ -11,7 +11,7 @@ from apps.composition.tasks import TaskConfig
 from nanollama.config import Config
 from nanollama.model import ModelSection
 from nanollama.studies import Study
-from nanollama.training.config import DeviceName, TrainingConfig
+from nanollama.training.config import TrainingConfig
 from nanollama.training.examination_config import ExaminationConfig
 from nanollama.training.run_config import TrainingRunConfig
 
@@ -87,9 +87,6 @@ class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
-    device: DeviceName | None = Field(
-        default=None, description="Where the model computes; null: as the run says, its training.device."
-    )
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")
 
 

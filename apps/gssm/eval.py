@@ -20,7 +20,7 @@ from apps.gssm.source import Source, build_source
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_csv
-from nanollama.training.trained import Trained, load_run
+from nanollama.training.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def examine(trained: Trained[GssmConfig], n_sequences: int) -> Examination:
 
 def run(config: EvalConfig) -> None:
     """Examine the newest checkpoint of a run."""
-    trained = load_run(GssmConfig, config.run, ["training.device=cpu"])
+    trained = config.load(GssmConfig)
     found = examine(trained, config.n_sequences)
     print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
     show_table([{"measure": name, "value": value} for name, value in headlines(found.summary)])

@@ -32,7 +32,7 @@ def run(path: Path) -> None:
     Raises:
         UserError: there is no such run.
     """
-    trained = load_run(GssmConfig, path, ["training.device=cpu"])
+    trained = load_run(GssmConfig, path)
     found = examine(trained, N_SEQUENCES)
     summary = found.summary
     lead = f"{trained.checkpoint.name}: loss {summary['loss_nats']:.4f} nats a symbol"

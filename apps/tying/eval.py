@@ -20,7 +20,7 @@ from nanollama.errors import UserError
 from nanollama.measures import show_number
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.successor import ENVIRONMENT
-from nanollama.training.trained import Trained, load_run
+from nanollama.training.trained import Trained
 
 
 def examine(trained: Trained[TyingConfig], measures: MeasuresConfig) -> dict[str, float]:
@@ -44,7 +44,7 @@ def examine(trained: Trained[TyingConfig], measures: MeasuresConfig) -> dict[str
 
 def run(config: EvalConfig) -> None:
     """Measure the newest checkpoint of a run."""
-    trained = load_run(TyingConfig, config.run, [f"training.device={config.device}"])
+    trained = config.load(TyingConfig)
     found = examine(trained, config.measures)
     print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
     for name, value in found.items():

@@ -57,7 +57,6 @@ class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["tying"] = Field(description="Which study this config belongs to.")
-    device: str = Field(default="auto", description="Where it is computed: `cpu`, `cuda`, `auto`.")
     measures: MeasuresConfig = Field(
         default=MeasuresConfig(split="test", n_rows=None), description="What is measured."
     )

@@ -54,6 +54,13 @@ def precision_context(precision: Precision, device: torch.device) -> AbstractCon
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
+def no_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Context in which matrix products are in the format of their factors, whatever is chosen around it."""
+    import torch
+
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
 def gradient_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
     """Scales the loss so that small float16 gradients do not vanish; does nothing for the other formats."""
     import torch

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.model.protocol import LanguageModel
+from nanollama.precision import no_autocast
 from nanollama.tokenizer import DialogTokenizer
 
 TIE = 2e-5
@@ -155,7 +156,7 @@ def evaluating(model: LanguageModel) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
+        with torch.inference_mode(), no_autocast(model.device):
             yield
     finally:
         model.train(was_training)

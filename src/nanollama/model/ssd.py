@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nanollama.model.scan import linear_scan
+from nanollama.precision import no_autocast
 
 SMALLEST_LOG = -1000.0  # the exponential of less is 0 too, but would drown what is added to it
 
@@ -56,7 +57,7 @@ def ssd(
         before = values.new_zeros(n_rows, n_heads, keys.shape[2], width) if state is None else state
         read, state = ssd_step(values[:, 0], steps[:, 0], rates, keys[:, 0], queries[:, 0], skip, before)
         return read[:, None], state
-    with torch.autocast(values.device.type, enabled=False):
+    with no_autocast(values.device):
         return _in_chunks(values, steps, rates, keys, queries, skip, min(chunk_size, n_tokens), state, opens)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from nanollama.config import Config, ConfigPath
+from nanollama.training.config import DeviceName
+from nanollama.training.run_config import TrainingRunConfig
 
 if TYPE_CHECKING:  # reading a config does not wait for torch
     from nanollama.training.trained import Trained
+
+R = TypeVar("R", bound=TrainingRunConfig)
 
 
 class ExaminationConfig(Config):
@@ -21,6 +25,20 @@ class ExaminationConfig(Config):
         default=None,
         description="Folder of the tables; default `evaluations/step_<8 digits>` in the run folder.",
     )
+    device: DeviceName | None = Field(
+        default=None, description="Where the model computes; null: as the run says, its training.device."
+    )
+
+    def load(self, config_class: type[R]) -> Trained[R]:
+        """The model that is examined, on its device; see `nanollama.training.trained.load_run`."""
+        from nanollama.training.trained import load_run
+
+        return load_run(config_class, self.run, self.device_keys)
+
+    @property
+    def device_keys(self) -> list[str]:
+        """The keys of the run that the examination sets anew."""
+        return [] if self.device is None else [f"training.device={self.device}"]
 
     def folder(self, trained: Trained[Any]) -> Path:
         """Folder of the tables of a model: never in a checkpoint, which is removed when it is an old one."""

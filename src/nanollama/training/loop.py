@@ -89,9 +89,8 @@ def train(
     if run.result is not None:
         return run.result
     device = run.world.device
-    with ExitStack() as stack:
+    with deterministic_algorithms(config.deterministic), ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
-        stack.enter_context(deterministic_algorithms(config.deterministic))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators, interventions)
         loop.resume()
