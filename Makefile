@@ -25,7 +25,7 @@ RESTORE ?=
 TIED ?= True
 IOEMB ?=
 
-.PHONY: help venv demo test check bench
+.PHONY: help venv demo test check bench faults
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z./]*:.*## / { printf "make %-19s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ check: $(STAMP) ## format, lint, types
 
 bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
 	$(RUN) -m benchmarks $(ARGS)
+
+faults: $(STAMP) ## kills, full disks, damaged files, mistyped configs, hostile requests; ARGS="--minutes 60"
+	$(RUN) -m tests.faults $(ARGS)
 
 data/model/final.pt: $(STAMP) FORCE ## the tying study: train tied, untied, or untied midway
 	$(RUN) -m apps.tying.train --dir $(@D) --device $(DEVICE) --epochs $(EPOCHS) --etc $(ETC) \

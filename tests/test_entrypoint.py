@@ -110,6 +110,16 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
         (Preempted("Saved step 7."), 75, "Saved step 7.\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            1,
+            "/x: No space left on device: make room, and run the same command again.\n",
+        ),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            1,
+            "Disk quota exceeded: make room, and run the same command again.\n",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "/x"),
             2,
             "/x: Permission denied: choose another place, or change who may use this one.\n",

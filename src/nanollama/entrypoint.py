@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from nanollama.config import C, Config, dump_config, load_config
 from nanollama.config.keys import KeyInfo, describe_keys
-from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, Preempted, UserError
+from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -88,6 +88,9 @@ def guard(work: Callable[[], int | None]) -> int:
         traceback.print_exc()
         return EXIT_FAILED
     except OSError as error:
+        if error.errno in FULL:
+            _say(f"{_file_of(error)}{error.strerror}: make room, and run the same command again.")
+            return EXIT_FAILED
         if error.errno not in FORBIDDEN or error.filename is None:
             traceback.print_exc()
             return EXIT_FAILED
@@ -97,6 +100,10 @@ def guard(work: Callable[[], int | None]) -> int:
         traceback.print_exc()
         return EXIT_FAILED
     return code or EXIT_OK
+
+
+def _file_of(error: OSError) -> str:
+    return "" if error.filename is None else f"{error.filename}: "
 
 
 def help_text(config_class: type[Config], program: str, description: str = "") -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of errors of a disk that takes no more."""
 
 
 class UserError(Exception):

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanollama.errors import UserError
+from nanollama.errors import FULL, UserError
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -67,6 +69,32 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         for path in folder.glob(f".{name}*.tmp"):
             path.unlink()
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Where libraries that write into a folder fail in words of their own, say that there is no space, if so.
+
+    Raises:
+        OSError: ``ENOSPC`` or ``EDQUOT``, in the place of what was raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = None if isinstance(error, OSError) else _try_to_write(folder)
+        if full is None:
+            raise
+        raise OSError(full.errno, full.strerror, str(folder)) from error
+
+
+def _try_to_write(folder: Path) -> OSError | None:
+    """What the system says against a file of 1 MiB that is gone at once, if it is about space."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        return error if error.errno in FULL else None
+    return None
 
 
 def sync_file(path: Path) -> None:
