@@ -1,11 +1,14 @@
-"""Nothing that a run is asked about as unseen was learned by the runs whose weights it starts from."""
+"""What a run is asked about as unseen, and the text that it holds out, were not learned where it starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from apps.memory.settings import DataConfig, MemoryConfig
+from nanollama.config.source import read_source
 from nanollama.errors import UserError
+from nanollama.monitor.successor import CONFIG, MODEL
 from nanollama.training.trained import loaded_runs
 
 
@@ -15,12 +18,31 @@ def check_unlearned(config: MemoryConfig) -> None:
     Raises:
         UserError: a run that it loads, or one that this was loaded from, learned of it.
     """
+    for path, held_out in _text_runs(config):
+        assert config.text is not None
+        config.text.check_unlearned(path, held_out)
     for path, source in loaded_runs(config):
         for name, key, there, here in _learned_there(config, source.data):
             raise UserError(
                 f"The run {path} may have learned what the set '{name}' asks about: data.{key} is {there} "
                 f"there and {here} here; give both the same, or leave the set out of recall.sets."
             )
+
+
+def _text_runs(config: MemoryConfig) -> Iterator[tuple[Path, float]]:
+    """Runs that have learned from text and whose weights a run starts from, each with the share it held out.
+
+    Those that they were loaded from themselves were held to the same when they began.
+    """
+    if config.text is None:
+        return
+    folder = Path(config.pretrained or "")
+    if folder.name == MODEL and (folder.parent / CONFIG).is_file():
+        text = read_source([str(folder.parent / CONFIG)]).plain().get("text") or {}
+        yield folder.parent, text.get("held_out", 1.0)
+    for path, source in loaded_runs(config):
+        if source.text is not None:
+            yield path, source.text.held_out
 
 
 def _learned_there(config: MemoryConfig, source: DataConfig) -> Iterator[tuple[str, str, int, int]]:

@@ -17,13 +17,10 @@ from apps.memory.settings import DIALOG_TOKENS, MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
 from nanollama.model.protocol import LanguageModel
-from nanollama.monitor.run_folder import DIALOGS
+from nanollama.monitor.successor import DIALOGS, TOKENIZER_FOLDER
 from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.report.runs import write_samples
 from nanollama.training.run import Parts, train_run
-
-TOKENIZER = "tokenizer"
-"""In the folder of a run of a pretrained model: its tokenizer, with the tokens of dialogs."""
 
 
 class Examiner:
@@ -54,7 +51,7 @@ def build_parts(config: MemoryConfig) -> Iterator[Parts]:
     if config.pretrained is not None:
         hashes["model"] = stored_hash(config.pretrained)
         if os.environ.get("RANK", "0") == "0":
-            PretrainedTokenizer(config.pretrained, DIALOG_TOKENS).save(config.folder / TOKENIZER)
+            PretrainedTokenizer(config.pretrained, DIALOG_TOKENS).save(config.folder / TOKENIZER_FOLDER)
         forgetting = build_forgetting(config)
     with build_recall(config) as recall:
         examiner = Examiner(recall, config.folder)

@@ -14,10 +14,14 @@ import pytest
 from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.launcher.attempts import Launch, write_launch
+from nanollama.launcher.grid import commands
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.pool import Line
+from nanollama.launcher.local.run import Choice, check_runs
+from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import state_lines
-from nanollama.launcher.states import Kind, State, check_folder, inspect, parents_first
+from nanollama.launcher.settings import LocalConfig, SlurmConfig
+from nanollama.launcher.states import KINDS, Kind, State, check_folder, inspect, parents_first
 from nanollama.monitor.origin import origin_of, record_origin
 from nanollama.monitor.successor import order_anew
 from nanollama.training.intervention_config import LoadConfig
@@ -76,6 +80,34 @@ def test_a_run_is_stale_when_what_it_began_from_was_trained_anew(child: GridRun)
     leave(parent, 12, "d")
     order_anew(child.folder)
     assert inspect(child).kind == "waiting", "it will begin anew"
+
+
+@pytest.mark.parametrize(("overwrite", "kinds"), [(False, {"failed"}), (True, {"failed", "stale"})])
+def test_what_is_stale_does_not_keep_what_has_failed_from_going_on(
+    child: GridRun, overwrite: bool, kinds: set[Kind], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = child.folder.parent / "parent"
+    leave(parent, 12, "d")
+    plan = Plan(
+        "g", parent.parent, "apps.toy.train", [child], "seed", overwrite, LocalConfig(), SlurmConfig()
+    )
+    asked: dict[str, Any] = {}
+
+    def run_missing(plan: Plan, choose: Choice) -> int:
+        asked["choose"] = choose
+        return 0
+
+    monkeypatch.setattr(commands, "read_grid", lambda argv: plan)
+    monkeypatch.setattr(commands, "run_missing", run_missing)
+    assert commands.retry(["grid.yaml"]) == 0
+    assert {kind for kind in KINDS if asked["choose"](State(kind, {}))} == kinds
+    states = {"child": inspect(child)}
+    check_runs(plan, [], states)
+    if overwrite:
+        check_runs(plan, [child], states)
+    else:
+        with pytest.raises(UserError, match=r"child in .* is stale"):
+            check_runs(plan, [child], states)
 
 
 def test_what_contradicts_nothing_leaves_a_run_finished(child: GridRun) -> None:

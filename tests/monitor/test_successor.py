@@ -21,7 +21,8 @@ OWN = (".lock", ORDER)
 def finished(folder: Path) -> dict[str, bytes]:
     """A finished run beside files of a user's own; its content."""
     run_toy(toy_config(folder))
-    for name in ("notes.txt", "checkpoints/mine.txt", "track/events"):
+    written = ("track/events", "tokenizer/tokenizer.json", "model/config.json")
+    for name in ("notes.txt", "checkpoints/mine.txt", *written):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     return content(folder)
@@ -51,7 +52,10 @@ def test_a_run_that_is_refused_at_its_start_leaves_what_it_was_to_replace(
         open_run(config, tmp_path, device="cpu", overwrite=True) as run,
     ):
         assert run.result is None and not run.checkpoints.steps()
+        assert not folders(tmp_path) & {"track", "tokenizer", "model"} - folders(tmp_path / REPLACED)
         run.evals.append({"step": 0, "draw": 0.5})  # before its first step
+        (tmp_path / "tokenizer").mkdir()
+        (tmp_path / "tokenizer/tokenizer.json").write_text("new")
         raise error
     assert content(tmp_path) == before
     assert not folders(tmp_path) & {REPLACED, MOVING}
@@ -120,7 +124,7 @@ def test_a_start_anew_that_is_killed_at_any_moment_is_undone(
         settle(folder)
         assert content(folder) == before
         assert not folders(folder) & {REPLACED, MOVING}
-    assert n_moves == 20, "six files, track/, two checkpoints and the folder itself, aside and back"
+    assert n_moves == 24, "six files, three folders, two checkpoints and the folder itself, aside and back"
     assert (folder / "checkpoints").is_symlink() == linked
 
 

@@ -58,6 +58,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, messag
         read_run(folder)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "evals.jsonl", "environment.json", "result.json", DIALOGS])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "one")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(UserError, match=rf"{name} cannot be read \(Is a directory\), expected a file"):
+        read_run(folder)
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no config\.yaml; expected the folder of a run"):
         read_run(tmp_path)

@@ -288,6 +288,22 @@ def test_what_a_run_has_loaded_is_noted_and_seen_to_be_gone(tmp_path: Path) -> N
     assert origin.lost() == "it has another config now"
 
 
+def test_a_run_does_not_go_on_from_what_was_trained_anew_since(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    load, soon = {"implementation": "load", "run": str(source)}, {"max_minutes": 1e-9}
+    run(source, n_steps=2)
+    with pytest.raises(Preempted):
+        run(target, load, n_steps=3, training=soon)
+    shutil.rmtree(source)
+    run(source, n_steps=2, model=model_of(seed=7))
+    expected = f"target is stale, it began from {source}, but it was trained anew since: start it anew with"
+    with pytest.raises(UserError, match=expected):
+        run(target, load, n_steps=3)
+    config = toy_config(target, n_steps=3, checkpoint={"every": 1, "keep": None}, overwrite=True)
+    parts = {"loss_fn": next_token_loss, "evaluators": []}
+    assert run_toy(config, model=model_of(), interventions=built(load), **parts).status == "finished"
+
+
 def test_a_model_that_is_shared_out_is_not_intervened_in(tmp_path: Path) -> None:
     config = toy_config(tmp_path, parallel="sharded")
     freeze = built({"implementation": "freeze", "at_step": 8, "parameters": ["head*"]})

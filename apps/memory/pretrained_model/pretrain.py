@@ -28,14 +28,11 @@ from nanollama.dialogs.generate import evaluating
 from nanollama.entrypoint import run_main
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.successor import SAMPLES
+from nanollama.monitor.successor import MODEL, SAMPLES
 from nanollama.seeds import named_seed
 from nanollama.statistics import mean_interval
 from nanollama.training.run import Parts, train_run
-from nanollama.training.trained import load_run
-
-MODEL = "model"
-"""In the folder of a run: what transformers reads."""
+from nanollama.training.trained import load_run, loaded_runs
 
 
 class TextExaminer:
@@ -99,6 +96,8 @@ def read_text(config: PretrainConfig) -> TokenisedText:
 @contextmanager
 def build_parts(config: PretrainConfig) -> Iterator[Parts]:
     """What is learned, its hashes, and what is measured."""
+    for path, source in loaded_runs(config):
+        config.text.check_unlearned(path, source.text.held_out)
     text = read_text(config)
     seed = named_seed(config.training.seed, "data")
     yield Parts(

@@ -143,7 +143,7 @@ def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
 
 @grid.command(name="retry")
 def grid_retry(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Run again what has failed or, with overwrite=true, is stale, and nothing else."""
+    """Let what has failed go on, and nothing else; with overwrite=true that and what is stale, anew."""
     from nanollama.launcher.grid import commands
 
     _finish(lambda: commands.retry([config, *(keys or [])]))

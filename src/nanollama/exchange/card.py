@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nanollama.config import config_hash, dump_config
+from nanollama.monitor.files import read_json
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import ENVIRONMENT, EVALS
 from nanollama.training.trained import Trained
@@ -75,7 +75,7 @@ def write_card(
         has_tokenizer: is one exported with it?
         has_dialogs: does it have a chat template?
     """
-    config, environment = trained.config, _environment(trained.folder)
+    config, environment = trained.config, read_json(trained.folder / ENVIRONMENT)
     facts = {
         "step": trained.step,
         "SHA-256 of the checkpoint's weights": f"`{trained.weights_sha256}`",
@@ -104,14 +104,6 @@ def _commit(environment: Mapping[str, Any]) -> str:
     commit = environment.get("commit")
     changes = ", with changes that are not in it" if environment.get("diff") else ""
     return f"`{commit}`{changes}" if commit else "not recorded"
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a run that was moved without it: the card says what is known
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _measures(trained: Trained[Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from nanollama.launcher.grid.arms import INTERVENTIONS
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.slurm.queue import Queue
 from nanollama.monitor.files import read_json, write_atomically
-from nanollama.monitor.origin import read_origins
+from nanollama.monitor.origin import lost_origins
 from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
 from nanollama.monitor.successor import is_ordered_anew, order_anew
 from nanollama.training.intervention_config import LoadConfig
@@ -40,7 +40,10 @@ WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 TIME_TO_OPEN = timedelta(minutes=5)
 """So long after the start of its process a run may not have opened its folder yet."""
-REMEDY = "remove its folder, or start it anew with `nanollama grid retry CONFIG overwrite=true`"
+REMEDY = (
+    "remove its folder, or start it anew with `nanollama grid retry CONFIG overwrite=true`, as all that has "
+    "failed (`grid retry` lets that go on first)"
+)
 ORDERED = "what is there is kept until it has begun anew"
 
 
@@ -95,11 +98,11 @@ def _stale(run: GridRun, result: dict[str, Any], parents: Mapping[str, State]) -
     done = math.inf if result.get("status") == "finished" else saved_step(run.folder)
     if done == 0 or is_ordered_anew(run.folder):
         return None
-    whys = [(one.run, why) for one in read_origins(run.folder) if one.at_step < done and (why := one.lost())]
-    whys += [(name, "it is stale itself") for name, parent in parents.items() if parent.kind == "stale"]
-    for origin, why in whys:
-        return State("stale", result, f"it began from {origin}, but {why}")
-    return None
+    whys = [*lost_origins(run.folder, done)]
+    for name, parent in parents.items():
+        if parent.kind == "stale":
+            whys.append(f"it began from {name}, but it is stale itself")
+    return State("stale", result, whys[0]) if whys else None
 
 
 def not_run(parent: str) -> str:

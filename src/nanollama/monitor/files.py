@@ -55,6 +55,22 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         ) from error
 
 
+def read_text(path: Path) -> str | None:
+    """What a file holds, letters that are none replaced; None when there is none.
+
+    Raises:
+        UserError: it is a folder, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}), expected a file that a run wrote: move it away."
+        ) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file, empty when there is none."""
     try:

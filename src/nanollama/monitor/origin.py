@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nanollama.errors import UserError
 from nanollama.monitor.checkpoint import FOLDER, MANIFEST, MODEL, NAME, Checkpointer
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.successor import ENVIRONMENT, RESULT
@@ -83,3 +84,22 @@ def read_origins(folder: Path) -> Iterator[Origin]:
             yield Origin(**entry)
         except TypeError:  # written by another version
             continue
+
+
+def lost_origins(folder: Path, done: float) -> Iterator[str]:
+    """What a run that has done so many steps has loaded that is there no more, each in a few words."""
+    for origin in read_origins(folder):
+        if origin.at_step < done and (why := origin.lost()) is not None:
+            yield f"it began from {origin.run}, but {why}"
+
+
+def check_origins(folder: Path, done: int) -> None:
+    """Refuse to go on with a run whose weights were made of what is there no more.
+
+    Raises:
+        UserError: naming what it began from.
+    """
+    for what in lost_origins(folder, done):
+        raise UserError(
+            f"The run {folder} is stale, {what}: start it anew with overwrite=true, or restore that run."
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanollama.errors import UserError
-from nanollama.monitor.files import sync_file, write_atomically
+from nanollama.monitor.files import read_text, sync_file, write_atomically
 
 Row = Mapping[str, Any]
 
@@ -33,11 +33,9 @@ class RowFile:
         """All complete rows; a last line that a killed process left unfinished is not one.
 
         Raises:
-            UserError: any other line is not a JSON object with a ``step``.
+            UserError: any other line is not a JSON object with a ``step``, or it is not a file.
         """
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = (read_text(self.path) or "").split("\n")
         rows = []
         for number, line in enumerate(lines[:-1], start=1):
             row = _parse(line)

@@ -20,7 +20,7 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.environment import describe_environment
-from nanollama.monitor.files import remove_leftovers, write_atomically
+from nanollama.monitor.files import read_text, remove_leftovers, write_atomically
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
@@ -164,7 +164,7 @@ class Run:
             UserError: the run was started with other data.
         """
         path = self.folder / ENVIRONMENT
-        environment = json.loads(path.read_text(encoding="utf-8"))
+        environment = _read_environment(path)
         before = environment.get("data", dict(hashes))
         changed = [name for name in sorted({*before, *hashes}) if before.get(name) != hashes.get(name)]
         if changed:
@@ -184,10 +184,11 @@ def read_result(folder: Path) -> TrainResult | None:
         UserError: it is not the result of a run.
     """
     path = folder / RESULT
-    try:
-        return TrainResult(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:  # perhaps just removed, by the process that goes on with the run
+    text = read_text(path)
+    if text is None:  # perhaps just removed, by the process that goes on with the run
         return None
+    try:
+        return TrainResult(**json.loads(text))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not the result of a run ({error}): remove it.") from error
 
@@ -375,10 +376,22 @@ def _record_environment(run: Run) -> None:
     path = run.folder / ENVIRONMENT
     now = environment = describe_environment(run.world.device, run.world.world_size)
     if path.exists():
-        environment = json.loads(path.read_text(encoding="utf-8"))
+        environment = _read_environment(path)
         environment["resumed"] = [*environment.get("resumed", []), now]
-        if environment["commit"] != now["commit"]:
+        if environment.get("commit") != now["commit"]:
             logger.warning(
-                "The run was started at commit %s and goes on at %s.", environment["commit"], now["commit"]
+                "The run was started at commit %s and goes on at %s.",
+                environment.get("commit"),
+                now["commit"],
             )
     write_atomically(path, json.dumps(environment, indent=2) + "\n")
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    try:
+        environment = json.loads(read_text(path) or "")
+    except ValueError:
+        environment = None
+    if not isinstance(environment, dict):
+        raise UserError(f"{path} is not a JSON object: the file is damaged, restore it, {RETRY}.")
+    return environment

@@ -30,7 +30,10 @@ EXAMINATIONS = "examinations.json"
 TOKENIZER = "tokenizer.json"
 """Of a run that was imported, see `nanollama.exchange`."""
 WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, SAMPLES, LOG, EXAMINATIONS, TOKENIZER, ENVIRONMENT, CONFIG)
-"""The files of a run; beside them it has its checkpoints and ``track/``."""
+"""The files of a run; beside them it has its checkpoints and `FOLDERS`."""
+TOKENIZER_FOLDER, MODEL = "tokenizer", "model"
+"""Of a run of a pretrained model: its tokenizer, and what transformers reads of what was learned."""
+FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL)
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
 
@@ -107,7 +110,7 @@ def _set_aside(folder: Path) -> None:
     checkpoints.clean()
     (folder / MOVING).mkdir()
     _move([checkpoints.path(step) for step in checkpoints.steps()], checkpoints.folder / REPLACED)
-    names = (*WRITTEN, track.FOLDER)
+    names = (*WRITTEN, *FOLDERS)
     _move([folder / name for name in names if os.path.lexists(folder / name)], folder / MOVING)
     os.rename(folder / MOVING, folder / REPLACED)
     sync_folder(folder)
@@ -131,6 +134,7 @@ def _move(paths: list[Path], into: Path) -> None:
 def _remove_run(folder: Path) -> None:
     """Remove what a run wrote that has not begun."""
     Checkpointer(folder / checkpoint.FOLDER).clean()
-    shutil.rmtree(folder / track.FOLDER, ignore_errors=True)
+    for name in FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nanollama.errors import UserError
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
@@ -111,7 +112,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
             f"holds no {CONFIG}" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         )
         raise UserError(f"{folder}: {problem}; expected the folder of a run, such as runs/debug.")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(path) or ""
     return RunRecord(
         name=name or folder.resolve().name,
         folder=folder,
@@ -144,13 +145,14 @@ def read_samples(path: Path) -> list[SampleDialog]:
     """Sample dialogs of a run, none when the file is missing.
 
     Raises:
-        UserError: a line is not a dialog.
+        UserError: a line is not a dialog, or it is not a file.
     """
-    if not path.exists():
+    text = read_text(path)
+    if text is None:
         return []
     dialogs = []
     # Only "\n" ends a line: a model may write other separators, which JSON leaves as they are.
-    lines = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
+    lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
@@ -169,8 +171,7 @@ def _read_examination(folder: Path) -> Examination:
     measures = _read_json(folder / RESULT).get("metrics", {})
     tables = {}
     for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            tables[path.stem] = list(csv.reader(file))
+        tables[path.stem] = list(csv.reader(io.StringIO(read_text(path) or "")))
     return Examination(folder.name, measures if isinstance(measures, dict) else {}, tables)
 
 
@@ -185,10 +186,11 @@ def _parse_config(path: Path, text: str) -> Mapping[str, Any]:
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
+    text = read_text(path)
+    if text is None:
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):

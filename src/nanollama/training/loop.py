@@ -26,6 +26,7 @@ from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
 from nanollama.measures import say_measures
 from nanollama.model.protocol import LanguageModel
+from nanollama.monitor.origin import check_origins
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import Profiler, training_flops
 from nanollama.monitor.run_folder import Run, Status, TrainResult
@@ -168,6 +169,7 @@ class Loop:
         run, world = self.run, self.run.world
         newest = (run.checkpoints.latest() or 0) if world.is_main else 0
         step = int(world.sum([newest])[0])  # every process takes the one that rank 0 has proved
+        check_origins(run.folder, step)
         check_interventions(self.interventions, self.learner.model, self.learner.optimizer, step)
         if step > 0:
             for intervention in done_before(self.interventions, step):

@@ -66,7 +66,7 @@ def config_of(n_steps: int = 2, **keys: Any) -> PretrainConfig:
     return PretrainConfig.model_validate({**tree, **keys})
 
 
-def test_bits_per_byte_and_the_folder_of_the_model(here: Path) -> None:
+def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import transformers
 
     config = config_of()
@@ -106,7 +106,16 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path) -> None:
         }
     )
     Path("tuned.yaml").write_text(dump_config(tuned))
+    text = "text={files: [text.txt], held_out: 0.25, seq_len: 16, cache: cache}"
+    assert finetune.main(["tuned.yaml", text, "forgetting={prompt_len: 4, n_new: 5}"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "The run run has learned from what would be held out now: text.held_out is 0.2 there and 0.25" in said
+    )
     assert finetune.main(["tuned.yaml"]) == 0
+    again = ["base.yaml", "name=again", "run_dir=again", "interventions=[{implementation: load, run: run}]"]
+    assert pretrain.main([*again, "text.held_out=0.25"]) == 2
+    assert "text.held_out is 0.2 there and 0.25 here" in capsys.readouterr().err
 
 
 def test_a_stopped_run_ends_with_the_same_bits(here: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from nanollama.config import Config, ConfigPath
+from nanollama.errors import UserError
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
@@ -80,3 +81,21 @@ class TextConfig(Config):
             if path.suffix not in SUFFIXES:
                 raise ValueError(f"files: {path} ends in {path.suffix!r}, expected {', '.join(SUFFIXES)}")
         return self
+
+    def check_unlearned(self, run: Path, held_out: float) -> None:
+        """Refuse to start from a run that has learned documents which would be held out now.
+
+        A document's place is told by its text and the share held out alone, whatever files it is in.
+
+        Args:
+            run: whose weights are started from.
+            held_out: its share.
+
+        Raises:
+            UserError: it is smaller than this one.
+        """
+        if held_out < self.held_out:
+            raise UserError(
+                f"The run {run} has learned from what would be held out now: text.held_out is {held_out} "
+                f"there and {self.held_out} here; give both the same."
+            )

@@ -34,8 +34,10 @@ def status(argv: Sequence[str]) -> int:
 
 
 def retry(argv: Sequence[str]) -> int:
-    """Run again what has failed or is stale, and nothing else; what is stale needs ``overwrite=true``."""
-    return run_missing(read_grid(argv), lambda state: state.kind in BROKEN)
+    """Let what has failed go on, and nothing else; with ``overwrite=true`` that and what is stale, anew."""
+    plan = read_grid(argv)
+    kinds = BROKEN if plan.overwrite else ("failed",)
+    return run_missing(plan, lambda state: state.kind in kinds)
 
 
 def logs(argv: Sequence[str], run: str) -> int:

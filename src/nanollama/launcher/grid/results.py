@@ -17,7 +17,7 @@ from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import check_folder, inspect
 from nanollama.measures import headline_names, is_number
-from nanollama.monitor.files import write_csv
+from nanollama.monitor.files import read_json, write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
 from nanollama.monitor.successor import is_ordered_anew
@@ -63,12 +63,7 @@ def _is_plain(value: Any) -> bool:
 
 def _commit(run: GridRun) -> str | None:
     """The commit a run was made with; a plus sign says that files had been changed since."""
-    try:
-        environment = json.loads((run.folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(environment, dict):
-        return None
+    environment = read_json(run.folder / ENVIRONMENT)
     commit = environment.get("commit")
     return f"{commit}+" if commit and environment.get("diff") else commit
 

@@ -96,6 +96,8 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
 def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State]) -> None:
     """Refuse to start runs anew that are not at rest, and folders that hold the work of other runs.
 
+    What is stale and would not be started is left alone.
+
     Args:
         plan: all runs.
         chosen: those that would be started.
@@ -104,10 +106,12 @@ def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State
     Raises:
         UserError: naming the first.
     """
-    anew = {run.name for run in chosen} if plan.overwrite else set()
+    names = {run.name for run in chosen}
+    anew = names if plan.overwrite else set()
     for run in plan.runs:
         state = states[run.name]
-        if run.name not in anew and not is_ordered_anew(run.folder):
+        left_alone = is_ordered_anew(run.folder) or (state.kind == "stale" and run.name not in names)
+        if run.name not in anew and not left_alone:
             check_folder(run, state)
         elif run.name in anew and state.kind in ACTIVE:
             raise UserError(f"The run {run.name} is {state.kind}: cancel it before overwrite=true.")
