@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apps.memory.settings import DataConfig, MemoryConfig
+from apps.memory.data_settings import DataConfig
+from apps.memory.settings import MemoryConfig
 from nanollama.errors import UserError
 from nanollama.training.trained import loaded_runs
 
