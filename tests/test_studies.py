@@ -125,6 +125,7 @@ def sections_of(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[s
     if isinstance(tree, dict):
         yield path
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        free = key in ("product", "zip", "arms", "exclude", "runs", "minus", "over", "stop_when", "sizes")
+        chooses_runs = key in ("exclude", "runs", "minus", "over", "beyond")
+        free = chooses_runs or key in ("product", "zip", "arms", "stop_when", "sizes")
         if isinstance(value, dict | list) and not free:
             yield from sections_of(value, (*path, key))

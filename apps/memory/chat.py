@@ -13,11 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from apps.memory.data_settings import DataConfig, SourceKind
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, people
 from apps.memory.dataset.templates import default_templates
 from apps.memory.recall import TrainedMemory, open_tool
-from apps.memory.settings import DataConfig, MemoryConfig, SourceKind
+from apps.memory.settings import MemoryConfig
 from apps.memory.sources import tokenizer_of
 from apps.memory.sums import sum_dialogs
 from nanollama.dialogs.generate import Completion, generate

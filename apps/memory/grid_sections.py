@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from apps.memory.grid.figures import AXIS_LABELS, BITS_A_PARAMETER, mark_level, plot_params_needed
+from apps.memory.grid.forgetting import forgetting_blocks, forgetting_table
 from apps.memory.grid.tables import (
     ENOUGH,
     Measured,
@@ -55,11 +56,17 @@ def grid_sections(grid: GridResults) -> Sequence[Section]:
         Section("Parameters needed", needed_blocks(measured, axis, name_series(grid.plan, axis, "width"))),
         Section("Capacity", capacity_blocks(measured, axis, series)),
         Section("What was never shown", crossing_blocks(grid)),
+        Section("What was forgotten", forgetting_blocks(grid)),
     ]
 
 
 def results_table(grid: GridResults) -> Table | None:
-    """A column a setting, if there are few enough: recall, requests, what was learned, size, cost."""
+    """A column a setting, if there are few enough: recall, requests, what was learned, size, cost.
+
+    Of pretrained models a row a setting: what they have forgotten.
+    """
+    if (forgotten := forgetting_table(grid)) is not None:
+        return forgotten
     if not 0 < len(grid.settings) <= MAX_COLUMNS:
         return None
     measured = measure_settings(grid)

@@ -1,11 +1,12 @@
-"""What a run is asked about as unseen, and the text that it holds out, were not learned where it starts from."""
+"""What a run is asked about as unseen, and the text that it holds out, were not learned where it starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from apps.memory.settings import DataConfig, MemoryConfig
+from apps.memory.data_settings import DataConfig
+from apps.memory.settings import MemoryConfig
 from nanollama.config.source import read_source
 from nanollama.errors import UserError
 from nanollama.monitor.successor import CONFIG, MODEL

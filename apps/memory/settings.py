@@ -7,16 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationError, model_validator
 
+from apps.memory.data_settings import DIALOG_TOKENS, DataConfig, DependenceConfig
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE
 from apps.memory.dataset.dialogs import Language
 from apps.memory.dataset.paths import TABLE, database_path, dependent_database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE
 from apps.memory.pretrained_model.settings import PretrainConfig
 from nanollama.config import Config, ConfigPath, RunConfig, RunName
-from nanollama.data.batching import Batching
 from nanollama.data.text.config import TextConfig
-from nanollama.dialogs.tools import CalculatorConfig, DatabaseConfig, DatabaseUrl, Limits
-from nanollama.dialogs.tools.config import Operator
+from nanollama.dialogs.tools import DatabaseConfig, DatabaseUrl, Limits
 from nanollama.errors import UserError
 from nanollama.model.config import HUGGING_FACE, HuggingFaceConfig, ModelConfig, model_tag
 from nanollama.model.mixers import ATTENTION
@@ -24,104 +23,10 @@ from nanollama.studies import Study
 from nanollama.training.config import DeviceName
 from nanollama.training.run_config import TrainingRunConfig
 
-SourceKind = Literal["qa", "qatool", "biographies", "sums", "sumstool", "text"]
 RecallSet = Literal["trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer"]
-ROLES = ("user", "assistant", "database")
-"""Who speaks in dialogs: `database` is whichever tool was called, so all models have the same tokens."""
-DIALOG_TOKENS = {role: f"<|{role}|>" for role in ROLES}
-"""What opens the turn of each, where these are added to the tokenizer of a pretrained model."""
 N_TOKENS = 260
 """Of the study's tokenizer: 256 bytes, three roles and the end."""
-MAX_OPERAND_DIGITS = 18  # operands are drawn as int64
 SUM_SETS = ("sums_trained", "sums_unseen", "sums_longer")
-
-
-class SourceConfig(Config):
-    """One kind of text to learn from."""
-
-    kind: SourceKind = Field(
-        description="`qa` answers by heart, `qatool` asks the database, `biographies` tells all four facts; "
-        "`sums` are reckoned in the head, `sumstool` by asking the calculator; `text`: the section text."
-    )
-    weight: float = Field(default=1.0, gt=0, description="Share of the rows of a batch, on any scale.")
-
-
-class SumsConfig(Config):
-    """Whole-number arithmetic to learn from; see `apps.memory.sums`."""
-
-    n_sums: int = Field(default=10_000, ge=1, le=1_000_000, description="Sums to learn from.")
-    operators: tuple[Operator, ...] = Field(
-        default=("+", "-", "*"), min_length=1, description="Operators, each equally often."
-    )
-    n_digits: int = Field(default=3, ge=2, le=12, description="Most digits of an operand.")
-    n_longer_digits: int = Field(
-        default=2, ge=1, le=12, description="How many digits more the operands of `sums_longer` have."
-    )
-    depth: int = Field(
-        default=1, ge=1, le=8, description="Most operators of a sum, each applied to the rest."
-    )
-    seed: int = Field(default=0, ge=0, description="Of the sums, and of which operands are kept unseen.")
-
-    @model_validator(mode="after")
-    def _check(self) -> SumsConfig:
-        if self.n_digits + self.n_longer_digits > MAX_OPERAND_DIGITS:
-            raise ValueError(
-                f"n_digits = {self.n_digits} and n_longer_digits = {self.n_longer_digits} make operands of "
-                f"more than {MAX_OPERAND_DIGITS} digits: lower one of them"
-            )
-        return self
-
-    @property
-    def calculator(self) -> CalculatorConfig:
-        """The calculator that does these sums."""
-        return CalculatorConfig(operators=self.operators)
-
-
-class DependenceConfig(Config):
-    """Facts that depend on the last name; see `apps.memory.dataset.dependent`."""
-
-    alpha: float = Field(
-        ge=0,
-        le=1,
-        description="Chance of a fact to be free: 0, it follows from the last name; 1, it is uniform.",
-    )
-    seed: int = Field(default=0, ge=0, description="Of names and facts.")
-
-
-class DataConfig(Config):
-    """What is learned, about how many people."""
-
-    n_people: int = Field(ge=1, le=N_PEOPLE, description="People to learn about: the first so many.")
-    sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Kinds of text, with their weights.")
-    language: Language = Field(default="find", description="Language of requests: `find` or a real SELECT.")
-    batching: Batching = Field(
-        default="trimmed",
-        description="`trimmed` pads to the longest of a batch, `bucketed` groups like lengths, `packed` puts "
-        "several dialogs into a row.",
-    )
-    row_len: int | None = Field(
-        default=None, ge=1, description="Tokens a row when packed; default: the longest dialog."
-    )
-
-    sums: SumsConfig = Field(default=SumsConfig(), description="What `sums` and `sumstool` are made of.")
-    dependence: DependenceConfig | None = Field(
-        default=None,
-        description="Learn facts that depend on the last name; null: independent facts.",
-    )
-
-    @property
-    def uses_tool(self) -> bool:
-        """Does any source show how to ask the database?"""
-        return self.has("qatool")
-
-    @property
-    def tells_of_people(self) -> bool:
-        """Is any source about people?"""
-        return self.has("qa", "qatool", "biographies")
-
-    def has(self, *kinds: SourceKind) -> bool:
-        """Is there a source of one of these kinds?"""
-        return any(source.kind in kinds for source in self.sources)
 
 
 class DatabaseSettings(Config):

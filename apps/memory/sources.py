@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from apps.memory.data_settings import DIALOG_TOKENS, ROLES, SourceKind
 from apps.memory.dataset.dependent import dependent_people
 from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.generate import ensure_biographies, ensure_dialogs
 from apps.memory.dataset.people import ATTRIBUTES
-from apps.memory.settings import DIALOG_TOKENS, ROLES, MemoryConfig, SourceKind
+from apps.memory.settings import MemoryConfig
 from apps.memory.sums import sum_dialogs
 from nanollama.data.stream import DocumentStream, Source
 from nanollama.data.text.config import PretrainedTokenizerConfig

@@ -23,9 +23,9 @@ from typing import Literal
 
 import numpy as np
 
+from apps.memory.data_settings import SumsConfig
 from apps.memory.dataset.dialogs import Dialog
 from apps.memory.dataset.people import splitmix64
-from apps.memory.settings import SumsConfig
 from nanollama.dialogs.tools.calculator import evaluate
 from nanollama.dialogs.tools.config import CalculatorConfig, Operator
 from nanollama.errors import UserError

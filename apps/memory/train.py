@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.held_out import check_unlearned
 from apps.memory.pretrained_model.forgetting import build_forgetting
 from apps.memory.pretrained_model.stored import stored_hash
 from apps.memory.recall import RecallEvaluator, build_recall
 from apps.memory.samples import pick_samples
-from apps.memory.settings import DIALOG_TOKENS, MemoryConfig
+from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.entrypoint import run_main
 from nanollama.model.protocol import LanguageModel

@@ -23,14 +23,15 @@ class PretrainedTokenizer(DialogTokenizer):
     Args:
         path: folder of a model, or its name on the hub.
         role_tokens: who may speak, with the special token that opens the turn of each.
+        package: the tokenizer of transformers itself, with these tokens, where it lies in no folder yet.
 
     Raises:
         UserError: there is no such tokenizer, or it has no token that ends a text.
         MissingExtraError: transformers is not installed.
     """
 
-    def __init__(self, path: str, role_tokens: Mapping[str, str]) -> None:
-        self.package = load_tokenizer(path, tuple(role_tokens.values()))
+    def __init__(self, path: str, role_tokens: Mapping[str, str], package: Any = None) -> None:
+        self.package = load_tokenizer(path, tuple(role_tokens.values())) if package is None else package
         end = self.package.eos_token_id
         if end is None:
             raise UserError(
@@ -86,9 +87,16 @@ def load_tokenizer(path: str, added: tuple[str, ...] = ()) -> Any:
             f"model.path: {path} has no tokenizer that can be read ({said}): expected that of a model, such "
             "as tokenizer.json with tokenizer_config.json."
         ) from error
-    tokens = [transformers.AddedToken(token, special=True, normalized=False) for token in added]
-    tokenizer.add_tokens(tokens, special_tokens=True)
+    add_special_tokens(tokenizer, added)
     return tokenizer
+
+
+def add_special_tokens(tokenizer: Any, names: Sequence[str]) -> None:
+    """Give a tokenizer of transformers special tokens, which it may have already."""
+    import transformers
+
+    tokens = [transformers.AddedToken(name, special=True, normalized=False) for name in names]
+    tokenizer.add_tokens(tokens, special_tokens=True)
 
 
 def n_token_ids(tokenizer: Any) -> int:

@@ -19,20 +19,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
-from nanollama.data.text.streams import RowStream
+from apps.memory.sums import SumKind, sum_dialogs
+from nanollama.data.stream import DocumentStream, Stream
+from nanollama.data.text.streams import RowSource, RowStream
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
 from nanollama.data.text.tokens import end_id, token_bytes
 from nanollama.dialogs.generate import evaluating
+from nanollama.dialogs.source import DialogSource
 from nanollama.entrypoint import run_main
+from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import MODEL, SAMPLES
+from nanollama.pretrained_tokenizer import PretrainedTokenizer, add_special_tokens
 from nanollama.seeds import named_seed
 from nanollama.statistics import mean_interval
 from nanollama.training.run import Parts, train_run
 from nanollama.training.trained import load_run, loaded_runs
+
+SUM_KINDS: tuple[SumKind, ...] = ("sums", "sumstool")
 
 
 class TextExaminer:
@@ -89,8 +97,51 @@ def _text(tokenizer: Any, ids: list[int]) -> str:
 
 
 def read_text(config: PretrainConfig) -> TokenisedText:
-    """The tokens of a run; raises as `tokenise_for`."""
-    return tokenise_for(config.text, config.model.vocab_size)
+    """The tokens of a run.
+
+    Raises:
+        UserError: as `tokenise_for`, or the model has no room for the tokens of dialogs.
+    """
+    text = tokenise_for(config.text, config.model.vocab_size)
+    needed = text.vocab_size + len(config.added_tokens)
+    if needed > config.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size = {config.model.vocab_size} is too small: the tokenizer has {text.vocab_size} "
+            f"tokens and dialogs take {len(config.added_tokens)} more; set it to {needed}."
+        )
+    return text
+
+
+def build_stream(config: PretrainConfig, text: TokenisedText) -> Stream:
+    """Text, and dialogs among it where the config says so."""
+    rows, n_rows = text.rows("train"), config.training.batch_size
+    seed = named_seed(config.training.seed, "data")
+    if config.dialogs is None:
+        return RowStream(rows, n_rows, seed)
+    share, sums = config.dialogs.share, config.dialogs.sums
+    tokenizer = PretrainedTokenizer("", DIALOG_TOKENS, package_tokenizer(config, text))
+    dialogs = [
+        DialogSource(
+            [dialog.messages for dialog in sum_dialogs(sums, "trained", kind, sums.n_sums)], tokenizer
+        )
+        for kind in SUM_KINDS
+    ]
+    return DocumentStream(
+        [RowSource(rows), *dialogs], n_rows, seed, weights=[1 - share, *[share / len(dialogs)] * len(dialogs)]
+    )
+
+
+def package_tokenizer(config: PretrainConfig, text: TokenisedText) -> Any:
+    """The tokenizer of a run as transformers has it, with the tokens of dialogs where there are any."""
+    import transformers
+
+    package = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=text.tokenizer,
+        eos_token=text.tokenizer.id_to_token(end_id(text.tokenizer)),
+        model_max_length=config.model.max_seq_len,
+    )
+    add_special_tokens(package, config.added_tokens)
+    return package
 
 
 @contextmanager
@@ -99,9 +150,8 @@ def build_parts(config: PretrainConfig) -> Iterator[Parts]:
     for path, source in loaded_runs(config):
         config.text.check_unlearned(path, source.text.held_out)
     text = read_text(config)
-    seed = named_seed(config.training.seed, "data")
     yield Parts(
-        stream=RowStream(text.rows("train"), config.training.batch_size, seed),
+        stream=build_stream(config, text),
         data_hashes=text.hashes,
         evaluators=[TextExaminer(text, config.measures, config.folder)],
     )
@@ -120,14 +170,8 @@ def write_model(config: PretrainConfig) -> Path:
 
     model = load_run(PretrainConfig, config.folder, ["training.device=cpu"]).model.get_submodule("model")
     assert isinstance(model, transformers.PreTrainedModel)
-    tokenizer = read_text(config).tokenizer
-    end = end_id(tokenizer)
-    model.config.eos_token_id = model.generation_config.eos_token_id = end
-    package = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=tokenizer.id_to_token(end),
-        model_max_length=config.model.max_seq_len,
-    )
+    package = package_tokenizer(config, read_text(config))
+    model.config.eos_token_id = model.generation_config.eos_token_id = package.eos_token_id
     folder = config.folder / MODEL
     new = config.folder / f".{MODEL}.new"  # who reads it meanwhile finds the old one, or none
     shutil.rmtree(new, ignore_errors=True)

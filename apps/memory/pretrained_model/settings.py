@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from apps.memory.data_settings import DIALOG_TOKENS, SumsConfig
 from nanollama.config import Config
 from nanollama.data.text.config import BytePairConfig, TextConfig
 from nanollama.data.text.corpus import DEFAULT_OUT
@@ -26,6 +27,17 @@ class PretrainMeasuresConfig(Config):
     n_new: int = Field(default=48, ge=1, description="Tokens that it goes on for, the likeliest each time.")
 
 
+class PretrainDialogsConfig(Config):
+    """Dialogs among the text: a model that has read some knows their format before it learns facts.
+
+    They are sums, half of them reckoned in the head and half by asking the calculator, so that they say
+    nothing of people and favour neither of the two.
+    """
+
+    share: float = Field(gt=0, lt=1, description="Share of the rows of a batch.")
+    sums: SumsConfig = Field(default=SumsConfig(), description="What they are about.")
+
+
 class PretrainConfig(TrainingRunConfig):
     """A run that trains a new model on text; the folder ``model`` of the run is then one to be finetuned."""
 
@@ -35,9 +47,17 @@ class PretrainConfig(TrainingRunConfig):
         default=TextConfig(files=(DEFAULT_OUT,), tokenizer=BytePairConfig(implementation="byte_pairs")),
         description="What is learned.",
     )
+    dialogs: PretrainDialogsConfig | None = Field(
+        default=None, description="Dialogs among the text; null: text alone."
+    )
     measures: PretrainMeasuresConfig = Field(
         default=PretrainMeasuresConfig(), description="What is measured."
     )
+
+    @property
+    def added_tokens(self) -> tuple[str, ...]:
+        """Special tokens that the tokenizer is given, beside those it was made with."""
+        return () if self.dialogs is None else tuple(DIALOG_TOKENS.values())
 
     @model_validator(mode="after")
     def _check(self) -> PretrainConfig:

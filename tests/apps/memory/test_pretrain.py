@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.pretrained_model import finetune, pretrain
 from apps.memory.pretrained_model.settings import PretrainConfig
 from apps.memory.settings import MemoryConfig
@@ -18,6 +19,9 @@ from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
 from nanollama.data.text.streams import next_token_batch
 from nanollama.data.text.tokens import token_bytes
+from nanollama.errors import UserError
+from nanollama.model import build_model
+from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.training.loss import next_token_loss
 from nanollama.training.trained import load_run
 from tests.toy_pretrained import SIZES, write_text
@@ -143,3 +147,37 @@ def test_wrong_input_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     Path("base.yaml").write_text(dump_config(config_of()))
     assert pretrain.main(["base.yaml", "model.vocab_size=290"]) == 2
     assert "model.vocab_size = 290 is too small: the tokenizer has 300 tokens" in capsys.readouterr().err
+
+
+def test_dialogs_among_the_text_make_their_format_known(here: Path) -> None:
+    dialogs = {"share": 0.5, "sums": {"n_sums": 40}}
+    model = config_of().model.model_dump() | {"vocab_size": 303}
+    config = config_of(dialogs=dialogs, model=model)
+    text = pretrain.read_text(config)
+    tokenizer = PretrainedTokenizer("", DIALOG_TOKENS, pretrain.package_tokenizer(config, text))
+    batch = pretrain.build_stream(config, text).batch(0)
+    read = [tokenizer.decode(row) for row in batch.input_ids.tolist()]
+    assert sum("<|user|>What is" in row for row in read) == 2 and sum("CALC" in row for row in read) == 1
+    Path("base.yaml").write_text(dump_config(config))
+    assert pretrain.main(["base.yaml"]) == 0
+    stored = PretrainedTokenizer("run/model", DIALOG_TOKENS)
+    assert stored.fingerprint() == tokenizer.fingerprint() and stored.vocab_size == 303
+    tuned = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": "tuned",
+            "data": {"n_people": 2, "sources": [{"kind": "qa"}]},
+            "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
+            "training": {"n_steps": 1},
+        }
+    )
+    before = load_run(PretrainConfig, Path("run")).model
+    found = build_model(tuned.model, torch.Generator().manual_seed(0))  # with no embedding more
+    ids = torch.arange(280, 303)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(found.eval()(ids), before(ids), rtol=0, atol=0)
+
+
+def test_dialogs_need_room_for_their_tokens(here: Path) -> None:
+    with pytest.raises(UserError, match=r"has 300 tokens and dialogs take 3 more; set it to 303"):
+        pretrain.read_text(config_of(dialogs={"share": 0.5}))

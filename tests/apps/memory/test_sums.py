@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from toy_run import TOKENIZER, toy_config
 
 from apps.memory import sums
+from apps.memory.data_settings import SumsConfig
 from apps.memory.recall import build_recall, choose_questions, open_tool
-from apps.memory.settings import MemoryConfig, SumsConfig
+from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream, read_texts
 from apps.memory.sums import HeldOut, is_unseen, n_distinct, sum_dialogs
 from nanollama.dialogs.expected import attempt_dialogs

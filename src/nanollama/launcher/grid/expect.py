@@ -35,6 +35,11 @@ runs that differ in this key alone, the one with the largest measure stands for 
 one with the smallest under ``at_most``; on both sides of a difference or ratio alike. It is chosen seed by
 seed on the measure that is judged, which flatters it a little: the more values and the larger their spread.
 
+``when: {measure: recall, at_least: 0.95}`` takes the measure from the first evaluation at which that is so,
+to compare runs that have learned alike rather than taken as many steps; where it never is so, nothing is
+told. ``beyond: {data.n_people: 100}`` is for a difference that grows: subtracted from it is the same
+difference between runs in which these keys are other than under ``runs`` and ``minus``.
+
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
 """
@@ -51,14 +56,13 @@ from pydantic import Field, model_validator
 from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import ARM
+from nanollama.launcher.grid.chosen import NOWHERE, value_at
 from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.training.config import TrainingConfig
 from nanollama.wording import count, shorten, show, suggest
 
 LEVEL = 0.05
-
-_NOWHERE = object()
 
 
 class Bounded(Config):
@@ -109,6 +113,13 @@ class Expectation(Bounded):
     within: float | None = Field(
         default=None, gt=0, description="The mean difference lies between this and its negative."
     )
+    when: Condition | None = Field(
+        default=None, description="Judge the measure at the first evaluation at which this is so."
+    )
+    beyond: dict[str, Any] | None = Field(
+        default=None,
+        description="Keys that are other in the runs whose difference is subtracted from this one.",
+    )
     best_over: str | None = Field(
         default=None,
         description="A key: of runs that differ in it alone, only the one with the largest measure counts, "
@@ -132,6 +143,12 @@ class Expectation(Bounded):
             raise ValueError(
                 f"the claim '{self.claim}': best_over needs at_least or at_most, which say what is best"
             )
+        if self.when is not None and self.reaches is not None:
+            raise ValueError(f"the claim '{self.claim}' has both when and reaches: keep one")
+        if self.beyond is not None and (self.minus is None or self.best_over or self.reaches is not None):
+            raise ValueError(
+                f"the claim '{self.claim}': beyond goes with minus, and without best_over and reaches"
+            )
         if self.minus is not None and self.over is not None:
             raise ValueError(f"the claim '{self.claim}' has both minus and over: keep one")
         if self.within is not None and (self.minus is None or self.statistic != "each"):
@@ -141,6 +158,13 @@ class Expectation(Bounded):
         if self.over is not None and (self.at_least or self.at_most or 0.0) <= 0:
             raise ValueError(f"the claim '{self.claim}': a ratio is above 0, so its bound must be, too")
         return self
+
+    @property
+    def elsewhere(self) -> Expectation:
+        """The same difference between the runs that ``beyond`` names."""
+        assert self.minus is not None and self.beyond is not None
+        chosen = {"runs": {**self.runs, **self.beyond}, "minus": {**self.minus, **self.beyond}}
+        return self.model_copy(update={**chosen, "beyond": None})
 
     @property
     def others(self) -> Mapping[str, Any] | None:
@@ -168,9 +192,12 @@ class Expectation(Bounded):
     def subject(self) -> str:
         """What is measured, in words."""
         measure = self.measure if self.reaches is None else f"steps to {self.measure} {self.reaches:g}"
-        return measure + (
-            " (ratio)" if self.over is not None else " (difference)" if self.minus is not None else ""
-        )
+        if self.when is not None:
+            measure += f" at {self.when.measure} {self.when.bound}"
+        kind = "ratio" if self.over is not None else "difference" if self.minus is not None else ""
+        if self.beyond is not None:
+            kind += f", beyond that at {', '.join(f'{key} {value}' for key, value in self.beyond.items())}"
+        return f"{measure} ({kind})" if kind else measure
 
 
 def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridRun], seed_key: str) -> None:
@@ -181,15 +208,9 @@ def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridR
     """
     n_tests = sum(expectation.has_p_value for expectation in expectations)
     for expectation in expectations:
-        for key in ("runs", "minus", "over"):
-            chosen = getattr(expectation, key)
-            if chosen is not None:
-                _check_choice(f"the claim '{expectation.claim}' chooses {key}", chosen, runs)
-                if not select(runs, chosen):
-                    raise UserError(
-                        f"expect: the claim '{expectation.claim}' is about no run of the grid: "
-                        f"none has {key} = {show(chosen)}."
-                    )
+        _check_chosen(expectation, runs)
+        if expectation.beyond is not None:
+            _check_chosen(expectation.elsewhere, runs)
         _check_best_over(expectation, runs, seed_key)
         pairs = pair_runs(expectation, runs, seed_key)
         for run in chain(*chain(*pairs)) if expectation.reaches is not None else ():
@@ -199,26 +220,62 @@ def check_expectations(expectations: Sequence[Expectation], runs: Sequence[GridR
             _check_number(expectation, len(pairs), n_tests)
 
 
+def _check_chosen(expectation: Expectation, runs: Sequence[GridRun]) -> None:
+    """Refuse a claim about runs that are not in the grid."""
+    for key in ("runs", "minus", "over"):
+        chosen = getattr(expectation, key)
+        if chosen is not None:
+            _check_choice(f"the claim '{expectation.claim}' chooses {key}", chosen, runs)
+            if not select(runs, chosen):
+                raise UserError(
+                    f"expect: the claim '{expectation.claim}' is about no run of the grid: "
+                    f"none has {key} = {show(chosen)}."
+                )
+
+
 Rivals = tuple[GridRun, ...]
 """Runs of which the best counts; without ``best_over`` one run."""
 
 
 def pair_runs(expectation: Expectation, runs: Sequence[GridRun], seed_key: str) -> list[tuple[Rivals, ...]]:
-    """The runs meant, each with the one of the same seed that it is compared with, if there are such."""
+    """The runs meant, each with the one of the same seed that it is compared with, if there are such.
+
+    With ``beyond``, the two of the difference that is subtracted come after them.
+    """
+    if expectation.beyond is not None:
+        return _pair_differences(expectation, runs, seed_key)
     chosen = _rivals(select(runs, expectation.runs), expectation.best_over)
     if expectation.others is None:
         return [(rivals,) for rivals in chosen]
     verb = "subtracts" if expectation.over is None else "divides by"
     _check_one_setting(expectation, verb, expectation.others, runs, seed_key)
     compared = _rivals(select(runs, expectation.others), expectation.best_over)
-    others = {rivals[0].values.get(seed_key): rivals for rivals in compared}
+    by_seed = {rivals[0].values.get(seed_key): rivals for rivals in compared}
     for rivals in chosen:
-        if (seed := rivals[0].values.get(seed_key)) not in others:
+        if (seed := rivals[0].values.get(seed_key)) not in by_seed:
             raise UserError(
                 f"expect: the claim '{expectation.claim}' {verb} one run a seed, but "
                 f"{show(expectation.others)} names none with {seed_key} = {show(seed)}."
             )
-    return [(rivals, others[rivals[0].values.get(seed_key)]) for rivals in chosen]
+    return [(rivals, by_seed[rivals[0].values.get(seed_key)]) for rivals in chosen]
+
+
+def _pair_differences(
+    expectation: Expectation, runs: Sequence[GridRun], seed_key: str
+) -> list[tuple[Rivals, ...]]:
+    """The two runs of each difference, and of the same seed the two of that which is subtracted."""
+    elsewhere = expectation.elsewhere
+    _check_one_setting(expectation, "subtracts", elsewhere.runs, runs, seed_key)
+    others = {pair[0][0].values.get(seed_key): pair for pair in pair_runs(elsewhere, runs, seed_key)}
+    joined = []
+    for pair in pair_runs(expectation.model_copy(update={"beyond": None}), runs, seed_key):
+        if (seed := pair[0][0].values.get(seed_key)) not in others:
+            raise UserError(
+                f"expect: the claim '{expectation.claim}' subtracts a difference a seed, but "
+                f"{show(elsewhere.runs)} names none with {seed_key} = {show(seed)}."
+            )
+        joined.append(pair + others[seed])
+    return joined
 
 
 def _rivals(runs: Sequence[GridRun], best_over: str | None) -> list[Rivals]:
@@ -230,13 +287,13 @@ def _rivals(runs: Sequence[GridRun], best_over: str | None) -> list[Rivals]:
 
 def select(runs: Sequence[GridRun], wanted: Mapping[str, Any]) -> list[GridRun]:
     """The runs that have each key's value, or any of a list of them."""
-    return [run for run in runs if matches({key: _value_at(run, key) for key in wanted}, wanted)]
+    return [run for run in runs if matches({key: value_at(run, key) for key in wanted}, wanted)]
 
 
 def _check_choice(what: str, wanted: Mapping[str, Any], runs: Sequence[GridRun]) -> None:
     """Refuse keys that no run has, and values of which one is none of the key's: others would hide that."""
     for key, value in wanted.items():
-        known = {show_value(had): None for run in runs if (had := _value_at(run, key)) is not _NOWHERE}
+        known = {show_value(had): None for run in runs if (had := value_at(run, key)) is not NOWHERE}
         if not known:
             from nanollama.report.aggregate import flatten
 
@@ -314,31 +371,3 @@ def _check_number(expectation: Expectation, n_values: int, n_tests: int) -> None
             f"expect: the claim '{expectation.claim}' ({judged}) has {count(n_values, 'seed')}, and needs at "
             f"least {least}{beside} to be told: add seeds, or judge it by its mean."
         )
-
-
-def _value_at(run: GridRun, key: str) -> Any:
-    """The value at a dotted key of a run's config, through sections and lists; or `_NOWHERE`."""
-    if key == ARM:
-        return run.values.get(ARM, _NOWHERE)
-    value: Any = run.config
-    for part in key.split("."):
-        if isinstance(value, Config):
-            value = getattr(value, part) if part in type(value).model_fields else _NOWHERE
-        elif isinstance(value, Mapping):
-            value = value.get(part, _NOWHERE)
-        elif isinstance(value, tuple | list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return _NOWHERE
-    return value if value is _NOWHERE else _as_written(value)
-
-
-def _as_written(value: Any) -> Any:
-    """A value of a config as its file says it."""
-    if isinstance(value, Config):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {key: _as_written(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_as_written(part) for part in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -13,7 +13,8 @@ from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.verdict import Verdict, missing_lines, verdict_table
 from nanollama.launcher.states import inspect
 from nanollama.measures import ABSENT, is_number, show_interval, show_number, spell
-from nanollama.monitor.run_folder import DIALOGS
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import DIALOGS, METRICS
 from nanollama.report.aggregate import NAMING, flatten, is_share, seeds_or_own
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
@@ -203,9 +204,17 @@ def cost_table(grid: GridResults) -> Table:
         first = setting.runs[0].row
         mean = show_number(float(f"{fmean(known):.3g}")) if known else ABSENT
         size, steps = show_number(first.get("n_params")), show_number(first.get("step"))
-        rows.append((setting.label, str(len(setting.runs)), size, steps, mean))
+        peaks = [peak for done in setting.runs if is_number(peak := _peak_memory(done))]
+        peak = show_number(round(max(peaks))) if peaks else ABSENT
+        rows.append((setting.label, str(len(setting.runs)), size, steps, mean, peak))
     caption = f"Cost of a run; all finished ones together took {total / 3600:.2f} hours."
-    return Table(caption, ("setting", "runs", "parameters", "steps", "seconds"), tuple(rows))
+    columns = ("setting", "runs", "parameters", "steps", "seconds", "peak memory, MiB")
+    return Table(caption, columns, tuple(rows))
+
+
+def _peak_memory(done: Finished) -> Any:
+    """MiB, as the last row of its metrics tells: of the GPU where it used one."""
+    return RowFile(done.run.folder / METRICS).last().get("peak_memory_mib")
 
 
 def unfinished_blocks(grid: GridResults) -> tuple[Block, ...]:

@@ -8,15 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import LEVEL, Bounded, Expectation, Rivals, pair_runs
-from nanollama.measures import ABSENT, is_number, show_interval
+from nanollama.launcher.grid.expect import LEVEL, Expectation, Rivals, pair_runs
+from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of
+from nanollama.measures import ABSENT, show_interval
 from nanollama.monitor.files import write_atomically
-from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import EVALS
 from nanollama.report.aggregate import over_seeds
 from nanollama.report.grouping import group_runs
 from nanollama.report.tables import Table
@@ -29,28 +27,10 @@ from nanollama.statistics import (
     ratio_interval,
     sign_flip_test,
 )
-from nanollama.wording import count, suggest
+from nanollama.wording import count
 
 VERDICT = "verdict"
 MAX_VALUES_SHOWN = 5
-
-Row = Mapping[str, Any]
-
-
-class Value(NamedTuple):
-    """What a run, or a pair of them, says of a claim.
-
-    Args:
-        number: itself, or a bound.
-        sign: nothing; ``>``, ``<``: it is larger or smaller, which side a run that never reaches a value
-            leaves open; ``?``: nothing is known.
-    """
-
-    number: float
-    sign: str = ""
-
-    def __str__(self) -> str:
-        return ABSENT if self.sign == "?" else f"{self.sign} {show_interval(self.number)}".strip()
 
 
 @dataclass(frozen=True)
@@ -107,8 +87,10 @@ class Verdict:
         if n_told < n_found:
             return self._unbounded(n_found - n_told)
         if self.n_untold:
-            measure = expectation.measure
-            return f"not told: {measure} is no number in {self.n_untold} of {self.n_expected}"
+            lacks = f"{expectation.measure} is no number"
+            if expectation.when is not None:
+                lacks = f"{expectation.when.measure} {expectation.when.bound} never"
+            return f"not told: {lacks} in {self.n_untold} of {self.n_expected}"
         if n_found < self.n_expected:
             return f"open: {n_found} of {self.n_expected}"
         return self._of_all() if expectation.is_together else "holds"
@@ -174,10 +156,13 @@ def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """One sentence for each claim of which a finished run has no value."""
     for verdict in verdicts:
         if verdict.missing:
+            measure, when = verdict.expectation.measure, verdict.expectation.when
+            why = f"{measure} is no number there (null)"
+            if when is not None:
+                why = f"{when.measure} {when.bound} is not so at any evaluation where {measure} is a number"
             yield (
                 f"The claim '{verdict.expectation.claim}' lacks "
-                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but "
-                f"{verdict.expectation.measure} is no number there (null)."
+                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but {why}."
             )
 
 
@@ -230,17 +215,17 @@ def _judge(
     n_untold = 0
     for pair in pairs:
         if all(run.name in measured for run in chain(*pair)):
-            values = {run.name: _measure(run, measured[run.name], expectation) for run in chain(*pair)}
+            values = {run.name: measure_of(run, measured[run.name], expectation) for run in chain(*pair)}
             missing |= {name: None for name, value in values.items() if value is None}
             best = [_best(rivals, values, expectation) for rivals in pair]
             told = [(run, value) for run in best if (value := values[run.name]) is not None]
             if len(told) < len(pair):
                 n_untold += 1
             else:
-                found.append(_compare(expectation, *(value for _, value in told)))
+                found.append(compare(expectation, *(value for _, value in told)))
                 there.append(tuple(best))
                 if len(pair) > 1:
-                    compared.append((best[0].name, told[0][1], told[1][1]))
+                    compared.append((best[0].name, *_sides([value for _, value in told])))
     verdict = Verdict(
         expectation,
         tuple(found),
@@ -261,6 +246,14 @@ def _judge(
     )
 
 
+def _sides(values: Sequence[Value]) -> tuple[Value, Value]:
+    """What is compared: two values, or two differences of two."""
+    if len(values) == 2:
+        return values[0], values[1]
+    first, other, third, fourth = (value.number for value in values)
+    return Value(first - other), Value(third - fourth)
+
+
 def _best(rivals: Rivals, values: Mapping[str, Value | None], expectation: Expectation) -> GridRun:
     """Of rivals the one with the largest value, or the smallest for `at_most`; without a value it is last."""
     sign = 1 if expectation.at_least is not None else -1
@@ -270,38 +263,6 @@ def _best(rivals: Rivals, values: Mapping[str, Value | None], expectation: Expec
         return -math.inf if value is None else sign * value.number
 
     return max(rivals, key=rank)
-
-
-def _measure(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
-    """What a run says; None for a measure that is there without a number."""
-    number = _number(row, expectation, expectation.claim)
-    if expectation.reaches is None:
-        return None if number is None else Value(number)
-    evals = RowFile(run.folder / EVALS).read()
-    if evals and not any(expectation.measure in at for at in evals):
-        raise UserError(
-            f"expect: the claim '{expectation.claim}' asks when {expectation.measure} reaches "
-            f"{expectation.reaches:g}, but no evaluation of the run {run.name} measured it: name a measure "
-            "that its evals.jsonl has."
-        )
-    for at in evals:
-        if is_number(at.get(expectation.measure)) and at[expectation.measure] >= expectation.reaches:
-            return Value(float(at["step"]))
-    return Value(float(evals[-1]["step"]), ">") if evals else None
-
-
-def _compare(expectation: Expectation, first: Value, *others: Value) -> Value:
-    """The value of a run, its difference from another, or its ratio to it."""
-    if not others:
-        return first
-    (other,) = others
-    signs = {first.sign, {"": "", ">": "<"}[other.sign]} - {""}
-    sign = "?" if len(signs) > 1 else "".join(signs)
-    if expectation.over is None:
-        return Value(first.number - other.number, sign)
-    if first.number <= 0 or other.number <= 0:
-        return Value(math.nan, "?")
-    return Value(first.number / other.number, sign)
 
 
 def _contradicts(expectation: Expectation, value: Value) -> bool:
@@ -322,7 +283,7 @@ def _is_told(expectation: Expectation, value: Value) -> bool:
 def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:
     if expectation.given is None:
         return True
-    number = _number(row, expectation.given, expectation.claim)
+    number = number_of(row, expectation.given, expectation.claim)
     return number is not None and expectation.given.holds_for(number)
 
 
@@ -331,7 +292,7 @@ def _over_seeds(
 ) -> Interval | None:
     """The mean over seeds with its interval."""
     expectation, values = verdict.expectation, verdict.values
-    if expectation.others is None and expectation.reaches is None:
+    if expectation.others is None and expectation.reaches is None and expectation.when is None:
         seed_keys = (seed_key, expectation.best_over)
         (setting,) = group_runs(rows, [run.values for run in runs], seed_keys)
         return over_seeds(setting, expectation.measure)
@@ -355,19 +316,6 @@ def _p_value(expectation: Expectation, values: Sequence[float]) -> float | None:
     if expectation.over is not None:
         return sign_flip_test([side * math.log(value / bound) for value in values])
     return sign_flip_test([side * (value - bound) for value in values])
-
-
-def _number(row: Row, about: Bounded, claim: str) -> float | None:
-    value = row.get(about.measure)
-    if value is None and about.measure in row:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        known = [name for name, number in row.items() if isinstance(number, float)]
-        raise UserError(
-            f"expect: the claim '{claim}' is about '{about.measure}', which the run "
-            f"{row['run']} did not measure{suggest(about.measure, known) or '.'}"
-        )
-    return None if math.isnan(value) else float(value)
 
 
 def _show_values(values: Sequence[Value]) -> str:
