@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -123,6 +123,9 @@ class HandmadeConfig(Config):
         )
 
 
+HEAD_MEASURES = ("layer", "head", "mean", "peakiness", "peakiness_long", "invariance", "entropy_bits")
+"""Of the best head of each kind."""
+
 STUDY = Study(
     "composition",
     configs={
@@ -140,5 +143,15 @@ STUDY = Study(
         "ideal_maps_loss",
         "ideal_iteration_map_loss",
         "uniform_maps_over_chance",
+    ),
+    measured=(
+        "*/*",
+        *(
+            f"{split}_{name}"
+            for split in get_args(Split)
+            for name in ("accuracy", "accuracy_long", "grammar")
+        ),
+        *(f"{head}_{name}" for head in ("eoi", "iteration") for name in HEAD_MEASURES),
+        *("circuit_score", "ideal_maps_loss", "ideal_iteration_map_loss", "uniform_maps_over_chance"),
     ),
 )

@@ -151,4 +151,12 @@ STUDY = Study(
         "unigram_nats",
         "loss_nats",
     ),
+    measured=(
+        *("unigram_nats", "kl_over_learnable", "kl_nats/*", "gap_nats/*"),
+        *(
+            f"{name}{end}"
+            for name in ("recall", "loss_nats", "floor_nats", "gap_nats", "kl_nats")
+            for end in ("", "_low", "_high")
+        ),
+    ),
 )

@@ -1,4 +1,4 @@
-"""What a run is asked about as unseen, and the text that it holds out, were not learned where it starts."""
+"""What a run is asked about as unseen, or holds out of its text, was not learned where it starts from."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationError, model_validator
 
@@ -268,5 +268,16 @@ STUDY = Study(
         "pretrained_model.pretrain": PretrainConfig,
     },
     commands=("show", "chat"),
+    measured=(
+        *(f"recall_{name}*" for name in get_args(RecallSet)),
+        *(f"loss_{name}_nats" for name in get_args(RecallSet)),
+        *(
+            f"{kind}_{name}"
+            for kind in ("tool_use", "valid_calls", "n_prompts")
+            for name in get_args(RecallSet)
+        ),
+        *("bits_per_parameter", "bits_per_fact"),
+        *("text_loss*_nats*", "kl_base_nats*", "total_variation_base*"),
+    ),
     tokenizer="apps.memory.sources:read_tokenizer",
 )

@@ -66,5 +66,12 @@ STUDY = Study(
     "tying",
     configs={"train": TyingConfig, "eval": EvalConfig},
     measures=("loss_nats", "accuracy", "learned_nats", "cosine", "procrustes"),
+    measured=(
+        "loss_nats",
+        *("accuracy", "accuracy_low", "accuracy_high"),
+        "learned_nats",
+        *("cosine", "procrustes"),
+        *(f"{side}_{name}" for side in ("input", "output") for name in ("norm", "effective_rank")),
+    ),
     tokenizer="apps.tying.data:read_tokenizer",
 )

@@ -10,7 +10,7 @@ from test_verdict import plan_of, rows_of
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid.verdict import Verdict, judge
 
-WIDTH = "measure: recall, best_over: model.d_model"
+WIDTH = "measure: recall_trained, best_over: model.d_model"
 
 
 def judged(tmp_path: Path, claim: str, recalls: list[float]) -> Verdict:
@@ -45,11 +45,11 @@ def test_it_is_open_until_all_rivals_are_there(tmp_path: Path) -> None:
 
 def test_a_key_that_does_not_vary_offers_no_choice(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"best over 'model.n_layers', which does not vary in the grid"):
-        plan_of(tmp_path, "claim: x, measure: recall, best_over: model.n_layers, at_least: 0")
+        plan_of(tmp_path, "claim: x, measure: recall_trained, best_over: model.n_layers, at_least: 0")
     with pytest.raises(
         UserError, match=r"the best over 'training.seed', the key of the seeds: the best of them"
     ):
-        plan_of(tmp_path, "claim: x, measure: recall, best_over: training.seed, at_least: 0")
+        plan_of(tmp_path, "claim: x, measure: recall_trained, best_over: training.seed, at_least: 0")
     with pytest.raises(ConfigError, match="best_over does not go with reaches"):
         plan_of(tmp_path, f"claim: x, {WIDTH}, reaches: 0.5, at_least: 0")
     with pytest.raises(ConfigError, match="best_over needs at_least or at_most"):

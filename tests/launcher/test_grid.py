@@ -126,6 +126,11 @@ def test_keys_that_end_alike_are_told_apart(tmp_path: Path) -> None:
             r"the key 'training.seed' is given twice; keep one of them",
         ),
         ("  product: {name: [a, b]}\n", r"the key 'name' cannot vary"),
+        ("  product: {study: [memory]}\n", r"'study' cannot vary: all runs of a grid are of one study; wr"),
+        (
+            "  product: {model.implementation: [[transformer, hugging_face]]}\n",
+            r"'hugging_face' is a whole model, not one of several mixers: give it alone",
+        ),
         (
             "  product: {model: [{}], model.d_model: [16]}\n",
             r"'model.d_model' is a part of 'model'; only one of them can vary",
@@ -229,6 +234,27 @@ def test_an_arm_is_excluded_and_grouped_like_any_value(tmp_path: Path) -> None:
 
 def arms(text: str) -> str:
     return f"  arms: {{a: {{}}, b: {{{text}}}}}\n"
+
+
+def test_a_key_of_an_arm_or_an_axis_is_set_by_an_argument(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    section = (
+        "  arms: {a: {training.n_steps: 20}, b: {starts_from: a}}\n  product: {model.d_model: [8, 16]}\n"
+    )
+    path.write_text(f"{BASE}grid:\n{section}")
+    keys = [
+        "grid.arms.a.training.n_steps=5",
+        "grid.arms.b.data.n_people=8",
+        "grid.arms.b.starts_from={arm: a}",
+        "grid.arms.b.starts_from.but=[head*]",
+        "grid.product.model.d_model=[24]",
+    ]
+    source = read_source([str(path), *keys])
+    first, second = expand(source.value.pop("grid"), source, MemoryConfig, Path("runs/base"))
+    assert [run.config.training.n_steps for run in (first, second)] == [5, 10]  # type: ignore[attr-defined]
+    assert [run.config.data.n_people for run in (first, second)] == [32, 8]  # type: ignore[attr-defined]
+    assert [run.config.model.d_model for run in (first, second)] == [24, 24]  # type: ignore[attr-defined]
+    assert second.config.interventions[0].but == ("head*",)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ grid: {{product: {{model.d_model: [16, 32]}}, seeds: {seeds}}}
 expect: [{expect}]
 """
 EVERY_5 = "n_steps: 10, eval_every: 5"
-WIDE = "claim: wide models learn, runs: {model.d_model: 32}, measure: recall, at_least: 0.9"
-BETTER = "claim: width helps, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: recall"
+WIDE = "claim: wide models learn, runs: {model.d_model: 32}, measure: recall_trained, at_least: 0.9"
+BETTER = "claim: width helps, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: recall_trained"
 
 
 def plan_of(tmp_path: Path, *expect: str, seeds: int = 2, training: str = EVERY_5) -> Plan:
@@ -47,7 +47,7 @@ def plan_of(tmp_path: Path, *expect: str, seeds: int = 2, training: str = EVERY_
 def rows_of(plan: Plan, recalls: list[float]) -> list[dict[str, Any]]:
     """Rows of finished runs in the order of the grid: seed 0 narrow, seed 0 wide, seed 1 narrow, ..."""
     return [
-        {"run": run.name, "status": "finished", "n_params": 1000, "recall": recall}
+        {"run": run.name, "status": "finished", "n_params": 1000, "recall_trained": recall}
         for run, recall in zip(plan.runs, recalls, strict=False)
     ]
 
@@ -122,7 +122,7 @@ def test_ratios_are_compared_by_their_logarithms(tmp_path: Path) -> None:
     assert (mean.word, interval.word, test.word) == ("holds", "holds", "MISSED")
     wide = [0.1, 0.32, 0.32, 0.24, 0.24]
     assert judged(plan, narrow, wide)[2].p_value == sign_flip_test(np.log(np.array(wide) / 0.2).tolist())
-    assert "recall (ratio)" in verdict_table([mean]).rows[0]
+    assert "recall_trained (ratio)" in verdict_table([mean]).rows[0]
 
 
 def test_a_mean_without_pairs_has_the_interval_of_seeds_and_questions(tmp_path: Path) -> None:
@@ -130,7 +130,10 @@ def test_a_mean_without_pairs_has_the_interval_of_seeds_and_questions(tmp_path: 
     rows = rows_of(plan, [0.5, 0.9] * 3)
     (alone,) = judge(plan.expect, plan.runs, rows, "training.seed")
     for row in rows:
-        row |= {"recall_low": row["recall"] - 0.3, "recall_high": row["recall"] + 0.05}
+        row |= {
+            "recall_trained_low": row["recall_trained"] - 0.3,
+            "recall_trained_high": row["recall_trained"] + 0.05,
+        }
     (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
     assert verdict.together == pytest.approx((0.9, 0.6, 0.95, 3)) and verdict.word == "MISSED"
     assert alone.together == pytest.approx(mean_interval([0.9] * 3, is_share=True))
@@ -164,7 +167,8 @@ def test_p_values_are_adjusted_for_each_other_and_for_claims_still_open(tmp_path
     both = judged(plan_of(tmp_path, *tests, seeds=6), narrow, wide)
     assert [verdict.p_value for verdict in both] == [2 / 64, 3 / 64] and both[1].word == "holds"
     assert verdict_table(both).caption.endswith("; p values are adjusted for 2 tests (Holm).")
-    equal = "claim: same, runs: {model.d_model: 32}, minus: {model.d_model: 32}, measure: recall, within: 1"
+    wide_runs = "{model.d_model: 32}"
+    equal = f"claim: same, runs: {wide_runs}, minus: {wide_runs}, measure: recall_trained, within: 1"
     beside = judged(plan_of(tmp_path, tests[0], equal, seeds=6), narrow, wide)  # without a p value
     assert beside[0].p_value == 2 / 64
 
@@ -173,12 +177,12 @@ def test_p_values_are_adjusted_for_each_other_and_for_claims_still_open(tmp_path
     ("condition", "word", "given"),
     [
         ("at_least: 0.5", "holds", "2 of 2"),
-        ("at_most: 0.9", "not told: recall <= 0.9 in 1 of 2 runs", "1 of 2"),
-        ("at_least: 0.6", "not told: recall >= 0.6 in 0 of 2 runs", "0 of 2"),  # those compared with
+        ("at_most: 0.9", "not told: recall_trained <= 0.9 in 1 of 2 runs", "1 of 2"),
+        ("at_least: 0.6", "not told: recall_trained >= 0.6 in 0 of 2 runs", "0 of 2"),  # those compared with
     ],
 )
 def test_what_was_not_learned_proves_nothing(tmp_path: Path, condition: str, word: str, given: str) -> None:
-    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.1, given: {{measure: recall, {condition}}}")
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.1, given: {{measure: recall_trained, {condition}}}")
     (verdict,) = judged(plan, [0.5, 0.5], [0.9, 0.95])
     assert (verdict.word, verdict.failed) == (word, word != "holds")
     assert verdict.shown == f"0.400, 0.450 (given in {given} runs)"
@@ -189,7 +193,9 @@ def steps_plan(tmp_path: Path, claim: str, curves: Sequence[Sequence[float]]) ->
     plan = plan_of(tmp_path, f"{BETTER.replace('minus', 'over')}, reaches: 0.9, {claim}")
     for run, curve in zip(plan.runs, curves, strict=True):
         run.folder.mkdir(parents=True)
-        evals = [{"step": 10 * number, "recall": recall} for number, recall in enumerate(curve, start=1)]
+        evals = [
+            {"step": 10 * number, "recall_trained": recall} for number, recall in enumerate(curve, start=1)
+        ]
         (run.folder / EVALS).write_text("".join(json.dumps(row) + "\n" for row in evals), encoding="utf-8")
     return judge(plan.expect, plan.runs, rows_of(plan, [curve[-1] for curve in curves]), "training.seed")
 
@@ -253,7 +259,7 @@ def test_a_run_that_never_gets_there_is_a_bound(
 ) -> None:
     (verdict,) = steps_plan(tmp_path, claim, curves)
     assert verdict.shown.startswith(shown) and verdict.word.startswith(word)
-    assert verdict_table([verdict]).rows[0][1] == "steps to recall 0.9 (ratio)"
+    assert verdict_table([verdict]).rows[0][1] == "steps to recall_trained 0.9 (ratio)"
 
 
 def test_differences_too_small_for_three_decimals_show_their_size(tmp_path: Path) -> None:
@@ -264,7 +270,7 @@ def test_differences_too_small_for_three_decimals_show_their_size(tmp_path: Path
 
 def test_runs_are_chosen_by_any_of_several_values_and_through_lists(tmp_path: Path) -> None:
     chosen = "{model.d_model: [16, 32], data.sources.0.kind: qa}"
-    plan = plan_of(tmp_path, f"claim: all, runs: {chosen}, measure: recall, at_least: 0")
+    plan = plan_of(tmp_path, f"claim: all, runs: {chosen}, measure: recall_trained, at_least: 0")
     (verdict,) = judge(plan.expect, plan.runs, rows_of(plan, [0.1, 0.2, 0.3, 0.4]), "training.seed")
     assert verdict.values == (0.1, 0.2, 0.3, 0.4)
 
@@ -295,58 +301,66 @@ def test_a_finished_run_without_a_number_leaves_its_claim_untold(
     plan = plan_of(tmp_path, claim)
     plan.folder.mkdir()
     rows: list[Any] = rows_of(plan, [0.1, 0.95, 0.2, 0.9])
-    rows[3]["recall"] = None
+    rows[3]["recall_trained"] = None
     (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
     assert verdict.values == pytest.approx(values)
-    assert verdict.word == "not told: recall is no number in 1 of 2"
+    assert verdict.word == "not told: recall_trained is no number in 1 of 2"
     assert verdict.missing == (plan.runs[3].name,)
     assert show_outcome(judge_grid(plan, rows)) == 1  # waiting will not tell it either
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"such as {plan.runs[3].name}: finished, but recall is no number there (null).")
+    assert last.endswith(
+        f"such as {plan.runs[3].name}: finished, but recall_trained is no number there (null)."
+    )
     assert json.loads((plan.folder / "verdict.json").read_text())[0]["missing"] == [plan.runs[3].name]
 
 
 @pytest.mark.parametrize(
     ("expect", "message"),
     [
-        ("claim: x, measure: recall", "the claim 'x' needs one of at_least, at_most and within"),
-        ("claim: x, measure: recall, at_least: 0, at_most: 1", "needs one of at_least, at_most and within"),
-        ("claim: x, measure: recall, atleast: 0", "did you mean 'at_least'?"),
+        ("claim: x, measure: recall_trained", "the claim 'x' needs one of at_least, at_most and within"),
         (
-            "claim: x, runs: {model.d_model: 16, training.seed: [0, 2]}, measure: recall, at_least: 0",
+            "claim: x, measure: recall_trained, at_least: 0, at_most: 1",
+            "needs one of at_least, at_most and within",
+        ),
+        ("claim: x, measure: recall_trained, atleast: 0", "did you mean 'at_least'?"),
+        (
+            "claim: x, runs: {model.d_model: 16, training.seed: [0, 2]}, measure: loss, at_least: 0",
             "the claim 'x' chooses runs by training.seed = 2, but in the grid it is 0 or 1.",
         ),
         (
-            "claim: x, runs: {data.sources.0.kind: qaa}, measure: recall, at_least: 0",
+            "claim: x, runs: {data.sources.0.kind: qaa}, measure: recall_trained, at_least: 0",
             "by data.sources.0.kind = 'qaa', but in the grid it is qa; did you mean 'qa'?",
         ),
         (
-            "claim: x, minus: {model.d_mode: 16}, measure: recall, at_least: 0",
+            "claim: x, minus: {model.d_mode: 16}, measure: recall_trained, at_least: 0",
             "chooses minus by 'model.d_mode', which no run of the grid has; did you mean 'model.d_model'?",
         ),
         (
-            "claim: x, over: {n_people: 1}, measure: recall, at_least: 1",
+            "claim: x, over: {n_people: 1}, measure: recall_trained, at_least: 1",
             "chooses over by 'n_people', which no run of the grid has",
         ),
         (
-            "claim: x, minus: {model.n_layers: 2}, measure: recall, at_least: 0",
+            "claim: x, minus: {model.n_layers: 2}, measure: recall_trained, at_least: 0",
             'subtracts runs of one setting, but {"model.n_layers": 2} names 2: d_model=16; d_model=32.',
         ),
         (
-            "claim: x, over: {model.n_layers: 2}, measure: recall, at_least: 1",
+            "claim: x, over: {model.n_layers: 2}, measure: recall_trained, at_least: 1",
             'divides by runs of one setting, but {"model.n_layers": 2} names 2',
         ),
         (
-            "claim: x, measure: recall, at_least: 0, statistic: mean",
+            "claim: x, measure: recall_trained, at_least: 0, statistic: mean",
             "the claim 'x' is about runs of one setting, but {} names 2: d_model=16; d_model=32.",
         ),
         (f"{BETTER}, over: {{model.d_model: 16}}, at_least: 1", "has both minus and over: keep one"),
-        ("claim: x, measure: recall, within: 0.1", "within goes with minus and without statistic"),
+        ("claim: x, measure: recall_trained, within: 0.1", "within goes with minus and without statistic"),
         (f"{BETTER}, within: 0.1, statistic: mean", "within goes with minus and without statistic"),
         (f"{BETTER}, within: -0.1", "expect.0.within"),
-        ("claim: x, measure: recall, at_least: 0, statistic: test", "statistic test needs minus or over"),
+        (
+            "claim: x, measure: recall_trained, at_least: 0, statistic: test",
+            "statistic test needs minus or over",
+        ),
         (f"{BETTER.replace('minus', 'over')}, at_least: 0", "a ratio is above 0, so its bound must be, too"),
-        (f"{BETTER}, at_least: 0, given: {{measure: recall}}", "needs one of at_least and at_most"),
+        (f"{BETTER}, at_least: 0, given: {{measure: recall_trained}}", "needs one of at_least and at_most"),
         (
             f"{BETTER}, at_least: 0, statistic: test",
             "the claim 'width helps' (statistic: test) has 2 seeds, and needs at least 5 to be told",
@@ -375,19 +389,21 @@ def test_tests_beside_each_other_need_more_seeds(tmp_path: Path) -> None:
     [
         (
             "n_steps: 10",
-            "when recall reaches 0.9, but in the run d_model-16_seed-0 training.eval_every, which",
+            "when recall_trained reaches 0.9, but in the run d_model-16_seed-0 training.eval_every, which",
         ),
         (
-            "n_steps: 10, eval_every: 5, stop_when: {recall: 0.8}",
-            "training.stop_when stops it at a smaller recall",
+            "n_steps: 10, eval_every: 5, stop_when: {recall_trained: 0.8}",
+            "training.stop_when stops it at a smaller recall_trained",
         ),
     ],
 )
 def test_runs_that_do_not_tell_when_a_value_is_reached_are_refused(
     tmp_path: Path, training: str, message: str
 ) -> None:
-    claim = "claim: x, measure: recall, reaches: 0.9, at_most: 5"
-    plan_of(tmp_path, claim, training="n_steps: 10, eval_every: 5, stop_when: {recall: 0.9, loss: 0.1}")
+    claim = "claim: x, measure: recall_trained, reaches: 0.9, at_most: 5"
+    plan_of(
+        tmp_path, claim, training="n_steps: 10, eval_every: 5, stop_when: {recall_trained: 0.9, loss: 0.1}"
+    )
     with pytest.raises(UserError, match=re.escape(message)):
         plan_of(tmp_path, claim, training=training)
 
@@ -415,6 +431,20 @@ def test_what_is_subtracted_is_one_setting_with_every_seed(tmp_path: Path, zippe
 
 
 def test_a_measure_that_is_not_there(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "claim: x, measure: recal, at_least: 0")
-    with pytest.raises(UserError, match=r"'recal', which the run .* did not measure; did you mean 'recall'"):
+    plan = plan_of(tmp_path, "claim: x, measure: recall_trained_occupation, at_least: 0")
+    with pytest.raises(UserError, match=r"'recall_trained_occ.*', which the run .* did not measure; did you"):
         judge(plan.expect, plan.runs, rows_of(plan, [0.5]), "training.seed")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "measure: recal_trained, at_least: 0",
+        "measure: loss, at_most: 1, given: {measure: recal_trained, at_least: 0}",
+    ],
+)
+def test_a_measure_that_no_run_of_the_study_has_is_refused_before_anything_runs(
+    tmp_path: Path, entry: str
+) -> None:
+    with pytest.raises(UserError, match=r"'recal_trained', which no run .*; did you mean 'recall_trained'"):
+        plan_of(tmp_path, f"claim: x, {entry}")

@@ -56,7 +56,9 @@ def test_a_measure_that_evaluations_lack_was_not_unreached(tmp_path: Path) -> No
     for run in plan.runs:
         run.folder.mkdir(parents=True)
         (run.folder / EVALS).write_text(json.dumps({"step": 5, "accuracy": 1.0}) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"asks when recall reaches 0.9, but no evaluation of the run"):
+    with pytest.raises(
+        UserError, match=r"asks when recall_trained reaches 0.9, but no evaluation of the run"
+    ):
         judge(plan.expect, plan.runs, rows_of(plan, [0.5] * 4), "training.seed")
 
 
@@ -65,7 +67,7 @@ def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
     for run in plan.runs:
         run.folder.mkdir(parents=True)
         (run.folder / RESULT).write_text(
-            json.dumps({"status": "finished", "metrics": {"recall": 0.5}, "config_hash": run.id})
+            json.dumps({"status": "finished", "metrics": {"recall_trained": 0.5}, "config_hash": run.id})
         )
     assert len(collect(plan)) == 4
     order_anew(plan.runs[0].folder)
@@ -76,4 +78,4 @@ def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
 def test_what_is_not_a_number_tells_nothing(tmp_path: Path, statistic: str) -> None:
     claim = f"{BETTER}, at_least: 0.1, statistic: {statistic}"
     verdict = judged(tmp_path, claim, [0.5, float("nan"), 0.5, 0.9])
-    assert verdict.word == "not told: recall is no number in 1 of 2"
+    assert verdict.word == "not told: recall_trained is no number in 1 of 2"

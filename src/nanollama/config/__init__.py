@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,46 +25,22 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
-    PlainValidator,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
 )
 from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from nanollama.config.messages import explain
-from nanollama.config.source import Node, expand_path, read_source
+from nanollama.config.paths import ConfigPath
+from nanollama.config.source import Node, read_source
 from nanollama.errors import ConfigError
 from nanollama.wording import show
 
 N_HASH_DIGITS = 12
 RUNS = Path("runs")
 """Where runs go whose config names no folder."""
-
-
-def _expand(value: object) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected a path, got {show(value)}")
-    return Path(expand_path(value))
-
-
-def _escape(path: Path) -> str:
-    text = str(path).replace("$", "$$")
-    return f"./{text}" if text.startswith("~") else text
-
-
-ConfigPath = Annotated[
-    Path,
-    PlainValidator(_expand),
-    PlainSerializer(_escape, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "path"}),
-]
-"""A path: ``~``, ``$VAR`` and ``${VAR}`` are expanded in texts, ``$$`` is a plain dollar."""
 
 
 class Config(BaseModel):
@@ -114,7 +91,7 @@ def build_config(config_class: type[C], source: Node) -> C:
     """The config that a tree of values says; see `load_config`."""
     try:
         # JSON mode: strict about numbers and texts, yet lists become tuples and texts paths.
-        return config_class.model_validate_json(json.dumps(source.plain()), strict=True)
+        return config_class.model_validate_json(json.dumps(source, default=attrgetter("value")), strict=True)
     except ValidationError as error:
         raise ConfigError(explain(error, config_class, source)) from None
 

@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from nanollama.config.paths import expand_path
 from nanollama.errors import ConfigError
 from nanollama.wording import shorten, show, suggest
 
@@ -36,7 +37,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
-_VARIABLE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+_IN_GRID = re.compile(r"(grid\.product|grid\.arms\.[^.]+)\.(?!starts_from(?:\.|$))(.+)")
+"""A section of a grid, and a key of its runs, which is one key there however many dots it has."""
 
 
 @dataclass(frozen=True)
@@ -108,33 +110,6 @@ def set_node(root: Node, key: str, node: Node) -> Node:
         ConfigError: the key leads through a value that has no keys, or past the end of a list.
     """
     return _replace(root, key.split("."), 0, node)
-
-
-def expand_path(text: str) -> str:
-    """Replace ``~``, ``$VAR`` and ``${VAR}``; ``$$`` is a plain dollar.
-
-    Raises:
-        ValueError: the path is empty, or a variable or home folder is not defined.
-    """
-
-    def value_of(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if name is None:
-            return "$"
-        if name not in os.environ:
-            raise ValueError(f"the environment variable '{name}' in '{text}' is not defined")
-        return os.environ[name]
-
-    if not text or "\0" in text:
-        raise ValueError(f"expected a path, got {show(text)}")
-    home, slash, rest = text.partition("/")
-    if home.startswith("~"):
-        home = os.path.expanduser(home)
-        if home.startswith("~"):
-            raise ValueError(f"the home folder '{home}' in '{text}' does not exist")
-    else:
-        home = _VARIABLE.sub(value_of, home)
-    return home + slash + _VARIABLE.sub(value_of, rest)
 
 
 def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -360,11 +335,12 @@ def _override(root: Node, argument: str) -> Node:
     """The tree with one ``key.sub=value`` applied."""
     place = Place(argument=argument)
     key, equals, text = argument.partition("=")
-    parts = key.split(".")
-    if not equals or not all(part.strip() == part and part for part in parts):
+    if not equals or not all(part.strip() == part and part for part in key.split(".")):
         raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `model.d_model=32`.")
     if not text.strip():
         raise ConfigError(f"{place}: has no value; write `{key}=null` if nothing is meant.")
+    in_grid = _IN_GRID.fullmatch(key)
+    parts = [*in_grid[1].split("."), in_grid[2]] if in_grid else key.split(".")
     return _replace(root, parts, 0, _parse(text, place))
 
 

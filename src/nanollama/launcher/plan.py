@@ -17,7 +17,7 @@ from nanollama.config.source import Node, read_source
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import Expectation, check_expectations
+from nanollama.launcher.grid.expect import Expectation, check_expectations, check_measures
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.wording import show, suggest
@@ -25,6 +25,8 @@ from nanollama.wording import show, suggest
 RUNS = Path("runs")
 SCRIPT_KEY = "script="
 TRAIN = "train"
+FACTS = ("loss", "step", "seconds", "n_params")
+"""Numbers that a row of results has of every run of training."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ def read_plan(argv: Sequence[str]) -> Plan:
         runs = [GridRun(name, folder, build_config(config_class, base), {})]
     seed_key = None if section is None else grid.read_grid_config(section).seed_key
     check_expectations(keys.expect, runs, seed_key or "")
+    if module == f"{studies.APPS}.{study}.{TRAIN}":
+        check_measures(keys.expect, studies.find_study(study).measured, [*FACTS, *runs[0].values])
     return Plan(
         name=name,
         folder=folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -123,7 +124,7 @@ class ModelConfig(Config):
 
     def __new__(cls, **values: Any) -> ModelConfig:
         """With keys of mixers from outside the library, a config is of a class that has them too."""
-        return super().__new__(_joined(cls, _options(values)))
+        return super().__new__(_joined(cls, _options(values)) if values else cls)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -142,6 +143,11 @@ class ModelConfig(Config):
     @classmethod
     def _check_names(cls, implementation: str | tuple[str, ...]) -> str | tuple[str, ...]:
         for name in _names(implementation):
+            if name == HUGGING_FACE:
+                raise ValueError(
+                    f"'{HUGGING_FACE}' is a whole model, not one of several mixers: give it alone, as "
+                    f"implementation: {HUGGING_FACE}"
+                )
             if name not in MIXERS:
                 known = [*MIXERS, HUGGING_FACE]
                 hint = suggest(name, known) or "."
@@ -155,18 +161,19 @@ class ModelConfig(Config):
                 f"implementation names {len(self.implementation)} mixers: n_layers = {self.n_layers} must be "
                 "a multiple of that"
             )
-        for name in self.mixers:
+        mixers = dict.fromkeys(self.mixers)
+        for name in mixers:
             if not (self.causal or MIXERS[name].bidirectional):
                 raise ValueError(f"causal = false is not for {name}, which reads from first to last")
-        has_heads = self.uses_attention or MAMBA2 in self.mixers
+        has_heads = ATTENTION in mixers or MAMBA2 in mixers
         if has_heads and self.head_dim is None and self.d_model % (self.n_heads or 1):
             raise ValueError(f"d_model = {self.d_model} is not a multiple of n_heads = {self.n_heads}")
-        if self.uses_attention:
+        if ATTENTION in mixers:
             self._check_attention()
-        self._check_recurrence()
+        self._check_recurrence(mixers)
         if self.position_dim is not None and self.positions != "learned":
             raise ValueError(f"position_dim needs positions = learned, not {self.positions}")
-        if self.positions == "relative" and (self.causal or not self.uses_attention):
+        if self.positions == "relative" and (self.causal or ATTENTION not in mixers):
             raise ValueError("positions = relative needs attention and causal = false: set those, or rotary")
         if self.position_width > self.d_model:
             raise ValueError(f"position_dim = {self.position_dim} is more than d_model = {self.d_model}")
@@ -182,14 +189,14 @@ class ModelConfig(Config):
         if self.rope_two_pi and self.positions != "rotary":
             raise ValueError(f"rope_two_pi needs positions = rotary, not {self.positions}")
 
-    def _check_recurrence(self) -> None:
+    def _check_recurrence(self, mixers: Collection[str]) -> None:
         width = self.recurrent_width
-        if MAMBA2 in self.mixers and width % self.head_width:
+        if MAMBA2 in mixers and width % self.head_width:
             raise ValueError(
                 f"expand * d_model = {width} is not a multiple of head_dim = {self.head_width}, "
                 "the width of a head of mamba2"
             )
-        if HAWK in self.mixers and width % (self.n_heads or 1):
+        if HAWK in mixers and width % (self.n_heads or 1):
             raise ValueError(
                 f"expand * d_model = {width} is not a multiple of n_heads = {self.n_heads}, "
                 "the number of blocks of a gate of hawk"

@@ -66,8 +66,8 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)
-    print(f"means over seeds, in brackets {BRACKETS}")
     grid = judge_grid(plan, rows)
+    print(f"means over seeds, in brackets {BRACKETS}")
     for line in summary_lines(grid):
         print(line)
     print(f"{count(len(rows), 'row')} of {count(len(plan.runs), 'run')} in {path}")

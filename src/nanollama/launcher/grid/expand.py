@@ -144,9 +144,10 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     base = set_node(base, "overwrite", Node(False, base.place))
     with _uncollected():
         for name, point, parent in zip(names, points, parents, strict=True):
+            run_dir = folder / name
+            own = {"name": Node(name, base.place), "run_dir": Node(str(run_dir), base.place)}
             tree = _lay_over(base, point, arms)
-            for key, value in (("name", name), ("run_dir", str(folder / name))):
-                tree = set_node(tree, key, Node(value, base.place))
+            tree = Node({**tree.value, **own}, tree.place)
             if parent is not None:
                 tree = arms[point[ARM].value].start_from(tree, folder / parent)
             try:
@@ -156,7 +157,7 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
                 continue
             values = {key: node.plain() for key, node in point.items()}
             after = () if parent is None else (parent,)
-            runs.append(GridRun(name, folder / name, config, values, after))
+            runs.append(GridRun(name, run_dir, config, values, after))
     problems.check()
     _check_different(runs, section.place)
     return runs
@@ -350,7 +351,12 @@ def _check_keys(keys: Sequence[str], where: str) -> None:
     for key, n_times in Counter(keys).items():
         if n_times > 1:
             raise ConfigError(f"{where}: the key '{key}' is given twice; keep one of them.")
-        if key in ("name", "run_dir", "overwrite", "study"):
+        if key == "study":
+            raise ConfigError(
+                f"{where}: the key 'study' cannot vary: all runs of a grid are of one study; write a config "
+                "for each."
+            )
+        if key in ("name", "run_dir", "overwrite"):
             raise ConfigError(f"{where}: the key '{key}' cannot vary: the grid sets it for each run.")
     for outer, inner in itertools.permutations(keys, 2):
         if inner.startswith(f"{outer}."):

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, Literal
 
@@ -231,6 +232,31 @@ def _check_chosen(expectation: Expectation, runs: Sequence[GridRun]) -> None:
                     f"expect: the claim '{expectation.claim}' is about no run of the grid: "
                     f"none has {key} = {show(chosen)}."
                 )
+
+
+def check_measures(
+    expectations: Sequence[Expectation], measured: Sequence[str], others: Sequence[str]
+) -> None:
+    """Refuse claims about what no run will have measured.
+
+    Args:
+        expectations: the claims.
+        measured: patterns of the names of all measures, see `nanollama.studies.Study`; none: not known.
+        others: names of the numbers that a row has beside them.
+
+    Raises:
+        UserError: naming the claim.
+    """
+    for expectation in expectations if measured else ():
+        for about in (expectation, expectation.given, expectation.when):
+            if about is None or any(fnmatchcase(about.measure, name) for name in (*measured, *others)):
+                continue
+            known = [name.strip("*/") for name in (*measured, *others)]
+            hint = suggest(about.measure, known) or f" (known: {shorten(', '.join(filter(None, known)))})."
+            raise UserError(
+                f"expect: the claim '{expectation.claim}' is about '{about.measure}', which no run of this "
+                f"study measures{hint}"
+            )
 
 
 Rivals = tuple[GridRun, ...]
