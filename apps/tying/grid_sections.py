@@ -31,7 +31,7 @@ def scope(grid: GridResults) -> Iterator[Words]:
         return
     yield Words(
         f"Settings end {min(ends):.2f} to {max(ends):.2f} nats below the frequencies of tokens, on the "
-        "same held-out masks. That two of them end alike means: no difference as large as the margin, at a "
+        "same held-out text. That two of them end alike means: no difference as large as the margin, at a "
         "level of 5 %; a smaller one may be there. Where such a claim is missed, an interval on one side of "
         "0 tells of a difference, an interval around 0 of too few seeds."
     )
