@@ -54,7 +54,7 @@ def trainer_arguments(
     return found
 
 
-class StreamTrainer(transformers.Trainer):  # type: ignore[misc]
+class StreamTrainer(transformers.Trainer):
     """Takes the steps of a loop.
 
     Args:
@@ -67,7 +67,7 @@ class StreamTrainer(transformers.Trainer):  # type: ignore[misc]
     def __init__(
         self, loop: TrainerLoop, rows: Rows, preemption: Preemption, arguments: transformers.TrainingArguments
     ) -> None:
-        self.loop, self.loss_nats = loop, torch.zeros((), dtype=torch.float64)
+        self.loop, self.rows, self.loss_nats = loop, rows, torch.zeros((), dtype=torch.float64)
         inner = loop.learner.model.get_submodule("model")
         super().__init__(
             model=inner,
@@ -101,9 +101,8 @@ class StreamTrainer(transformers.Trainer):  # type: ignore[misc]
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Ours."""
         if self.optimizer is None:
-            self.optimizer = build_optimizer(
-                self.loop.config.optimizer, self.model if model is None else model
-            )
+            learning: Any = self.model if model is None else model
+            self.optimizer = build_optimizer(self.loop.config.optimizer, learning)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -114,22 +113,22 @@ class StreamTrainer(transformers.Trainer):  # type: ignore[misc]
             return learning_rate(config, min(step, n_steps - 1), n_steps) / config.learning_rate
 
         if self.lr_scheduler is None:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), share)
         return self.lr_scheduler
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         """In their order, which is shuffled already."""
-        return SequentialSampler(self.train_dataset)
+        return SequentialSampler(self.rows)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights are in the run's own checkpoints; here is a place for the rest."""
-        Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+        Path(output_dir or str(self.args.output_dir)).mkdir(parents=True, exist_ok=True)
 
     def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         """The loop has read them."""
 
 
-class LoopCallback(transformers.TrainerCallback):  # type: ignore[misc]
+class LoopCallback(transformers.TrainerCallback):
     """Tells the loop what the Trainer does, and the Trainer when to write, to save and to stop."""
 
     def __init__(self, trainer: StreamTrainer, rows: Rows, preemption: Preemption) -> None:
@@ -148,7 +147,7 @@ class LoopCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Nothing is learned from a loss that is not finite."""
         trainer, loop = self.trainer, self.loop
-        loop.learning_rate = trainer.optimizer.param_groups[0]["lr"]
+        loop.learning_rate = trainer.create_optimizer().param_groups[0]["lr"]
         loss_nats = float(trainer.loss_nats)
         trainer.loss_nats = torch.zeros_like(trainer.loss_nats)
         loop.count_step(loss_nats, self.rows)
