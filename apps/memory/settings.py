@@ -145,6 +145,11 @@ class MemoryConfig(TrainingRunConfig):
     forgetting: ForgettingConfig = Field(
         default=ForgettingConfig(), description="How that is measured, where there is text."
     )
+    engine: Literal["own", "trainer"] = Field(
+        default="own",
+        description="What trains a model with path: the library's loop, or the Trainer of transformers, "
+        "which shares a large model out as the config file of accelerate says (FSDP, DeepSpeed).",
+    )
 
     @property
     def pretrained(self) -> str | None:
@@ -155,6 +160,7 @@ class MemoryConfig(TrainingRunConfig):
     def _check(self) -> MemoryConfig:
         self._check_sets()
         self._check_text()
+        self._check_engine()
         if "unseen" in self.recall.sets and self.data.n_people + self.recall.n_people > N_PEOPLE:
             raise ValueError(
                 f"recall.n_people = {self.recall.n_people} people of the set 'unseen' are asked about, but "
@@ -209,6 +215,23 @@ class MemoryConfig(TrainingRunConfig):
             raise ValueError(
                 f"forgetting.prompt_len = {self.forgetting.prompt_len} is more than an example has, "
                 f"text.seq_len = {self.text.seq_len}"
+            )
+
+    def _check_engine(self) -> None:
+        """The Trainer knows models of transformers, and does not know all that our loop does."""
+        if self.engine == "own":
+            return
+        if self.pretrained is None:
+            raise ValueError("engine = trainer is for a model with model.path: leave it out")
+        refused = {
+            "interventions": bool(self.interventions),
+            "data.batching = packed": self.data.batching == "packed",
+            "training.parallel = sharded": self.training.parallel == "sharded",
+        }
+        for key in (key for key, is_set in refused.items() if is_set):
+            raise ValueError(
+                f"engine = trainer does not go with {key}: leave it out, or take engine = own (how a model "
+                "is shared out says the config file of accelerate)"
             )
 
     def changed(self, **values: Any) -> MemoryConfig:

@@ -61,7 +61,12 @@ def build_parts(config: MemoryConfig) -> Iterator[Parts]:
 
 def run(config: MemoryConfig) -> None:
     """Train as the config says, examine the model, leave everything in the run folder."""
-    train_run(config, build_parts)
+    if config.engine == "trainer":
+        from apps.memory.pretrained_model.trainer import train_by_trainer
+
+        train_by_trainer(config, build_parts)
+    else:
+        train_run(config, build_parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

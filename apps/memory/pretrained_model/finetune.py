@@ -18,9 +18,11 @@ from apps.memory import train
 from apps.memory.settings import MemoryConfig
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
-from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint
+from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint, read_manifest
 
 MIB = 2**20
+TRAINER = "trainer"
+"""In the folder of a run: what the Trainer of transformers needs to go on."""
 
 
 def run(config: MemoryConfig) -> None:
@@ -45,7 +47,12 @@ def memory_used(config: MemoryConfig) -> str:
     peaks = [f"{used * (1 if sys.platform == 'darwin' else 1024) / MIB:,.0f} MiB"]
     if torch.cuda.is_available():
         peaks.append(f"{torch.cuda.max_memory_allocated() / MIB:,.0f} MiB on the GPU")
-    optimizer = (find_checkpoint(config.folder) / OPTIMIZER).stat().st_size
+    checkpoint = find_checkpoint(config.folder)
+    if config.engine == "trainer":
+        step = read_manifest(checkpoint)["step"]
+        checkpoint = config.folder / TRAINER / f"checkpoint-{step}"
+    # FSDP and DeepSpeed have files of their own for each process.
+    optimizer = sum(file.stat().st_size for file in checkpoint.glob(OPTIMIZER))
     return f"peak memory {' and '.join(peaks)}, optimizer {optimizer / MIB:,.1f} MiB"
 
 

@@ -10,6 +10,8 @@ Shapes: B rows, T tokens, M queries, S keys.
 from __future__ import annotations
 
 import inspect
+import logging
+import re
 import warnings
 from itertools import chain
 from pathlib import Path
@@ -291,12 +293,17 @@ def stored_shape(path: str) -> Any:
         raise UserError(
             f"model.path: the folder {path} holds no config.json; expected that of a saved model."
         )
+    hub = logging.getLogger("huggingface_hub")  # which says each of its tries in two lines
+    level = hub.level
+    hub.setLevel(logging.ERROR)
     try:
         return _transformers().AutoConfig.from_pretrained(path, local_files_only=folder.is_dir())
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.path: {path} is no folder of a model, nor to be had from the hub: {_in_short(error)}"
         ) from error
+    finally:
+        hub.setLevel(level)
 
 
 def _new_shape(config: HuggingFaceConfig) -> Any:
@@ -321,4 +328,6 @@ def _new_shape(config: HuggingFaceConfig) -> Any:
 
 
 def _in_short(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    """The first sentence of a message, or its first two lines."""
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    return re.split(r"(?<=\.) (?=[A-Z])", said, maxsplit=1)[0]

@@ -147,22 +147,27 @@ class Loop:
         self.evaluators = evaluators
         self.interventions = interventions
         self.precision = choose_precision(config.precision, run.world.device)
-        self.learner = Learner(
-            model,
-            loss_fn,
-            config.optimizer,
-            run.world,
-            precision=self.precision,
-            n_accumulation=config.n_accumulation,
-            compile_model=config.compile,
-            sharded=config.parallel == "sharded",
-        )
+        self.learner = self.make_learner(model, loss_fn)
         self.state = TrainState()
         self.profiler = Profiler(run.world.device)
         self.learning_rate = self.grad_norm = 0.0
         self.decision: str | None = None
         self.saved_step: int | None = None  # of the newest checkpoint
         self.trackers: list[Tracker] = []
+
+    def make_learner(self, model: LanguageModel, loss_fn: LossFn) -> Learner:
+        """What takes the steps."""
+        config = self.config
+        return Learner(
+            model,
+            loss_fn,
+            config.optimizer,
+            self.run.world,
+            precision=self.precision,
+            n_accumulation=config.n_accumulation,
+            compile_model=config.compile,
+            sharded=config.parallel == "sharded",
+        )
 
     def resume(self) -> None:
         """Go on from the newest intact checkpoint, if there is one, and cut the rows written after it."""
