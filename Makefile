@@ -5,8 +5,8 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-# What the demo and the tests need; the extras `track` (loggers) and `ssm` (CUDA kernels) are left to the user.
-EXTRAS := dev,visu,hf,hdf5,sql,slurm
+# What demo, tests and docs need; the extras `track` (loggers) and `ssm` (CUDA kernels) are left to the user.
+EXTRAS := dev,visu,hf,hdf5,sql,slurm,docs
 # Further arguments: `make test ARGS="-m 'not slow'"`, `make demo ARGS=name=mine`, `make bench ARGS=--quick`.
 ARGS ?=
 # The interpreter that makes the environment: `make venv PYTHON=python3.12`. Left empty, the first that will do.
@@ -25,12 +25,20 @@ RESTORE ?=
 TIED ?= True
 IOEMB ?=
 
-.PHONY: help venv demo test check bench faults
+.PHONY: help venv ask head demo test check bench docs faults
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z./]*:.*## / { printf "make %-19s %s\n", $$1, $$2 }' Makefile
 
 venv: $(STAMP) ## make .venv and install what demo and test need
+
+ask: $(STAMP) ## a minute: a model learns to ask a database; page and pictures in runs/ask
+	$(RUN) -m apps.memory.train apps/memory/config/ask.yaml
+	$(RUN) -m nanollama report runs/ask --figures runs/ask/figures
+
+head: $(STAMP) ## a minute: an iteration head grows; page and pictures in runs/polynomial
+	$(RUN) -m apps.composition.train apps/composition/config/polynomial.yaml
+	$(RUN) -m nanollama report attention runs/polynomial
 
 demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
 	$(RUN) -m apps.memory.local_grid apps/memory/config/demo.yaml $(ARGS)
@@ -44,6 +52,10 @@ check: $(STAMP) ## format, lint, types
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+
+docs: $(STAMP) ## the documentation site: build/docs/index.html
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs . build/docs $(ARGS)
+	@echo "wrote build/docs/index.html"
 
 bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
 	$(RUN) -m benchmarks $(ARGS)

@@ -33,7 +33,7 @@ LAYERS = [
     {"part"},
     {"training"},
     {"launcher", "report", "exchange"},
-    {"cli", "__main__"},
+    {"cli", "api", "__main__"},
 ]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "sqlalchemy", "scipy", "h5py"}
 NOT_FOR_HELP = HEAVY | {"rich", "pydantic", "ruamel", "jinja2", "safetensors"}

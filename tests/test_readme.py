@@ -88,6 +88,21 @@ def test_each_config_of_a_study_has_its_line(study: str) -> None:
     assert sorted(listed) == sorted(path.stem for path in (ROOT / "apps" / study / "config").glob("*.yaml"))
 
 
+@pytest.mark.slow
+def test_the_example_of_the_readme_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert example is not None
+    assert len([line for line in example[1].splitlines() if line]) <= 30
+    monkeypatch.chdir(tmp_path)
+    exec(example[1], {"__name__": "example"})
+    share = re.search(r"(\d+)% of rows never seen", capsys.readouterr().out)
+    assert share is not None
+    assert int(share[1]) > 90
+
+
 def test_the_example_of_gssm_runs(capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / "apps" / "gssm" / "README.md").read_text(encoding="utf-8")
     example = re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)
@@ -117,7 +132,9 @@ def test_make_help_lists_every_target() -> None:
     command = ["make", "--no-print-directory", "help"]  # `make test` passes on that it names its directory
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     listed = [line.split()[1] for line in finished.stdout.splitlines()]
-    assert listed[:-2] == phony[1].split() == ["help", "venv", "demo", "test", "check", "bench"]
+    targets = ["help", "venv", "ask", "head", "demo", "test", "check", "docs", "bench"]
+    assert listed[:-2] == targets
+    assert sorted(phony[1].split()) == sorted(targets)
     assert listed[-2:] == ["data/model/final.pt", "venv/bin/python"]
 
 

@@ -2,16 +2,17 @@
 
 The model computes where the run says, or on the device that is given. Writes ``attention.html`` into the run
 folder, and every picture as SVG, PDF and PNG into ``attention/``: the maps of each head, averaged over test
-sequences and on one of them, the same maps at every checkpoint that was kept (``training.checkpoint.keep:
+sequences and on one of them, the same maps at checkpoints spread over training (``training.checkpoint.keep:
 null`` keeps all), and the scores of each head.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from apps.composition.data import build_dataset
@@ -148,25 +149,39 @@ def scores_table(config: CompositionConfig, model: LanguageModel, group: Group) 
 
 def film(
     config: CompositionConfig, folder: Path, group: Group, keys: Sequence[str]
-) -> tuple[Film | Words, ...]:
-    """The averaged maps at intact checkpoints spread over training."""
+) -> tuple[Film | Picture | Words, ...]:
+    """The averaged maps at intact checkpoints spread over training: side by side, and one by one."""
     checkpoints = Checkpointer(folder / FOLDER)
     steps = [step for step in checkpoints.steps() if is_intact(checkpoints, step)]
     if len(steps) < 2:
         return (Words("Only one intact checkpoint was kept; training.checkpoint.keep=null keeps all."),)
     chosen = dict.fromkeys(steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES))
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
-    frames = []
+    panels = {}
     for step in chosen:
-        model = load_run(CompositionConfig, checkpoints.path(step), keys).model
-        panels = [
+        maps = maps_of(load_run(CompositionConfig, checkpoints.path(step), keys).model, group)
+        panels[step] = [
             [(f"layer {i} head {j}", head.numpy()) for j, head in enumerate(layer.mean(dim=0))]
-            for i, layer in maps_of(model, group).items()
+            for i, layer in maps.items()
         ]
+    frames = []
+    for step, rows in panels.items():
         caption = f"Attention averaged over sequences after {step:,} steps."
-        picture = Picture(f"attention_step_{step:08d}", plot_maps(panels, labels), caption, caption)
+        picture = Picture(f"attention_step_{step:08d}", plot_maps(rows, labels), caption, caption)
         frames.append((f"{step:,}", picture))
-    return (Film("optimizer steps", tuple(frames)),)
+    return (growth(panels, labels), Film("optimizer steps", tuple(frames)))
+
+
+def growth(panels: Mapping[int, Sequence[Sequence[tuple[str, np.ndarray]]]], labels: list[str]) -> Picture:
+    """Every head, a row a head, from step to step: ``panels[step]`` is rows of (title, map)."""
+    heads = [[head for row in rows for head in row] for rows in panels.values()]
+    rows = [
+        [(f"{title}, step {step:,}", values) for step, (title, values) in zip(panels, of_head, strict=True)]
+        for of_head in zip(*heads, strict=True)
+    ]
+    caption = "Attention averaged over sequences, a row a head, a column a checkpoint."
+    alt = f"Attention maps of {len(rows)} heads at {len(panels)} checkpoints: {', '.join(map(str, panels))}."
+    return Picture("attention_growth", plot_maps(rows, labels), caption, alt)
 
 
 def is_intact(checkpoints: Checkpointer, step: int) -> bool:

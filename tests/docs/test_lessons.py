@@ -1,0 +1,39 @@
+"""The lessons: each runs as it is, and says of itself whether what it shows is so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LESSONS = sorted((ROOT / "tutorial").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS, ids=[path.stem for path in LESSONS])
+def test_a_lesson_shows_what_it_says(lesson: Path, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(lesson)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=[path.stem for path in LESSONS])
+def test_a_lesson_has_two_exercises_with_solutions_and_asserts(lesson: Path) -> None:
+    text = lesson.read_text(encoding="utf-8")
+    assert text.count("# ## Exercise") == text.count("# *Solution.*") == 2
+    assert text.count("\nassert ") >= 3

@@ -1,0 +1,124 @@
+"""The documentation site: no warning, no dead link, nothing that is fetched, every key."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from nanollama.config.keys import describe_keys
+from nanollama.studies import find_study, list_studies
+
+ROOT = Path(__file__).parents[2]
+FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and what can be linked to in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.anchors |= {values["id"]} if values.get("id") else set()  # type: ignore[arg-type]
+        if tag == "a" and values.get("href"):
+            self.links.append(str(values["href"]))
+        if tag in FETCHED and values.get(FETCHED[tag]):
+            self.loaded.append(str(values[FETCHED[tag]]))
+
+
+def dead_links(site: Path) -> list[str]:
+    """Links and loaded files within the site that lead nowhere, each with its page."""
+    pages = {path.resolve(): Page(path) for path in site.rglob("*.html")}
+    dead = []
+    for path, page in pages.items():
+        for link in page.links + page.loaded:
+            target = urlsplit(link)
+            if target.scheme or target.netloc:
+                continue
+            file = (path.parent / unquote(target.path)).resolve() if target.path else path
+            known = pages[file].anchors if file in pages and target.fragment else {unquote(target.fragment)}
+            if not file.is_file() or unquote(target.fragment) not in known:
+                dead.append(f"{path.name}: {link}")
+    return dead
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("furo")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
+    command += ["-d", str(folder / "read"), "-c", "docs", ".", str(folder / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_no_link_of_the_site_is_dead(site: Path) -> None:
+    assert not dead_links(site)
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    loaded = {item for path in site.rglob("*.html") for item in Page(path).loaded}
+    assert loaded
+    assert not [item for item in loaded if urlsplit(item).netloc]
+    assert not [
+        path
+        for path in site.rglob("*.css")
+        if "url(http" in path.read_text() or "@import" in path.read_text()
+    ]
+
+
+@pytest.mark.slow
+def test_the_search_of_the_site_is_a_script_and_knows_its_words(site: Path) -> None:
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    assert index.startswith("Search.setIndex(")  # a script, unlike JSON, is loaded from a disk as well
+    assert '"docs/commands"' in index
+    assert "preempt" in index
+
+
+@pytest.mark.slow
+def test_the_first_page_leads_to_the_site(site: Path) -> None:
+    assert 'url=docs/index.html"' in (site / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_every_public_name_is_documented(site: Path) -> None:
+    from nanollama import api
+
+    page = (site / "docs" / "api.html").read_text(encoding="utf-8")
+    assert not [name for name in api.__all__ if f'id="nanollama.api.{name}"' not in page]
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_every_key_of_a_study_has_its_row(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from key_pages import page_of
+
+    study = find_study(name)
+    rows = [line for line in page_of(study).splitlines() if line.startswith("| `")]
+    keys = [key for config_class in study.configs.values() for key in describe_keys(config_class)]
+    assert sorted(row.split("`")[1] for row in rows) == sorted(key.key for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"), [("runs/<name>", "runs/\\<name\\>"), ("`a|b*` or *", "`a\\|b*` or \\*")]
+)
+def test_what_a_key_says_is_text_and_its_code_stays_code(
+    text: str, escaped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    from key_pages import escape
+
+    assert escape(text) == escaped
