@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -99,7 +100,7 @@ def test_what_is_drawn_of_many_rows_are_rows_and_all_that_they_reach(is_log: boo
     assert (kept[0], kept[-1]) == (0, 4999)
     assert {int(y.argmin()), int(y.argmax())} <= set(kept.tolist())
     edges = np.geomspace(1, 5000, n_points // 2) if is_log else np.linspace(1, 5000, n_points // 2)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         part = (x >= low) & (x < high)
         if part.any():
             drawn = y[kept][part[kept]]
@@ -154,7 +155,12 @@ def test_the_table_has_the_last_rows_the_states_and_what_differs(folder: Path, t
     state = followed(folder, run).state()
     assert state["keys"] == ["model.d_model", "training.seed"]
     last = {row["name"]: row for row in state["runs"]}["run"]
-    assert (last["state"], last["step"], last["n_steps"], last["values"]) == ("finished", 400, 400, ["16", "0"])
+    assert (last["state"], last["step"], last["n_steps"], last["values"]) == (
+        "finished",
+        400,
+        400,
+        ["16", "0"],
+    )
     accuracy = rows_of(run / "evals.jsonl")[-1]["accuracy"]
     assert last["measures"]["accuracy"].startswith(f"{accuracy:.3f} [")
     assert state["shown"] == ["loss", "accuracy"]

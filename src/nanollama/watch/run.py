@@ -85,6 +85,7 @@ class WatchedRun:
         """Take some rows from all over its files, to show something at once."""
         for columns in (self.metrics, self.evals):
             with self._noting(columns.path.name):
+                self.file(columns.path.name)
                 columns.sample()
 
     def read(self) -> bool:
@@ -92,10 +93,11 @@ class WatchedRun:
         changed = False
         for columns in (self.metrics, self.evals):
             with self._noting(columns.path.name):
+                self.file(columns.path.name)
                 changed = columns.read() or changed
         if self.planned is None:
-            with self._noting(CONFIG) as path:
-                changed = self._read_config(path) or changed
+            with self._noting(CONFIG):
+                changed = self._read_config(self.file(CONFIG)) or changed
         return changed
 
     def _read_config(self, path: Path) -> bool:
@@ -110,13 +112,14 @@ class WatchedRun:
         """Read what its folder says of a run alone; of one of a grid, the grid knows."""
         if self.planned is None:
             with self._noting(RESULT):
-                for name in (LAUNCH, LOCK):
+                for name in (RESULT, LAUNCH, LOCK):
                     self.file(name)
                 self.state = look_at(self.folder)
 
     def summary(self) -> dict[str, Any]:
         """What the table of runs says of it."""
-        measures = {name: show_measure(self.evals.last, name) for name in headline_names(self.evals.names)}
+        names = [name for name in self.evals.names if "/" not in name] or self.evals.names
+        measures = {name: show_measure(self.evals.last, name) for name in headline_names(names)}
         step, n_steps = self.metrics.last.get(STEP), self.config.get(N_STEPS_KEY)
         is_at_work = self.state.kind == "running"
         return {
@@ -135,7 +138,7 @@ class WatchedRun:
         found: dict[str, Any] = {"log": [], "dialogs": [], "samples": []}
         with self._noting(LOG):
             found["log"] = self.log_lines(N_LOG_LINES)
-        with self._noting(DIALOGS) as path:
+        with self._noting(DIALOGS):
             found["dialogs"] = [
                 {
                     "title": dialog.title,
@@ -143,10 +146,10 @@ class WatchedRun:
                     "is_right": dialog.is_right,
                     "messages": [list(message) for message in dialog.messages],
                 }
-                for dialog in read_samples(path)[:N_SHOWN]
+                for dialog in read_samples(self.file(DIALOGS))[:N_SHOWN]
             ]
-        with self._noting(SAMPLES) as path:
-            found["samples"] = RowFile(path).read()[-N_SHOWN:]
+        with self._noting(SAMPLES):
+            found["samples"] = RowFile(self.file(SAMPLES)).read()[-N_SHOWN:]
         return {
             **found,
             **self.summary(),
@@ -161,10 +164,10 @@ class WatchedRun:
         return []
 
     @contextmanager
-    def _noting(self, name: str) -> Iterator[Path]:
-        """Its file of this name, and note why it cannot be read: a damaged run does not hide the others."""
+    def _noting(self, name: str) -> Iterator[None]:
+        """Note why its file of this name cannot be read: a damaged run does not hide the others."""
         try:
-            yield self.file(name)
+            yield
         except UserError as error:
             self._problems[name] = str(error)
         except OSError as error:

@@ -20,8 +20,8 @@ from nanollama.watch.run import WatchedRun
 SECONDS = "elapsed_seconds"
 RUN, SETTING = "run", "setting"
 """Groups: each run alone, or the runs that differ in their seed alone."""
-N_POINTS, MAX_POINTS_OF_ALL, MAX_BANDS_OF_ALL = 600, 40_000, 6_000
-"""Of a line, of all lines of a chart, of all bands."""
+N_POINTS, MAX_POINTS_OF_ALL, MAX_MEANS_OF_ALL = 600, 40_000, 20_000
+"""Points of a line, of all lines of a chart, and of all runs of all means of a chart."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def series(runs: Sequence[WatchedRun], view: View) -> list[dict[str, Any]]:
         found = (_of_run(run, view, share) for run in runs)
         return [line for line in found if line is not None]
     settings = groups(runs, view.group)
-    share = max(4, min(N_POINTS, MAX_BANDS_OF_ALL // max(1, len(settings))))
+    share = max(40, min(N_POINTS, MAX_MEANS_OF_ALL // max(1, len(runs))))
     return [line for setting in settings if (line := _of_group(setting, view, share)) is not None]
 
 
@@ -94,10 +94,11 @@ def _rows(run: WatchedRun, view: View) -> _Rows:
     steps, y = columns.array(STEP), columns.array(view.measure)
     x = steps if view.x == STEP else _seconds(run, columns)
     rows = _Rows(steps, x, y, columns.array(view.measure + LOW), columns.array(view.measure + HIGH))
-    rows = rows.at(np.isfinite(x) & np.isfinite(y))
-    if view.is_log:
-        rows = rows.at(rows.x > 0)
-    rows = rows.at(np.argsort(rows.x, kind="stable"))
+    drawn = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not view.is_log))
+    if not drawn.all():
+        rows = rows.at(drawn)
+    if (np.diff(rows.x) < 0).any():
+        rows = rows.at(np.argsort(rows.x, kind="stable"))
     if view.window <= 1:
         return rows
     return _Rows(
@@ -134,9 +135,7 @@ def _of_group(setting: Setting[WatchedRun], view: View, n_points: int) -> dict[s
     found = setting.read(lambda run: rows if len((rows := _rows(run, view)).x) else None)
     if not found.by_seed:
         return None
-    steps = reduce(np.intersect1d, (rows.steps for rows in found.runs))
-    shared = found.read(lambda rows: rows.at(np.unique(rows.steps, return_index=True)[1]))
-    shared = shared.read(lambda rows: rows.at(np.isin(rows.steps, steps)))
+    shared = _at_shared_steps(found)
     x, y = (_mean(shared, part) for part in ("x", "y"))
     shown = within(x, view.low, view.high)
     if not len(x[shown]):
@@ -149,6 +148,18 @@ def _of_group(setting: Setting[WatchedRun], view: View, n_points: int) -> dict[s
         "n": found.n_seeds,
         **_points(x[kept], *(np.array([mean[part] for mean in means]) for part in range(3))),
     }
+
+
+def _at_shared_steps(setting: Setting[_Rows]) -> Setting[_Rows]:
+    first, *others = setting.runs
+    if all(np.array_equal(first.steps, other.steps) for other in others):
+        return setting
+    steps = reduce(np.intersect1d, (rows.steps for rows in setting.runs))
+
+    def shared(rows: _Rows) -> _Rows:
+        return rows.at(np.intersect1d(rows.steps, steps, return_indices=True)[1])
+
+    return setting.read(shared)
 
 
 def _mean(setting: Setting[_Rows], part: str) -> np.ndarray:
