@@ -14,8 +14,11 @@ BELOW_ZERO = "below what guessing has"
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Is it a finite number?"""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Is it a finite number, also as a float?"""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits
+        return False
 
 
 def headline_names(names: Sequence[str]) -> list[str]:

@@ -194,6 +194,21 @@ def report(
     _finish(lambda: _report(runs or []))
 
 
+@app.command(context_settings=PASS_ON)
+def watch(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|GRID|FOLDER", help="Of runs, or the config of a grid.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Serve a page on this machine alone that follows runs and grids while they go."""
+    from nanollama.watch import main as watch_main
+
+    raise typer.Exit(watch_main(what or []))
+
+
 @export.command(name="hf")
 def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOption = False) -> None:
     """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""

@@ -17,6 +17,7 @@ from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
 from nanollama.launcher.attempts import Launch, last_row
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.states import KINDS, REMEDY, State
+from nanollama.measures import is_number
 from nanollama.wording import count
 
 N_FAILED_SHOWN = 10
@@ -97,7 +98,7 @@ class Screen:
                 Text(run.name),
                 f"{step or 0}/{n_steps}" if n_steps else "",
                 f"{row['loss']:.4f}" if row.get("loss") is not None else "",
-                _left(row, n_steps),
+                time_left(row, n_steps),
             )
         counts = f"{self._n_finished} done, {len(running)} running, {len(self._failed)} failed, "
         head = f"{counts}{n_waiting} waiting{self._grid_left(n_waiting + len(running))}"
@@ -106,10 +107,13 @@ class Screen:
 
     def _grid_left(self, n_left: int) -> str:
         """How long the runs that are left will take, from the mean of those that have finished."""
-        if not self._seconds:
-            return ""
-        seconds = sum(self._seconds) / len(self._seconds) * n_left / self._n_jobs
-        return f"; about {timedelta(seconds=round(seconds))} left"
+        left = grid_time_left(self._seconds, n_left, self._n_jobs)
+        return left and f"; about {left} left"
+
+
+def grid_time_left(seconds: Sequence[float], n_left: int, n_jobs: int) -> str:
+    """How long so many runs take, so many at a time, if each takes the mean of those that have ended."""
+    return _duration(sum(seconds) / len(seconds) * n_left / n_jobs) if seconds and n_left else ""
 
 
 def steps_of(run: GridRun) -> int | None:
@@ -140,8 +144,17 @@ def state_lines(states: Mapping[str, State], most: int) -> Iterator[str]:
         yield f"What is stale is not judged: {REMEDY}."
 
 
-def _left(row: Mapping[str, object], n_steps: int | None) -> str:
+def time_left(row: Mapping[str, object], n_steps: int | None) -> str:
+    """How long a run takes to its last step at its pace up to its last row; nothing where unknown."""
     step, seconds = row.get("step"), row.get("elapsed_seconds")
-    if not (isinstance(step, int) and isinstance(seconds, int | float) and step and n_steps):
+    if not (is_number(step) and is_number(seconds) and step > 0 and n_steps):
         return ""
-    return str(timedelta(seconds=round(seconds / step * (n_steps - step))))
+    return _duration(seconds / step * (n_steps - step))
+
+
+def _duration(seconds: float) -> str:
+    """In hours, minutes and seconds; nothing where it is longer than can be said."""
+    try:
+        return str(timedelta(seconds=round(seconds)))
+    except OverflowError:
+        return ""

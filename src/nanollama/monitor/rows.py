@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ from nanollama.errors import UserError
 from nanollama.monitor.files import read_text, sync_file, write_atomically
 
 Row = Mapping[str, Any]
+
+N_KNOWN_BYTES = 64
+"""Before the place where reading goes on, which are to be what they were."""
+SAMPLE_BYTES = 8192
+"""Of a file, in which a whole line is expected."""
 
 
 class RowFile:
@@ -35,17 +42,9 @@ class RowFile:
         Raises:
             UserError: any other line is not a JSON object with a ``step``, or it is not a file.
         """
-        lines = (read_text(self.path) or "").split("\n")
-        rows = []
-        for number, line in enumerate(lines[:-1], start=1):
-            row = _parse(line)
-            if row is None:
-                raise UserError(
-                    f"{self.path}:{number} is not a JSON object with an integer `step`: mend or remove this "
-                    "line, or start anew with overwrite=true."
-                )
-            rows.append(row)
-        return rows
+        lines = (read_text(self.path) or "").split("
+")
+        return _parse_all(lines[:-1], self.path)
 
     def last(self) -> dict[str, Any]:
         """The last complete row, empty when there is none."""
@@ -69,6 +68,102 @@ class RowFile:
             sync_file(self.path)
 
 
+class RowReader:
+    """Reads a file of rows that others write, from where it was left the last time.
+
+    A file that was replaced, cut or begun anew, as by a run that goes on from a checkpoint, is read again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._place = 0
+        self._n_lines = 0
+        self._before = b""
+        self._inode = 0
+
+    def read_new(self) -> NewRows:
+        """The complete rows since the last call; none where there is no file.
+
+        Raises:
+            UserError: a line is not a row; the next call reads it again.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                is_anew = not self._goes_on(file.fileno()) and self._forget()
+                file.seek(self._place)
+                data = file.read()
+                self._inode = os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            return NewRows([], is_anew=self._forget())
+        end = data.rfind(b"\n") + 1
+        lines = data[:end].decode("utf-8", errors="replace").split("\n")[:-1]
+        rows = _parse_all(lines, self.path, self._n_lines + 1)
+        self._before = (self._before + data[max(0, end - N_KNOWN_BYTES) : end])[-N_KNOWN_BYTES:]
+        self._place += end
+        self._n_lines += len(lines)
+        return NewRows(rows, is_anew)
+
+    def sample(self, n_rows: int) -> list[dict[str, Any]]:
+        """About so many rows, from all over the file, read without reading the rest of it."""
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            last = os.fstat(file.fileno()).st_size - SAMPLE_BYTES
+            if last <= 0:
+                lines = file.read().split(b"\n")[:-1]
+            else:
+                places = (last * number // max(1, n_rows - 1) for number in range(n_rows))
+                lines = [_line_after(file.fileno(), place, place == last) for place in places]
+        rows = (_parse(line.decode("utf-8", errors="replace")) for line in lines)
+        found = {row["step"]: row for row in rows if row is not None}
+        return [found[step] for step in sorted(found)]
+
+    def _goes_on(self, descriptor: int) -> bool:
+        """Is what was read still there, in the same file?"""
+        known = os.pread(descriptor, len(self._before), self._place - len(self._before))
+        return known == self._before and self._inode in (0, os.fstat(descriptor).st_ino)
+
+    def _forget(self) -> bool:
+        """Begin at the beginning; was anything read before?"""
+        had_rows = self._place > 0
+        self._place, self._n_lines, self._before, self._inode = 0, 0, b"", 0
+        return had_rows
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """What a file has more than before.
+
+    Args:
+        rows: in order.
+        is_anew: the file is another one, and what it held before is to be forgotten.
+    """
+
+    rows: list[dict[str, Any]]
+    is_anew: bool
+
+
+def _parse_all(lines: Sequence[str], path: Path, first: int = 1) -> list[dict[str, Any]]:
+    """The rows of complete lines, of which the first has this number in its file."""
+    rows = []
+    for number, line in enumerate(lines, start=first):
+        row = _parse(line)
+        if row is None:
+            raise UserError(
+                f"{path}:{number} is not a JSON object with an integer `step`: mend or remove this "
+                "line, or start anew with overwrite=true."
+            )
+        rows.append(row)
+    return rows
+
+
+def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
+    """The first complete line after a place in a file, or the last; nothing where there is none."""
+    lines = os.pread(descriptor, SAMPLE_BYTES, place).split(b"\n")
+    whole = lines[1 if place else 0 : -1]
+    return whole[-1 if is_end else 0] if whole else b""
+
+
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -76,6 +171,6 @@ def _finite(value: Any) -> Any:
 def _parse(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of 5,000 digits, or 5,000 brackets, are no row either
         return None
     return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None

@@ -17,7 +17,7 @@ _SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|val
 
 # Runs that agree on all but the keys that name them and those that set their dice are of one setting.
 NAMING = ("name", "run_dir", "overwrite")
-_SEEDS = ("seed", "training.seed")
+SEEDS = ("seed", "training.seed")
 
 
 def over_seeds(setting: Setting[Mapping[str, Any]], name: str) -> Interval | None:
@@ -68,7 +68,7 @@ def group_by_seed(runs: Sequence[RunRecord]) -> list[tuple[str, Setting[RunRecor
     """Runs that differ in their seed alone together, named by what tells them from the others."""
     configs = [flatten(run.config) for run in runs]
     values = [{key: config[key] for key in config if key not in NAMING} for config in configs]
-    return [(_name(setting), setting) for setting in group_runs(runs, values, _SEEDS)]
+    return [(_name(setting), setting) for setting in group_runs(runs, values, SEEDS)]
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

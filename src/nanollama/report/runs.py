@@ -117,7 +117,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         name=name or folder.resolve().name,
         folder=folder,
         config_text=text,
-        config=_parse_config(path, text),
+        config=parse_config(path, text),
         environment=_read_json(folder / ENVIRONMENT),
         metrics=RowFile(folder / METRICS).read(),
         evals=RowFile(folder / EVALS).read(),
@@ -175,7 +175,12 @@ def _read_examination(folder: Path) -> Examination:
     return Examination(folder.name, measures if isinstance(measures, dict) else {}, tables)
 
 
-def _parse_config(path: Path, text: str) -> Mapping[str, Any]:
+def parse_config(path: Path, text: str) -> Mapping[str, Any]:
+    """The sections of a ``config.yaml``.
+
+    Raises:
+        UserError: its text is not YAML, or not keys and values.
+    """
     try:
         config = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:

@@ -1,0 +1,92 @@
+"""The command ``nanollama watch``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Thread
+from typing import NoReturn
+
+from nanollama.errors import UserError
+from nanollama.launcher.plan import Plan, read_grid
+from nanollama.watch.server import ADDRESS, WatchServer
+from nanollama.watch.watched import Watched
+from nanollama.wording import count
+
+RUNS = "runs"
+_PROGRAM = "nanollama watch"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{_PROGRAM}: {message}; `{_PROGRAM} --help` lists what can be given.")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        UserError: wrong arguments, nothing to follow, or a port that is taken.
+    """
+    arguments = _parse(argv)
+    watched = watch(arguments.what)
+    try:
+        server = WatchServer(watched, arguments.port)
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"Port {arguments.port} of {ADDRESS} cannot be used ({error}): name another with --port, or none."
+        ) from error
+    with server:
+        Thread(target=watched.read_all, daemon=True).start()
+        print(f"following {count(len(watched.runs), 'run')} at {server.url}")
+        port = server.server_port
+        print(
+            f"From another machine: ssh -L {port}:{ADDRESS}:{port} HOST, then this address. Ctrl-C ends.",
+            flush=True,
+        )
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+def watch(what: Sequence[str]) -> Watched:
+    """What arguments name: folders, configs of grids, and keys for these.
+
+    Raises:
+        UserError: a path is neither, or there is nothing to follow.
+    """
+    keys = [item for item in what if "=" in item and not Path(item).exists()]
+    paths = [item for item in what if item not in keys] or [RUNS]
+    folders: list[Path] = []
+    plans: list[Plan] = []
+    for item in paths:
+        path = Path(item)
+        if path.is_dir():
+            folders.append(path)
+        elif path.suffix in (".yaml", ".yml") and path.is_file():
+            plans.append(read_grid([item, *keys]))
+        else:
+            raise UserError(
+                f"{item}: expected the folder of a run, a folder that holds runs, or the config of a grid."
+            )
+    return Watched(folders, plans)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog=_PROGRAM,
+        description="Serve a page on this machine alone that follows runs and grids while they go.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="RUN|GRID|FOLDER",
+        help=f"folders of runs, folders that hold some, configs of grids with key=value (default: {RUNS})",
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of the page (default: any that is free)"
+    )
+    return parser.parse_args(argv)
