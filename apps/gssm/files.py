@@ -197,14 +197,19 @@ def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray
     return sequences[:n_data]
 
 
-def read_progress(path: Path, config_hash: str) -> int | None:
-    """How many chunks of an unfinished file are written; None where none was begun from this config."""
+def read_progress(path: Path, config_hash: str, n_chunks: int) -> int | None:
+    """How many of the `n_chunks` of an unfinished file are written.
+
+    None where none was begun from this config, and where what is noted cannot be: the file is written anew.
+    """
     try:
         found = json.loads(_progress_of(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    known = isinstance(found, dict) and found.get(CONFIG) == config_hash and partial_of(path).is_file()
-    return int(found["n_chunks"]) if known else None
+    if not isinstance(found, dict) or found.get(CONFIG) != config_hash or not partial_of(path).is_file():
+        return None
+    n_done = found.get("n_chunks")
+    return n_done if type(n_done) is int and 0 <= n_done <= n_chunks else None
 
 
 def write_progress(path: Path, config_hash: str, n_chunks: int) -> None:

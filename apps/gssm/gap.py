@@ -121,11 +121,16 @@ def _curve(rows: Sequence[Row], x: str, x_label: str, name: str, line: str, firs
         low="low",
         high="high",
         x_label=x_label,
-        y_label="divergence from the exact distribution, nats",
+        y_label="divergence, nats",
         log_x=first > 0,
     )
     ends = f"from {rows[0]['kl_nats']:.4f} to {rows[-1]['kl_nats']:.4f} nats"
-    return Picture(name, figure, f"Divergence by {x_label}; bands are 95 % intervals.", f"{line}: {ends}.")
+    return Picture(
+        name,
+        figure,
+        f"Divergence from the exact distribution by {x_label}; bands are 95 % intervals.",
+        f"{line}: {ends}.",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

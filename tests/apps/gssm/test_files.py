@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from apps.gssm import data, train
-from apps.gssm.files import hold, partial_of, read_sequences
+from apps.gssm.files import config_of, hold, partial_of, read_sequences
 from apps.gssm.source import build_source
 from nanollama.errors import UserError
 from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, kill_when, write_file
@@ -61,6 +61,20 @@ def test_a_killed_writer_leaves_the_same_file(tmp_path: Path) -> None:
     # The names of the files are not in them, the configs' hashes are.
     texts = [path.read_bytes().replace(_hash(path), b"") for path in (whole, cut)]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("n_chunks", [-1, 10**9, 2.5, "x", None])
+def test_a_progress_that_cannot_be_is_not_believed(n_chunks: object, tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    assert write_file(path) == 0
+    whole, sequences = path.read_bytes(), build_source(graph_data()).draw_many(range(50)).tobytes()
+    assert whole.count(sequences) == 1
+    progress = {"config": config_of(path), "n_chunks": n_chunks}
+    path.with_name("s.h5.progress").write_text(json.dumps(progress))
+    partial_of(path).write_bytes(whole.replace(sequences, bytes(len(sequences))))
+    path.unlink()
+    assert write_file(path) == 0
+    assert path.read_bytes() == whole
 
 
 def _hash(path: Path) -> bytes:

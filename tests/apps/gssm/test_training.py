@@ -299,6 +299,11 @@ WRONG_KEYS = {
     "model.max_seq_len = 64 is too small": ["data.seq_len=65"],
     "a node cannot be called 'a/b'": [f"data.graph={{nodes: [{Z.replace('Z', 'a/b')}]}}"],
     "other than 'context'": [f"data.graph={{nodes: [{Z.replace('Z', 'context')}]}}"],
+    "expected an integer >= 2 and <= 1048576": ["measures.n_sequences=1000000000"],
+    "memory takes at most 268,435,456: measure on fewer": [
+        "measures.n_sequences=1000000",
+        "data.seq_len=64",
+    ],
     "memory takes at most 2,147,483,648": ["data.n_data=200000000"],
     "unknown key": ["data.n_datas=4"],
 }
