@@ -130,7 +130,9 @@ def summarise(losses: Losses, test: TestSet) -> dict[str, float]:
     exact, divergence = with_interval("floor_nats", floor), with_interval("kl_nats", losses.kl)
     found |= exact | with_interval("gap_nats", gap) | divergence
     # What a model that looks at nothing could still learn: sources of one entropy rate differ in it.
-    is_clear = test.unigram_nats - exact["floor_nats_high"] > MIN_LEARNABLE_NATS
+    # Where all sequences have one floor, as those without chance have, it has no interval.
+    highest = np.fmax(exact["floor_nats"], exact["floor_nats_high"])
+    is_clear = test.unigram_nats - highest > MIN_LEARNABLE_NATS
     learnable = test.unigram_nats - exact["floor_nats"]
     found["kl_over_learnable"] = divergence["kl_nats"] / learnable if is_clear else float("nan")
     for low, high in position_bins(gap.shape[1]):

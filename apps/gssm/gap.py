@@ -16,6 +16,7 @@ from apps.gssm.picture import source_picture
 from apps.gssm.settings import GssmConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
+from nanollama.measures import is_number, show_interval
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Block, Picture, Section, Words
@@ -37,10 +38,9 @@ def run(path: Path) -> None:
     summary = found.summary
     lead = f"{trained.checkpoint.name}: loss {summary['loss_nats']:.4f} nats a symbol"
     if "gap_nats" in summary:
-        lead += (
-            f", floor {summary['floor_nats']:.4f}, gap {summary['gap_nats']:.4f} "
-            f"[{summary['gap_nats_low']:.4f}, {summary['gap_nats_high']:.4f}]"
-        )
+        lead += f", floor {summary['floor_nats']:.4f}, gap {summary['gap_nats']:.4f}"
+        if is_number(summary["gap_nats_low"]):  # not where all sequences are one
+            lead += f" [{summary['gap_nats_low']:.4f}, {summary['gap_nats_high']:.4f}]"
     sections = [
         Section("Source", (source_picture(trained.config.name, found.source, N_SEQUENCES),)),
         Section("By position", position_blocks(found)),
@@ -72,14 +72,16 @@ def position_blocks(found: Examination) -> tuple[Block, ...]:
 
 
 def latent_blocks(found: Examination) -> tuple[Block, ...]:
-    """A table of what each place tells of each latent."""
+    """A table of what each place tells of each latent; a dash where nothing varies."""
     rows = found.tables.get("latents", [])
     if not rows:
+        if found.source.graph.has_floor:
+            return (Words("The source has no latents that could be in more than one state."),)
         return (Words("Nothing exact is known of the latents of this source."),)
     places = list(dict.fromkeys(row["place"] for row in rows))
     share = {(row["latent"], row["place"]): row["recovery"] for row in rows}
     latents = list(dict.fromkeys(row["latent"] for row in rows))
-    body = tuple((latent, *(f"{share[latent, place]:.3f}" for place in places)) for latent in latents)
+    body = tuple((latent, *(show_interval(share[latent, place]) for place in places)) for latent in latents)
     caption = "Share of the variance of a latent's exact posterior that a linear map of each place explains."
     return (Table(caption, ("latent", *places), body),)
 

@@ -39,6 +39,8 @@ def test_what_is_linear_is_recovered_and_what_is_not_there_is_not() -> None:
     assert recovery(np.concatenate([posterior @ rng.normal(size=(3, 6)), noise], axis=-1), posterior) > 0.99
     assert abs(recovery(noise, posterior)) < 0.05
     assert np.isnan(recovery(noise, np.ones((200, 10, 1))))
+    rounded = 1 - 1e-16 * rng.integers(0, 3, size=(200, 10, 1))
+    assert rounded.std() > 0 and np.isnan(recovery(noise, rounded)), "roundings are no changes"
 
 
 def test_steps_since_a_switch() -> None:
@@ -82,6 +84,20 @@ def test_entropies_of_nodes_are_those_of_their_rows() -> None:
     stationary = np.real(vectors[:, np.argmax(np.real(values))])
     expected = float(rows @ (stationary / stationary.sum()))
     assert node_entropies(source, 200)["Z1"] == pytest.approx(expected, rel=0.02)
+
+
+def test_a_source_without_latents_or_chance_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
+    graph = "{nodes: [{name: X, state_dim: 1, alpha: 1, observed: true}]}"
+    keys = [f"data.graph={graph}", "training.n_steps=1", "training.checkpoint.every=1"]
+    assert train.main(arguments(tmp_path, *keys)) == 0
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
+    assert "nan" not in capsys.readouterr().out
+    assert gap.main([str(tmp_path)]) == 0
+    page = (tmp_path / "gap.html").read_text()
+    assert "has no latents that could be in more than one state" in page and "nan]" not in page
 
 
 @pytest.mark.slow

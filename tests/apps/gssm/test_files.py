@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import signal
 from pathlib import Path
 
@@ -181,3 +184,25 @@ def test_a_file_larger_than_the_disk_is_refused(tmp_path: Path, capsys: pytest.C
     assert data.main([str(CONFIGS / "data.yaml"), f"file={tmp_path / 's.h5'}", sets]) == 2
     assert "set smaller n_train" in capsys.readouterr().err
     assert not partial_of(tmp_path / "s.h5").exists()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota, of which the free space of the disk says nothing, and a file system fuller than it says."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, hard))
+    try:
+        assert write_file(tmp_path / "s.h5") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"{tmp_path / 's.h5'} cannot be written" in capsys.readouterr().err
+
+    def full(descriptor: int, offset: int, n_bytes: int) -> None:
+        assert n_bytes == partial_of(tmp_path / "s.h5").stat().st_size
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert write_file(tmp_path / "s.h5") == 2
+    assert "No space left on device): make room for" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("s.h5")]
