@@ -58,7 +58,8 @@ def _run(config: DataFileConfig) -> None:
 def write(config: DataFileConfig, sets: Sets, made_from: str) -> None:
     """Write chunk after chunk, from the first that is missing."""
     path, partial = config.file, files.partial_of(config.file)
-    n_done = files.read_progress(path, made_from)
+    n_chunks = sum(-(-n // config.chunk_size) for _, parts in sets.values() for n in parts.values())
+    n_done = files.read_progress(path, made_from, n_chunks)
     if n_done is None:
         files.create(path, made_from, sets)
         n_done = 0

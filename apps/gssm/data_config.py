@@ -20,6 +20,8 @@ MAX_SYMBOLS = 1 << 16
 """Most symbols of a vocabulary: listed sequences are kept as numbers of 16 bits."""
 MAX_LISTED = 1 << 31
 """Most symbols of listed sequences that are drawn into memory, 4 GiB of them."""
+MAX_MEASURED = 1 << 20
+"""Most sequences that something is measured on: they are drawn and examined in memory."""
 FIRST_TEST = 1 << 40
 """Number of the first sequence that is kept for the test."""
 
@@ -33,7 +35,10 @@ class MatchConfig(Config):
         default=None, min_length=1, description="Nodes that get the alpha; default all of them."
     )
     n_sequences: int = Field(
-        default=128, ge=2, description="Sequences of seq_len + 1 symbols that each alpha is tried on."
+        default=128,
+        ge=2,
+        le=MAX_MEASURED,
+        description="Sequences of seq_len + 1 symbols that each alpha is tried on.",
     )
 
 

@@ -28,6 +28,8 @@ MAX_AGE = 16
 """Steps since a switch that are told one by one."""
 RIDGE = 1e-3
 """Penalty on squared weights, as a share of the mean variance of what is read from."""
+STILL = 1e-12
+"""Variance of a posterior below which it does not vary: what is left are roundings."""
 
 Row = dict[str, Any]
 
@@ -82,8 +84,8 @@ def recovery(activations: np.ndarray, posterior: np.ndarray) -> float:
     penalty = RIDGE * max(float(gram.diagonal().mean()), 1e-12)
     weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), (x - centre).T @ (y - mean))
     missed = ((x_test - centre) @ weights + mean - y_test) ** 2
-    spread = ((y_test - y_test.mean(axis=0)) ** 2).sum()
-    return float(1 - missed.sum() / spread) if spread > 0 else float("nan")
+    spread = (y_test - y_test.mean(axis=0)) ** 2
+    return float(1 - missed.sum() / spread.sum()) if spread.mean() > STILL else float("nan")
 
 
 def switch_rows(losses: Losses, source: Source, test: TestSet) -> Iterator[Row]:

@@ -21,12 +21,15 @@ from apps.gssm.references import unigram_entropy
 from apps.gssm.sampler import Sample
 from apps.gssm.settings import MeasuresConfig
 from apps.gssm.source import Source
+from nanollama.errors import UserError
 from nanollama.model.protocol import LanguageModel
 from nanollama.statistics import mean_interval
 
 logger = logging.getLogger("nanollama.gssm")  # what the run folder keeps
 
 N_AT_ONCE = 64  # sequences that a model reads at once
+MAX_EXACT = 1 << 28
+"""Most probabilities of next symbols that are kept of a test set: 2 GiB, and as much for their logarithms."""
 MIN_LEARNABLE_NATS = 0.05
 """Unigram entropy less floor, at the low end of its interval, below which no share of it is told."""
 
@@ -69,7 +72,18 @@ class Losses:
 
 
 def build_test_set(source: Source, n_sequences: int) -> TestSet:
-    """The first sequences of a source's test, with their exact floor where there is one."""
+    """The first sequences of a source's test, with their exact floor where there is one.
+
+    Raises:
+        UserError: what is known of so many sequences does not go into memory.
+    """
+    n_exact = n_sequences * source.n_symbols * source.graph.vocab_size
+    if n_exact > MAX_EXACT:
+        raise UserError(
+            f"n_sequences = {n_sequences:,} sequences of {source.n_symbols:,} out of "
+            f"{source.graph.vocab_size:,} symbols have {n_exact:,} exact probabilities of next symbols, and "
+            f"memory takes at most {MAX_EXACT:,}: measure on fewer or shorter sequences."
+        )
     sample = source.draw_test(n_sequences)
     unigram_nats = unigram_entropy(sample.symbols)
     if not source.graph.has_floor:
@@ -116,7 +130,9 @@ def summarise(losses: Losses, test: TestSet) -> dict[str, float]:
     exact, divergence = with_interval("floor_nats", floor), with_interval("kl_nats", losses.kl)
     found |= exact | with_interval("gap_nats", gap) | divergence
     # What a model that looks at nothing could still learn: sources of one entropy rate differ in it.
-    is_clear = test.unigram_nats - exact["floor_nats_high"] > MIN_LEARNABLE_NATS
+    # Where all sequences have one floor, as those without chance have, it has no interval.
+    highest = np.fmax(exact["floor_nats"], exact["floor_nats_high"])
+    is_clear = test.unigram_nats - highest > MIN_LEARNABLE_NATS
     learnable = test.unigram_nats - exact["floor_nats"]
     found["kl_over_learnable"] = divergence["kl_nats"] / learnable if is_clear else float("nan")
     for low, high in position_bins(gap.shape[1]):

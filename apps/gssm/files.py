@@ -121,14 +121,29 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
             f"{path} would take {n_bytes:,} bytes, and the disk has {n_free:,} free: set smaller "
             "n_train or n_test, or choose another `file`."
         )
+    _progress_of(path).unlink(missing_ok=True)  # it is about another file
+    partial = partial_of(path)
+    try:
+        _lay_out(hdf5, partial, config_hash, sets)
+        _reserve(partial)
+    except (OSError, RuntimeError) as error:  # h5py's of a full disk are either
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({' '.join(str(error).split())}): make room for {n_bytes:,} bytes, "
+            "set smaller n_train or n_test, or choose another `file`."
+        ) from error
+
+
+def _lay_out(
+    hdf5: ModuleType, path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mapping[str, int]]]
+) -> None:
     early = hdf5.h5p.create(hdf5.h5p.DATASET_CREATE)
     early.set_layout(hdf5.h5d.CONTIGUOUS)
     early.set_alloc_time(hdf5.h5d.ALLOC_TIME_EARLY)
     early.set_fill_time(hdf5.h5d.FILL_TIME_NEVER)
     early.set_obj_track_times(False)
     kind = hdf5.h5t.py_create(DTYPE)
-    _progress_of(path).unlink(missing_ok=True)  # it is about another file
-    with hdf5.File(partial_of(path), "w") as file:
+    with hdf5.File(path, "w") as file:
         file.attrs[CONFIG] = config_hash
         for name, (source, parts) in sets.items():
             group = file.create_group(name)
@@ -140,6 +155,13 @@ def create(path: Path, config_hash: str, sets: Mapping[str, tuple[Source, Mappin
                 space = hdf5.h5s.create_simple((n_sequences, source.n_symbols))
                 hdf5.h5d.create(group.id, part.encode(), kind, space, early)
                 group[part].attrs[BYTES] = np.bytes_(b"-" * 64)  # its place: `complete` fills it
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a file now: on a full disk, a write through a memory map kills the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def find_places(path: Path) -> dict[str, dict[str, Place]]:
@@ -197,14 +219,19 @@ def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray
     return sequences[:n_data]
 
 
-def read_progress(path: Path, config_hash: str) -> int | None:
-    """How many chunks of an unfinished file are written; None where none was begun from this config."""
+def read_progress(path: Path, config_hash: str, n_chunks: int) -> int | None:
+    """How many of the `n_chunks` of an unfinished file are written.
+
+    None where none was begun from this config, and where what is noted cannot be: the file is written anew.
+    """
     try:
         found = json.loads(_progress_of(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    known = isinstance(found, dict) and found.get(CONFIG) == config_hash and partial_of(path).is_file()
-    return int(found["n_chunks"]) if known else None
+    if not isinstance(found, dict) or found.get(CONFIG) != config_hash or not partial_of(path).is_file():
+        return None
+    n_done = found.get("n_chunks")
+    return n_done if type(n_done) is int and 0 <= n_done <= n_chunks else None
 
 
 def write_progress(path: Path, config_hash: str, n_chunks: int) -> None:

@@ -16,6 +16,7 @@ from apps.gssm.picture import source_picture
 from apps.gssm.settings import GssmConfig
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
+from nanollama.measures import is_number, show_interval
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.figures import plot_curves
 from nanollama.report.page import Block, Picture, Section, Words
@@ -37,10 +38,9 @@ def run(path: Path) -> None:
     summary = found.summary
     lead = f"{trained.checkpoint.name}: loss {summary['loss_nats']:.4f} nats a symbol"
     if "gap_nats" in summary:
-        lead += (
-            f", floor {summary['floor_nats']:.4f}, gap {summary['gap_nats']:.4f} "
-            f"[{summary['gap_nats_low']:.4f}, {summary['gap_nats_high']:.4f}]"
-        )
+        lead += f", floor {summary['floor_nats']:.4f}, gap {summary['gap_nats']:.4f}"
+        if is_number(summary["gap_nats_low"]):  # not where all sequences are one
+            lead += f" [{summary['gap_nats_low']:.4f}, {summary['gap_nats_high']:.4f}]"
     sections = [
         Section("Source", (source_picture(trained.config.name, found.source, N_SEQUENCES),)),
         Section("By position", position_blocks(found)),
@@ -72,14 +72,16 @@ def position_blocks(found: Examination) -> tuple[Block, ...]:
 
 
 def latent_blocks(found: Examination) -> tuple[Block, ...]:
-    """A table of what each place tells of each latent."""
+    """A table of what each place tells of each latent; a dash where nothing varies."""
     rows = found.tables.get("latents", [])
     if not rows:
+        if found.source.graph.has_floor:
+            return (Words("The source has no latents that could be in more than one state."),)
         return (Words("Nothing exact is known of the latents of this source."),)
     places = list(dict.fromkeys(row["place"] for row in rows))
     share = {(row["latent"], row["place"]): row["recovery"] for row in rows}
     latents = list(dict.fromkeys(row["latent"] for row in rows))
-    body = tuple((latent, *(f"{share[latent, place]:.3f}" for place in places)) for latent in latents)
+    body = tuple((latent, *(show_interval(share[latent, place]) for place in places)) for latent in latents)
     caption = "Share of the variance of a latent's exact posterior that a linear map of each place explains."
     return (Table(caption, ("latent", *places), body),)
 
@@ -121,11 +123,16 @@ def _curve(rows: Sequence[Row], x: str, x_label: str, name: str, line: str, firs
         low="low",
         high="high",
         x_label=x_label,
-        y_label="divergence from the exact distribution, nats",
+        y_label="divergence, nats",
         log_x=first > 0,
     )
     ends = f"from {rows[0]['kl_nats']:.4f} to {rows[-1]['kl_nats']:.4f} nats"
-    return Picture(name, figure, f"Divergence by {x_label}; bands are 95 % intervals.", f"{line}: {ends}.")
+    return Picture(
+        name,
+        figure,
+        f"Divergence from the exact distribution by {x_label}; bands are 95 % intervals.",
+        f"{line}: {ends}.",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

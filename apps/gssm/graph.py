@@ -29,6 +29,8 @@ NAME, CONTEXT = re.compile(r"[A-Za-z0-9_-]+"), "context"
 """What a node may be called, but for the name under which tables tell of the contexts."""
 MAX_TABLE = 1 << 24
 """Most entries of the table of one node, over all its inputs and contexts (128 MiB)."""
+MAX_NODES = 24
+"""Most nodes: as many as can move at all under `MAX_STATES`, and a few; arrays have an axis a node."""
 MAX_STATES = 1 << 20
 """Most states of all latents together, and of the contexts with them, so that the floor can be computed."""
 
@@ -171,6 +173,8 @@ class GraphConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> GraphConfig:
+        if len(self.nodes) > MAX_NODES:
+            raise ValueError(f"{len(self.nodes)} nodes are too many: write at most {MAX_NODES}")
         self._check_names()
         self._check_cycles()
         if self.n_contexts is not None and not self.has_contexts:

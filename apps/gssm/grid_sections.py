@@ -153,7 +153,7 @@ def _picture(
         low="low",
         high="high",
         x_label=label,
-        y_label="excess over the floor, nats a symbol",
+        y_label="excess, nats a symbol",
         log_x=True,
         log_y=True,
     )
@@ -161,7 +161,10 @@ def _picture(
         f"{line}: exponent {show_mean(law.exponent)}" for line, law in fitted.items() if law is not None
     )
     return Picture(
-        f"excess_by_{name}", figure, f"Excess by {label}, with fitted power laws.", f"{exponents}."
+        f"excess_by_{name}",
+        figure,
+        f"Excess over the floor by {label}, with fitted power laws.",
+        f"{exponents}.",
     )
 
 

@@ -30,6 +30,8 @@ GRAPH, WORDS, MATRIX, TITLE = 1.9, 0.5, 1.35, 0.7
 MAX_CELLS = 48
 """Rows and columns of a matrix that are drawn; of larger ones, the largest entry of each block."""
 MODE_COLOURS = {"default": COLOURS[0], "slow": COLOURS[2], "dead": COLOURS[1], "context": COLOURS[3]}
+MAX_NAME = 50.0
+"""Letters of a node's name times their size in points, so that they stay within its circle."""
 RADIUS, MAX_ARC = 0.3, 0.85
 """Of a node, and how far a link may leave their line, in inches."""
 
@@ -179,7 +181,7 @@ def _draw_graph(axes: Axes, source: Source) -> None:
         face = colour if node.observed else "white"
         axes.add_patch(Circle((x, y), RADIUS, facecolor=face, edgecolor=colour, linewidth=2.2, zorder=3))
         ink = "white" if node.observed else INK
-        size = 11 if len(node.name) <= 3 else 7.5
+        size = min(11.0, MAX_NAME / len(node.name))
         axes.text(
             x, y, node.name, ha="center", va="center", fontsize=size, weight="bold", color=ink, zorder=4
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nanollama.measures import show_number
 from nanollama.monitor.files import write_csv
 
 
@@ -21,6 +22,6 @@ def show_table(rows: Sequence[Mapping[str, Any]], out: Path | None = None) -> No
 
 
 def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, float):
+        return show_number(value)
+    return str(value)

@@ -20,7 +20,7 @@ def unigram_entropy(symbols: np.ndarray) -> float:
     """Entropy of how often each symbol occurs, in nats."""
     counts = np.bincount(symbols.ravel())
     shares = counts[counts > 0] / symbols.size
-    return float(-(shares * np.log(shares)).sum())
+    return float(0.0 - (shares * np.log(shares)).sum())  # 0, not -0, of one symbol
 
 
 def ngram_cross_entropy(

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from apps.gssm.data_config import DataConfig, NamedSourceConfig, SetConfig, SourceConfig, check_names
+from apps.gssm.data_config import (
+    MAX_MEASURED,
+    DataConfig,
+    NamedSourceConfig,
+    SetConfig,
+    SourceConfig,
+    check_names,
+)
 from nanollama.config import Config, ConfigPath
 from nanollama.studies import Study
 from nanollama.training.examination_config import ExaminationConfig
@@ -17,7 +24,9 @@ from nanollama.wording import suggest
 class MeasuresConfig(Config):
     """What is measured while a model is trained."""
 
-    n_sequences: int = Field(default=256, ge=2, description="Fresh sequences that a model is measured on.")
+    n_sequences: int = Field(
+        default=256, ge=2, le=MAX_MEASURED, description="Fresh sequences that a model is measured on."
+    )
 
 
 class GssmConfig(TrainingRunConfig):
@@ -45,7 +54,9 @@ class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
-    n_sequences: int = Field(default=512, ge=4, description="Fresh sequences that it is measured on.")
+    n_sequences: int = Field(
+        default=512, ge=4, le=MAX_MEASURED, description="Fresh sequences that it is measured on."
+    )
 
 
 class DataFileConfig(Config):
@@ -68,7 +79,9 @@ class EntropyConfig(Config):
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
-    n_sequences: int = Field(default=512, ge=2, description="Sequences that are drawn of each.")
+    n_sequences: int = Field(
+        default=512, ge=2, le=MAX_MEASURED, description="Sequences that are drawn of each."
+    )
     out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
 
     @model_validator(mode="after")
@@ -83,7 +96,9 @@ class ShowConfig(Config):
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     sources: tuple[NamedSourceConfig, ...] = Field(min_length=1, description="The sources.")
     folder: ConfigPath = Field(description="Folder of the pictures.")
-    n_sequences: int = Field(default=256, ge=2, description="Sequences that entropies are told from.")
+    n_sequences: int = Field(
+        default=256, ge=2, le=MAX_MEASURED, description="Sequences that entropies are told from."
+    )
     formats: tuple[Literal["svg", "png", "pdf"], ...] = Field(
         default=("svg", "png"), min_length=1, description="Formats of the pictures."
     )
@@ -112,7 +127,9 @@ class DifficultyConfig(Config):
     kernel_seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0, 1, 2), min_length=1, description="Seeds of the kernels to try."
     )
-    n_sequences: int = Field(default=256, ge=2, description="Sequences that each alpha is tried on.")
+    n_sequences: int = Field(
+        default=256, ge=2, le=MAX_MEASURED, description="Sequences that each alpha is tried on."
+    )
     out: ConfigPath | None = Field(default=None, description="CSV file of the table; null prints it alone.")
 
     @model_validator(mode="after")

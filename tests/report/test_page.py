@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from report_runs import EVIL, sample_dialog, write_run
 
 from nanollama.cli.command import main as nanollama
 from nanollama.report import default_output, main
+from nanollama.report.page import Picture, Section, render_page
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -101,6 +103,15 @@ def test_a_report_goes_into_its_run_or_beside_its_runs() -> None:
     assert default_output([Path("runs/a")]) == Path("runs/a/report.html")
     assert default_output([Path("runs/a"), Path("runs/b")]) == Path("runs/comparison.html")
     assert default_output([Path("runs/a"), Path("more/b")]) == Path("comparison.html")
+
+
+def test_a_picture_wider_than_curves_keeps_its_width() -> None:
+    pictures = [
+        Picture(f"picture_{width}", Figure(figsize=(width, 3)), "caption", "words")
+        for width in (2.0, 6.4, 11.5)
+    ]
+    page = render_page("title", "lead", [Section("Pictures", tuple(pictures))], "footer")
+    assert [each.get("style") for each in Elements(page).all("figure")] == [None, None, "width: 11.5in"]
 
 
 def test_the_command_writes_page_figures_and_tables(

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from nanollama.report.runs import SampleDialog
-from nanollama.report.style import to_inline_svg
+from nanollama.report.style import SIZE_INCHES, to_inline_svg
 from nanollama.report.tables import Table
 from nanollama.wording import printable
 
@@ -44,6 +44,12 @@ class Picture:
     caption: str
     alt: str
     kind: Literal["picture"] = "picture"
+
+    @property
+    def wide_inches(self) -> float | None:
+        """Its width where that is more than that of curves: in theirs, its words would be too small."""
+        width = float(self.figure.get_figwidth())
+        return width if width > SIZE_INCHES[0] else None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from apps.gssm import difficulty, entropy, eval, gap, show, train
 from apps.gssm.examination import recovery, steps_since_switch, switch_rows
 from apps.gssm.examiner import Losses, build_test_set
 from apps.gssm.grid_sections import entropy_table
-from apps.gssm.picture import node_entropies
+from apps.gssm.picture import node_entropies, plot_source
 from apps.gssm.scaling import fit_power_law
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
@@ -23,6 +23,7 @@ from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
 from nanollama.report import command as report_command
 from nanollama.report.grouping import Setting
+from nanollama.report.page import Picture
 from tests.apps.gssm.test_training import CONFIGS, SMALL, arguments, graph_data
 
 SLOW = (
@@ -38,6 +39,8 @@ def test_what_is_linear_is_recovered_and_what_is_not_there_is_not() -> None:
     assert recovery(np.concatenate([posterior @ rng.normal(size=(3, 6)), noise], axis=-1), posterior) > 0.99
     assert abs(recovery(noise, posterior)) < 0.05
     assert np.isnan(recovery(noise, np.ones((200, 10, 1))))
+    rounded = 1 - 1e-16 * rng.integers(0, 3, size=(200, 10, 1))
+    assert rounded.std() > 0 and np.isnan(recovery(noise, rounded)), "roundings are no changes"
 
 
 def test_steps_since_a_switch() -> None:
@@ -83,6 +86,20 @@ def test_entropies_of_nodes_are_those_of_their_rows() -> None:
     assert node_entropies(source, 200)["Z1"] == pytest.approx(expected, rel=0.02)
 
 
+def test_a_source_without_latents_or_chance_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_command, "FORMATS", (".svg",))
+    graph = "{nodes: [{name: X, state_dim: 1, alpha: 1, observed: true}]}"
+    keys = [f"data.graph={graph}", "training.n_steps=1", "training.checkpoint.every=1"]
+    assert train.main(arguments(tmp_path, *keys)) == 0
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
+    assert "nan" not in capsys.readouterr().out
+    assert gap.main([str(tmp_path)]) == 0
+    page = (tmp_path / "gap.html").read_text()
+    assert "has no latents that could be in more than one state" in page and "nan]" not in page
+
+
 @pytest.mark.slow
 def test_examine_a_run_and_draw_its_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -106,6 +123,26 @@ def test_examine_a_run_and_draw_its_page(
     assert "<image" not in (tmp_path / "gap.html").read_text(), "the page's policy would not show it"
     assert {"kl_by_position.svg", "switch_S.svg"} <= {path.name for path in (tmp_path / "gap").iterdir()}
     assert gap.main([]) == 2 and gap.main([str(tmp_path / "none")]) == 2
+
+
+def test_words_of_pictures_stay_within_what_they_name() -> None:
+    rows = [
+        {"position": place, "loss_nats": 1.0, "floor_nats": 0.5}
+        | {"kl_nats": 0.5, "kl_nats_low": 0.4, "kl_nats_high": 0.6}
+        for place in range(9)
+    ]
+    examination: Any = SimpleNamespace(tables={"positions": rows})
+    for block in gap.position_blocks(examination):
+        assert isinstance(block, Picture)
+        block.figure.draw_without_rendering()
+        (axes,) = block.figure.axes
+        assert axes.yaxis.label.get_window_extent().height < axes.get_window_extent().height
+    name = "a_name_of_24_characters_"
+    graph = {"nodes": ({"name": name, "state_dim": 8, "alpha": 1.0, "observed": True},)}
+    figure = plot_source("source", build_source(graph_data(graph=graph)), n_sequences=4)
+    figure.draw_without_rendering()
+    (text,), (circle,) = ([*each] for each in (figure.axes[0].texts, figure.axes[0].patches))
+    assert text.get_window_extent().width < circle.get_window_extent().width
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import resource
 import signal
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from apps.gssm import data, train
-from apps.gssm.files import hold, partial_of, read_sequences
+from apps.gssm.files import config_of, hold, partial_of, read_sequences
 from apps.gssm.source import build_source
 from nanollama.errors import UserError
 from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, kill_when, write_file
@@ -61,6 +64,20 @@ def test_a_killed_writer_leaves_the_same_file(tmp_path: Path) -> None:
     # The names of the files are not in them, the configs' hashes are.
     texts = [path.read_bytes().replace(_hash(path), b"") for path in (whole, cut)]
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("n_chunks", [-1, 10**9, 2.5, "x", None])
+def test_a_progress_that_cannot_be_is_not_believed(n_chunks: object, tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    assert write_file(path) == 0
+    whole, sequences = path.read_bytes(), build_source(graph_data()).draw_many(range(50)).tobytes()
+    assert whole.count(sequences) == 1
+    progress = {"config": config_of(path), "n_chunks": n_chunks}
+    path.with_name("s.h5.progress").write_text(json.dumps(progress))
+    partial_of(path).write_bytes(whole.replace(sequences, bytes(len(sequences))))
+    path.unlink()
+    assert write_file(path) == 0
+    assert path.read_bytes() == whole
 
 
 def _hash(path: Path) -> bytes:
@@ -167,3 +184,25 @@ def test_a_file_larger_than_the_disk_is_refused(tmp_path: Path, capsys: pytest.C
     assert data.main([str(CONFIGS / "data.yaml"), f"file={tmp_path / 's.h5'}", sets]) == 2
     assert "set smaller n_train" in capsys.readouterr().err
     assert not partial_of(tmp_path / "s.h5").exists()
+
+
+def test_a_disk_without_room_is_told_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota, of which the free space of the disk says nothing, and a file system fuller than it says."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, hard))
+    try:
+        assert write_file(tmp_path / "s.h5") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert f"{tmp_path / 's.h5'} cannot be written" in capsys.readouterr().err
+
+    def full(descriptor: int, offset: int, n_bytes: int) -> None:
+        assert n_bytes == partial_of(tmp_path / "s.h5").stat().st_size
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert write_file(tmp_path / "s.h5") == 2
+    assert "No space left on device): make room for" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("s.h5")]

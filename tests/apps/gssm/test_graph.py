@@ -50,6 +50,10 @@ WRONG: list[tuple[Any, str]] = [
         [X, *({**Z, "name": f"Z{i}", "state_dim": 8} for i in range(7))],
         r"have 2,097,152 states together, more than",
     ),
+    (
+        [*({**Z, "name": f"Z{i}", "state_dim": 1, "parents": [f"Z{i + 1}"]} for i in range(1999)), X],
+        r"2000 nodes are too many: write at most 24",
+    ),
     ("spars", r"there is no graph 'spars'; did you mean 'sparse'\? \(known: base, sparse, dense"),
     ({"nodes": [X], "n_contexts": 3}, r"n_contexts = 3 has no effect: no node has mode = context"),
     ({"nodes": [{**X, "mode": "context"}], "n_contexts": 0}, r"n_contexts: expected an integer >= 1"),

@@ -57,6 +57,7 @@ def test_ngrams_too_long_to_number_are_refused() -> None:
 
 def test_the_unigram_entropy_is_that_of_the_shares() -> None:
     assert unigram_entropy(np.array([[0, 0, 3, 3], [5, 5, 3, 3]])) == pytest.approx(1.5 * math.log(2))
+    assert f"{unigram_entropy(np.zeros((3, 5), dtype=np.int64)):g}" == "0", "not -0"
 
 
 @pytest.mark.parametrize(("vocab_size", "n_bits"), [(2, 1), (8, 3), (9, 4), (32, 5)])

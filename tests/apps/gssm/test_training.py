@@ -213,6 +213,15 @@ def test_a_share_is_told_where_even_the_high_end_of_the_floor_leaves_enough(
     assert np.isnan(share) != is_told
 
 
+def test_a_share_is_told_of_a_source_without_chance() -> None:
+    """Every sequence is the same, so that its floor, 0, has no interval."""
+    sample: Any = None
+    floor = np.zeros((50, 4))
+    losses = Losses(floor + 0.3, floor + 0.3)
+    assert np.isnan(with_interval("floor", floor)["floor_high"])
+    assert summarise(losses, TestSet(sample, floor, None, 1.5))["kl_over_learnable"] == pytest.approx(0.2)
+
+
 CONTEXT = (
     "{nodes: [{name: Z, state_dim: 4, alpha: 0.2, mode: context}, "
     "{name: X, state_dim: 8, alpha: 0.1, parents: [Z], observed: true}]}"
@@ -299,6 +308,11 @@ WRONG_KEYS = {
     "model.max_seq_len = 64 is too small": ["data.seq_len=65"],
     "a node cannot be called 'a/b'": [f"data.graph={{nodes: [{Z.replace('Z', 'a/b')}]}}"],
     "other than 'context'": [f"data.graph={{nodes: [{Z.replace('Z', 'context')}]}}"],
+    "expected an integer >= 2 and <= 1048576": ["measures.n_sequences=1000000000"],
+    "memory takes at most 268,435,456: measure on fewer": [
+        "measures.n_sequences=1000000",
+        "data.seq_len=64",
+    ],
     "memory takes at most 2,147,483,648": ["data.n_data=200000000"],
     "unknown key": ["data.n_datas=4"],
 }
