@@ -42,8 +42,7 @@ class RowFile:
         Raises:
             UserError: any other line is not a JSON object with a ``step``, or it is not a file.
         """
-        lines = (read_text(self.path) or "").split("
-")
+        lines = (read_text(self.path) or "").split("\n")
         return _parse_all(lines[:-1], self.path)
 
     def last(self) -> dict[str, Any]:
