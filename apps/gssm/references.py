@@ -10,10 +10,7 @@ import zlib
 
 import numpy as np
 
-from nanollama.errors import MissingExtraError, UserError
-
-PRIOR = 1.01
-"""Of a fitted model, a Dirichlet's: so little more than none that nothing has the probability 0."""
+from nanollama.errors import UserError
 
 
 def unigram_entropy(symbols: np.ndarray) -> float:
@@ -67,33 +64,6 @@ def zlib_nats(symbols: np.ndarray, vocab_size: int) -> float:
     bits = (symbols.reshape(-1, 1) >> np.arange(n_bits)[::-1]) & 1
     packed = np.packbits(bits.astype(np.uint8))
     return len(zlib.compress(packed.tobytes(), 9)) * 8 * math.log(2) / symbols.size
-
-
-def hmm_cross_entropy(
-    train: np.ndarray, test: np.ndarray, vocab_size: int, n_states: int, n_iterations: int, seed: int
-) -> float:
-    """Cross-entropy on test sequences of a hidden Markov model that hmmlearn has fitted, in nats a symbol.
-
-    Raises:
-        MissingExtraError: hmmlearn is not installed.
-    """
-    try:
-        from hmmlearn.hmm import CategoricalHMM
-    except ImportError:
-        raise MissingExtraError("hmmlearn", "dev") from None
-    model = CategoricalHMM(
-        n_components=n_states,
-        n_features=vocab_size,
-        n_iter=n_iterations,
-        tol=0.0,
-        random_state=seed,
-        startprob_prior=PRIOR,
-        transmat_prior=PRIOR,
-        emissionprob_prior=PRIOR,
-        implementation="scaling",
-    )
-    model.fit(train.reshape(-1, 1), [train.shape[1]] * len(train))
-    return float(-model.score(test.reshape(-1, 1), [test.shape[1]] * len(test)) / test.size)
 
 
 class _Counts:

@@ -64,13 +64,6 @@ def test_failures_are_named_and_hurt_nobody_else(checkout: Checkout) -> None:
     assert counts == {name: 1 if name == "ending-well" else 2 for name in reasons}
 
 
-def test_fail_fast_leaves_the_rest_for_later(checkout: Checkout) -> None:
-    checkout.write("grid.yaml", "name: g\ngrid: {product: {ending: [raise, well]}, seeds: 4}\n")
-    done = checkout.run("nanollama", "grid", "run", "grid.yaml", "local={n_jobs: 1, fail_fast: true}")
-    assert done.returncode == 1
-    assert list(attempts(checkout, "g")) == ["ending-raise_seed-0"]
-
-
 def test_what_is_retried_anew_is_what_failed(checkout: Checkout) -> None:
     checkout.write("grid.yaml", "name: g\ngrid: {product: {ending: [raise, well]}}\n")
     assert checkout.run(RUN, "grid.yaml", "local.n_jobs=1").returncode == 1

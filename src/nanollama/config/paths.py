@@ -31,6 +31,8 @@ def expand_path(text: str) -> str:
 
     if not text or "\0" in text:
         raise ValueError(f"expected a path, got {show(text)}")
+    if "$" not in text and not text.startswith("~"):
+        return text  # most are, and a grid has thousands
     home, slash, rest = text.partition("/")
     if home.startswith("~"):
         home = os.path.expanduser(home)

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from nanollama import studies
-from nanollama.config import Config, ConfigPath, build_config
+from nanollama.config import RUNS, Config, ConfigPath, build_config
 from nanollama.config.source import Node, read_source
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
@@ -22,7 +22,6 @@ from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.wording import show, suggest
 
-RUNS = Path("runs")
 SCRIPT_KEY = "script="
 TRAIN = "train"
 FACTS = ("loss", "step", "seconds", "n_params")

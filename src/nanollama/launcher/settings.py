@@ -28,9 +28,6 @@ class LocalConfig(Config):
         default=(),
         description="GPUs to use, one a run, counted among the visible ones; none: all, where runs use GPUs.",
     )
-    fail_fast: bool = Field(
-        default=False, description="Stop all runs when one has failed; otherwise the others go on."
-    )
 
 
 class SlurmConfig(Config):

@@ -346,7 +346,10 @@ def _options(values: dict[str, Any]) -> tuple[type[Config], ...]:
 
 def _with_tuples(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _with_tuples(inner) for key, inner in value.items()}
+        return {
+            key: _with_tuples(inner) if isinstance(inner, dict | list) else inner
+            for key, inner in value.items()
+        }
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 

@@ -177,15 +177,11 @@ class Pool:
         n_jobs: runs at a time.
         gpus: their names; each job sees one of them. None: every job sees all there are.
         screen: shows what happens.
-        fail_fast: stop all when one has failed.
     """
 
-    def __init__(
-        self, server: Server, n_jobs: int, gpus: Sequence[str], screen: Screen, fail_fast: bool = False
-    ) -> None:
+    def __init__(self, server: Server, n_jobs: int, gpus: Sequence[str], screen: Screen) -> None:
         self._server = server
         self._screen = screen
-        self._fail_fast = fail_fast
         self._places = deque((place, gpus[place % len(gpus)] if gpus else None) for place in range(n_jobs))
         self._running: dict[str, tuple[GridRun, Launch, tuple[int, str | None]]] = {}
         self._waiting = Line(())
@@ -234,8 +230,6 @@ class Pool:
         write_launch(run.folder, launch)
         self._screen.ended(run, launch)
         self._go_on_after(run)
-        if failed and self._fail_fast and self._n_stops == 0:
-            self.ask_to_stop()
 
     def _go_on_after(self, run: GridRun) -> None:
         """Let those that start from a run be started if it has finished, and never if it has failed."""

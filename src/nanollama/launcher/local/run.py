@@ -144,7 +144,7 @@ def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> 
             for run in missing:
                 mark_anew(run)
         with Screen(len(plan.runs), n_finished, shares.n_jobs).open() as screen:
-            pool = Pool(server, shares.n_jobs, shares.gpus, screen, plan.local.fail_fast)
+            pool = Pool(server, shares.n_jobs, shares.gpus, screen)
             with _signals(pool.ask_to_stop):
                 pool.run(missing)
     except OSError as error:
