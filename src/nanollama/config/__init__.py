@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -91,7 +90,7 @@ def build_config(config_class: type[C], source: Node) -> C:
     """The config that a tree of values says; see `load_config`."""
     try:
         # JSON mode: strict about numbers and texts, yet lists become tuples and texts paths.
-        return config_class.model_validate_json(json.dumps(source, default=attrgetter("value")), strict=True)
+        return config_class.model_validate_json(source.as_json, strict=True)
     except ValidationError as error:
         raise ConfigError(explain(error, config_class, source)) from None
 

@@ -12,10 +12,12 @@ changes. ``scale=paper`` lays that section over the rest, merged like a file ove
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,17 @@ class Node:
         if isinstance(self.value, list):
             return [node.plain() for node in self.value]
         return self.value
+
+    @cached_property
+    def as_json(self) -> str:
+        """The value as JSON. Runs of a grid share most of their sections, which are written once."""
+        if isinstance(self.value, dict):
+            return (
+                "{" + ",".join(f"{json.dumps(key)}:{node.as_json}" for key, node in self.value.items()) + "}"
+            )
+        if isinstance(self.value, list):
+            return "[" + ",".join(node.as_json for node in self.value) + "]"
+        return json.dumps(self.value)
 
     def place_of(self, keys: Keys) -> Place:
         """The place of a key, or of the nearest section around it that was written."""
