@@ -238,8 +238,12 @@ def test_too_little_text_and_wrong_tokenizers(tmp_path: Path) -> None:
     ):
         tokenise(config(tmp_path, seq_len=4000)).rows("valid")
     nothing = PretrainedTokenizerConfig(implementation="hugging_face", path=str(tmp_path / "no.json"))
-    with pytest.raises(UserError, match=r"The tokenizer '.*no\.json' cannot be had"):
-        tokenise(config(tmp_path, tokenizer=nothing))
+    for path in ("no.json", "no/such/folder", "."):  # which no hub is asked for
+        absent = nothing.model_copy(update={"path": str(tmp_path / path)})
+        with pytest.raises(
+            UserError, match=r"The tokenizer '.*' cannot be had, there is no file /.*: expected"
+        ):
+            tokenise(config(tmp_path, tokenizer=absent))
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"cannot be had \(.*expected a tokenizer\.json, a folder with one"):
         tokenise(config(tmp_path, tokenizer=nothing.model_copy(update={"path": str(tmp_path)})))

@@ -187,6 +187,11 @@ def _file_of(name: str) -> Path:
 def _existing(name: str) -> Any:
     path = _file_of(name)
     package = _package()
+    if not path.is_file() and (path.suffix == ".json" or len(path.parts) > 2):
+        raise UserError(  # rather than what a hub thinks of it, whose names are NAME or OWNER/NAME
+            f"The tokenizer {show(name)} cannot be had, there is no file {path}: expected a tokenizer.json, "
+            "a folder with one, or a name on a hub."
+        )
     try:
         if path.is_file():
             return load_tokenizer(path)
