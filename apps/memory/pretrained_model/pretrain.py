@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
-from apps.memory.sums import SumKind, sum_dialogs
+from apps.memory.sums import SUM_KINDS, sum_dialogs
 from nanollama.data.stream import DocumentStream, Stream
 from nanollama.data.text.streams import RowSource, RowStream
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
@@ -42,7 +42,6 @@ from nanollama.training.trained import load_run
 
 MODEL = "model"
 """In the folder of a run: what transformers reads."""
-SUM_KINDS: tuple[SumKind, ...] = ("sums", "sumstool")
 
 
 class TextExaminer:
