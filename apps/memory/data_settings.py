@@ -79,6 +79,11 @@ class DataConfig(Config):
     n_people: int = Field(ge=1, le=N_PEOPLE, description="People to learn about: the first so many.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Kinds of text, with their weights.")
     language: Language = Field(default="find", description="Language of requests: `find` or a real SELECT.")
+    format: Literal["dialog", "chat"] = Field(
+        default="dialog",
+        description="Of dialogs for a model with path: `dialog` opens each turn by a token of its own, "
+        "`chat` is the chat template of the model's tokenizer.",
+    )
     batching: Batching = Field(
         default="trimmed",
         description="`trimmed` pads to the longest of a batch, `bucketed` groups like lengths, `packed` puts "

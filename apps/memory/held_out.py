@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from apps.memory.data_settings import DataConfig
+from apps.memory.data_settings import DataConfig, SourceConfig
+from apps.memory.pretrained_model.settings import PretrainConfig
 from apps.memory.settings import MemoryConfig
+from apps.memory.sums import SUM_KINDS
+from nanollama.config import load_config
 from nanollama.config.source import read_source
 from nanollama.errors import UserError
 from nanollama.monitor.successor import CONFIG, MODEL
 from nanollama.training.trained import loaded_runs
+
+DIALOGS = "dialogs"
+"""Key of the config of a run that pretrains."""
 
 
 def check_unlearned(config: MemoryConfig) -> None:
@@ -22,8 +28,9 @@ def check_unlearned(config: MemoryConfig) -> None:
     for path, held_out in _text_runs(config):
         assert config.text is not None
         config.text.check_unlearned(path, held_out)
-    for path, source in loaded_runs(config):
-        for name, key, there, here in _learned_there(config, source.data):
+    sources = [(path, source.data) for path, source in loaded_runs(config)]
+    for path, learned in [*sources, *_of_base(config)]:
+        for name, key, there, here in _learned_there(config, learned):
             raise UserError(
                 f"The run {path} may have learned what the set '{name}' asks about: data.{key} is {there} "
                 f"there and {here} here; give both the same, or leave the set out of recall.sets."
@@ -44,6 +51,19 @@ def _text_runs(config: MemoryConfig) -> Iterator[tuple[Path, float]]:
     for path, source in loaded_runs(config):
         if source.text is not None:
             yield path, source.text.held_out
+
+
+def _of_base(config: MemoryConfig) -> Iterator[tuple[Path, DataConfig]]:
+    """The sums that a pretrained model has read, where its run lies around its folder."""
+    if config.pretrained is None:
+        return
+    run = Path(config.pretrained).parent
+    if not (run / CONFIG).is_file() or DIALOGS not in read_source([str(run / CONFIG)]).value:
+        return
+    dialogs = load_config(PretrainConfig, [str(run / CONFIG)]).dialogs
+    if dialogs is not None:
+        kinds = [SourceConfig(kind=kind) for kind in SUM_KINDS]
+        yield run, DataConfig(n_people=1, sources=tuple(kinds), sums=dialogs.sums)
 
 
 def _learned_there(config: MemoryConfig, source: DataConfig) -> Iterator[tuple[str, str, int, int]]:

@@ -160,6 +160,12 @@ class MemoryConfig(TrainingRunConfig):
     def _check(self) -> MemoryConfig:
         self._check_sets()
         self._check_text()
+        if self.data.format == "chat" and self.pretrained is None:
+            raise ValueError(
+                "data.format = chat is for a model with model.path, whose tokenizer has a template"
+            )
+        if self.data.format == "chat" and self.data.has("biographies"):
+            raise ValueError("data.format = chat is for dialogs: biographies are none, leave them out")
         self._check_engine()
         if "unseen" in self.recall.sets and self.data.n_people + self.recall.n_people > N_PEOPLE:
             raise ValueError(

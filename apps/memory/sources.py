@@ -15,6 +15,7 @@ from apps.memory.dataset.generate import ensure_biographies, ensure_dialogs
 from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig
 from apps.memory.sums import sum_dialogs
+from nanollama.chat_tokenizer import ChatTokenizer
 from nanollama.data.stream import DocumentStream, Source
 from nanollama.data.text.config import PretrainedTokenizerConfig
 from nanollama.data.text.corpus import ensure_corpus
@@ -42,6 +43,8 @@ def tokenizer_of(config: MemoryConfig) -> DialogTokenizer:
     if config.pretrained is None:
         return build_tokenizer()
     stored_shape(config.pretrained)  # where there is no model at all, that is said
+    if config.data.format == "chat":
+        return ChatTokenizer(config.pretrained, DIALOG_TOKENS)
     return PretrainedTokenizer(config.pretrained, DIALOG_TOKENS)
 
 

@@ -35,6 +35,7 @@ from nanollama.tokenizer import Message
 HeldOut = Literal["unseen", "longer"]
 Split = Literal["trained"] | HeldOut
 SumKind = Literal["sums", "sumstool"]
+SUM_KINDS: tuple[SumKind, ...] = ("sums", "sumstool")
 
 ATTRIBUTE = "sum"
 UNSEEN_OF = 5  # every so many operands are kept for `unseen`

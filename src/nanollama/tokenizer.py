@@ -109,6 +109,17 @@ class DialogTokenizer(ABC):
             ids += [self.special_ids[message.role], *self.encode(message.content)]
         return [*ids, self.special_ids[self.assistant]]
 
+    def encode_reply(self, text: str) -> list[int]:
+        """Ids of what a tool replies, followed by what gives the assistant the word again."""
+        return [*self.encode(text), self.special_ids[self.assistant]]
+
+    def request(self, ids: Sequence[int]) -> str:
+        """The turn of the assistant that a dialog's last token, that of a tool's role, has ended."""
+        start = len(ids) - 1
+        while start > 0 and ids[start - 1] != self.special_ids[self.assistant]:
+            start -= 1
+        return self.decode(ids[start:-1])
+
     def decode_dialog(self, ids: Sequence[int]) -> list[Message]:
         """The turns of a sequence of ids; what comes before the first role or after ``<end>`` is left out."""
         roles = {self.special_ids[role]: role for role in self.roles}

@@ -29,7 +29,8 @@ from nanollama.launcher.grid.sections import (
 )
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
-from nanollama.monitor.run_folder import DIALOGS, EVALS
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import DIALOGS, EVALS, METRICS
 from nanollama.report.page import Picture, Words
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.tokenizer import Message
@@ -180,11 +181,16 @@ def test_too_many_lines_are_no_figure() -> None:
     assert isinstance(words, Words) and words.text.startswith("13 settings are too many lines")
 
 
-def test_what_runs_took_is_told_by_setting() -> None:
+def test_what_runs_took_is_told_by_setting(tmp_path: Path) -> None:
     seconds = [{"seconds": 1800.0, "n_params": 1200}, {"seconds": 5400.0, "n_params": 1200}]
     table = cost_table(make_grid(({}, seconds)))
     assert table.caption.endswith("together took 2.00 hours.")
-    assert table.rows == (("all runs", "2", "1,200", "9", "3,600"),)
+    assert table.rows == (("all runs", "2", "1,200", "9", "3,600", "-"),)
+    grid = with_dialogs(make_grid(({}, seconds)), tmp_path)
+    for name, peaks in (("0-0", (300.0, 900.4)), ("0-1", (800.0,))):
+        for step, peak in enumerate(peaks):
+            RowFile(tmp_path / name / METRICS).append({"step": step, "peak_memory_mib": peak})
+    assert cost_table(grid).rows[0][-1] == "900"  # of the largest run
 
 
 def test_runs_that_have_not_finished_are_listed() -> None:

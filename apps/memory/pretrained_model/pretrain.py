@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
-from apps.memory.sums import SumKind, sum_dialogs
+from apps.memory.sums import SUM_KINDS, sum_dialogs
 from nanollama.data.stream import DocumentStream, Stream
 from nanollama.data.text.streams import RowSource, RowStream
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
@@ -39,8 +39,6 @@ from nanollama.seeds import named_seed
 from nanollama.statistics import mean_interval
 from nanollama.training.run import Parts, train_run
 from nanollama.training.trained import load_run, loaded_runs
-
-SUM_KINDS: tuple[SumKind, ...] = ("sums", "sumstool")
 
 
 class TextExaminer:

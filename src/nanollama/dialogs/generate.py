@@ -184,18 +184,14 @@ class _Turns:
         self.tool = tool
         self.tool_id = None if tool is None else tokenizer.special_ids[tool.role]
         self.end_id = tokenizer.end_id
-        self.assistant_id = tokenizer.special_ids[tokenizer.assistant]
 
     def request(self, ids: Sequence[int]) -> str:
         """The turn that a dialog's last token, the tool's, has ended."""
-        start = len(ids) - 1
-        while start > 0 and ids[start - 1] != self.assistant_id:
-            start -= 1
-        return self.tokenizer.decode(ids[start:-1])
+        return self.tokenizer.request(ids)
 
     def reply_ids(self, reply: Reply) -> list[int]:
         """What is given to the model for a reply; no reply can hold a special token."""
-        return [*self.tokenizer.encode(reply.text), self.assistant_id]
+        return self.tokenizer.encode_reply(reply.text)
 
 
 class _Rows:

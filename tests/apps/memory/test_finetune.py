@@ -22,6 +22,7 @@ from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
 from nanollama.model import build_model
 from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint
+from nanollama.pretrained_tokenizer import add_special_tokens
 from nanollama.training.trained import load_run
 from tests.toy_pretrained import write_model, write_text, write_tokenizer
 from tests.toy_training import same_end
@@ -211,6 +212,27 @@ def test_what_was_forgotten_is_measured_and_so_it_is_later(base: Path, here: Pat
     again = json.loads((folder / "result.json").read_text())["metrics"]
     for name in ("kl_base_nats", "total_variation_base", "text_loss_change_nats", "recall_trained"):
         assert again[name] == pytest.approx(row[name], rel=1e-5), name
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_dialogs_in_the_chat_template_of_a_model_are_learned_and_answered(base: Path, here: Path) -> None:
+    folder = edited(base, here / "chat")
+    package = write_tokenizer(folder)
+    add_special_tokens(package, ("<|im_start|>", "<|im_end|>"))
+    package.chat_template = CHATML
+    package.save_pretrained(folder)
+    data = {"n_people": 1, "sources": [{"kind": "qatool"}], "format": "chat"}
+    training = {"n_steps": 250, "batch_size": 4, "eval_every": 50, "stop_when": {"recall_trained": 1.0}}
+    training |= {"optimizer": {"learning_rate": 1e-2, "warmup_steps": 20}, "checkpoint": {"every": 250}}
+    recall = {"n_people": 1, "sets": ["trained"], "max_new_tokens": 200}
+    assert finetune.main([write(config_of(folder, data=data, training=training, recall=recall))]) == 0
+    last = rows("runs/tuned", "evals.jsonl")[-1]
+    assert last["recall_trained"] == last["tool_use_trained"] == last["valid_calls_trained"] == 1.0
 
 
 def test_a_batch_is_shown_in_the_models_tokens(

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from apps.memory.data_settings import DIALOG_TOKENS
+from apps.memory.held_out import check_unlearned
 from apps.memory.pretrained_model import finetune, pretrain
 from apps.memory.pretrained_model.settings import PretrainConfig
 from apps.memory.settings import MemoryConfig
@@ -181,3 +182,24 @@ def test_dialogs_among_the_text_make_their_format_known(here: Path) -> None:
 def test_dialogs_need_room_for_their_tokens(here: Path) -> None:
     with pytest.raises(UserError, match=r"has 300 tokens and dialogs take 3 more; set it to 303"):
         pretrain.read_text(config_of(dialogs={"share": 0.5}))
+
+
+def test_sums_that_a_base_has_read_are_not_asked_about_as_unseen(here: Path) -> None:
+    model = config_of().model.model_dump() | {"vocab_size": 303}
+    base = config_of(dialogs={"share": 0.5, "sums": {"n_sums": 40, "seed": 1}}, model=model)
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(dump_config(base))
+    tuned = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": "tuned",
+            "data": {"n_people": 2, "sources": [{"kind": "sums"}]},
+            "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
+            "recall": {"sets": ["sums_trained", "sums_unseen"]},
+            "training": {"n_steps": 1},
+        }
+    )
+    with pytest.raises(UserError, match=r"'sums_unseen' asks about: data.sums.seed is 1 there and 0 here"):
+        check_unlearned(tuned)
+    sums = tuned.data.model_copy(update={"sums": tuned.data.sums.model_copy(update={"seed": 1})})
+    check_unlearned(tuned.changed(data=sums))
