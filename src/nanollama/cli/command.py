@@ -194,6 +194,18 @@ def report(
     _finish(lambda: _report(runs or []))
 
 
+@app.command()
+def book(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Of these alone.", show_default=False)
+    ] = None,
+) -> None:
+    """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
+    from nanollama.launcher.grid.book import write_book
+
+    _finish(lambda: print(write_book(studies or []), end=""))
+
+
 @export.command(name="hf")
 def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOption = False) -> None:
     """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""
