@@ -1,7 +1,8 @@
 """The documentation site, from the Markdown of the whole repository: ``make docs``.
 
 The root of the repository is the source, so that links between documents are the same here as in the files.
-Pages of config keys are written from the classes of the studies when the build begins.
+Pages of config keys are written from the classes of the studies, and the book of claims from the runs that
+are here, when the build begins.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from sphinx.application import Sphinx
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from key_pages import write_pages  # noqa: E402
+from key_pages import write_if_changed, write_pages  # noqa: E402
 
 import nanollama  # noqa: E402
+from nanollama.launcher.grid.book import write_book  # noqa: E402
 
 project = "nanollama"
 version = release = nanollama.__version__
@@ -56,3 +58,4 @@ html_additional_pages = {"index": "redirect.html"}
 def setup(app: Sphinx) -> None:
     """Called by Sphinx before it looks for pages."""
     write_pages(ROOT / "docs" / "keys")
+    write_if_changed(ROOT / "docs" / "book.md", write_book())

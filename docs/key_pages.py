@@ -19,9 +19,14 @@ def write_pages(folder: Path) -> list[Path]:
     for path in set(folder.glob("*.md")) - pages.keys():
         path.unlink()
     for path, text in pages.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:  # else it would be built anew
-            write_atomically(path, text)
+        write_if_changed(path, text)
     return list(pages)
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a page; one that is as it was is left alone, or it would be built anew."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
 
 
 def page_of(study: Study) -> str:

@@ -28,7 +28,6 @@ from nanollama.studies import find_root
 
 CONFIG = str(find_root() / "apps/composition/config/polynomial.yaml")
 RUN = Path("runs/iteration")
-torch.set_grad_enabled(False)
 
 # %% [markdown]
 # ## Train
@@ -37,6 +36,7 @@ torch.set_grad_enabled(False)
 
 # %%
 assert nanollama(["train", CONFIG, f"run_dir={RUN}"]) == 0
+torch.set_grad_enabled(False)  # from here on, nothing learns
 trained = load_run(CompositionConfig, RUN)
 model, data = trained.model, trained.config.data
 groups = build_groups(data, build_dataset(data), MeasuresConfig(n_sequences=256, splits=("test",)))

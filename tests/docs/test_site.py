@@ -52,6 +52,12 @@ def dead_links(site: Path) -> list[str]:
     return dead
 
 
+def test_dead_links_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html#y">1</a><a href="#x">2</a><img src="c.png">')
+    (tmp_path / "b.html").write_text('<a href="a.html#z">1</a><a href="https://elsewhere/none">2</a>')
+    assert sorted(dead_links(tmp_path)) == ["a.html: b.html#y", "a.html: c.png", "b.html: a.html#z"]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("furo")

@@ -209,6 +209,18 @@ def watch(
     raise typer.Exit(watch_main(what or []))
 
 
+@app.command()
+def book(
+    studies: Annotated[
+        list[str] | None, typer.Argument(metavar="STUDY", help="Of these alone.", show_default=False)
+    ] = None,
+) -> None:
+    """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
+    from nanollama.launcher.grid.book import write_book
+
+    _finish(lambda: print(write_book(studies or []), end=""))
+
+
 @export.command(name="hf")
 def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOption = False) -> None:
     """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""
