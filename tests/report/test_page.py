@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from report_runs import EVIL, sample_dialog, write_run
 
 from nanollama.cli.command import main as nanollama
+from nanollama.measures import show_number
 from nanollama.report import default_output, main
 from nanollama.report.page import Picture, Section, render_page
 
@@ -57,7 +58,7 @@ def test_the_page_is_well_formed_and_has_every_part(page: str) -> None:
     elements = Elements(page)
     for part in ("Results", "Dialogs", "Learning curves", "Speed", "Configs and environments"):
         assert f">{part}</h2>" in page
-    assert len(elements.all("table")) == 3
+    assert len(elements.all("table")) == 5
     assert len(elements.all("svg")) == 5
 
 
@@ -90,6 +91,28 @@ def test_the_page_can_be_read_aloud_and_on_a_phone(page: str) -> None:
     assert "✓ right" in page
     assert "✗ wrong" in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_every_row_is_told_by_a_title(page: str) -> None:
+    titles = re.findall(r"<title>([^<]*)</title></circle>", page)
+    for step in range(10, 101, 10):
+        assert f"one: {show_number(100 / step)} at {step}" in titles
+    assert "two $&lt;b&gt;&amp;: 0.75 at 100" in titles
+
+
+def test_what_differs_stands_in_place_of_two_configs(page: str) -> None:
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page)
+    assert ("one", "32") in rows and ("two $&lt;b&gt;&amp;", "64") in rows
+    assert page.count(": config.yaml</summary>") == 1
+
+
+@pytest.mark.slow
+def test_a_hundred_runs_fit_a_page(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run_{n}", seed=n, recall=n / 200) for n in range(100)]
+    assert main([*map(str, runs), "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert len(page) < 3e6
+    assert "100 curves: point at one, or hide it" in page and "run_99: 1 at 100" in page
 
 
 def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:

@@ -30,6 +30,10 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run
 FolderArgument = Annotated[
     str, typer.Argument(metavar="DIR", help="Folder of a Hugging Face model.", show_default=False)
 ]
+FoldersArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="FOLDER", help="Of runs, or that hold some (default: runs).", show_default=False),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier one wrote.")]
 
 # Such a command explains itself: `nanollama train CONFIG --help` lists the keys of that config.
@@ -50,6 +54,10 @@ export = typer.Typer(help="Take a run elsewhere.", no_args_is_help=True, rich_ma
 app.add_typer(export, name="export")
 import_ = typer.Typer(help="Make a run of what is elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(import_, name="import")
+
+
+runs = typer.Typer(help="List, compare, verify and delete runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(runs, name="runs")
 
 
 class _GridGroup(TyperGroup):
@@ -192,6 +200,52 @@ def report(
 ) -> None:
     """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
     _finish(lambda: _report(runs or []))
+
+
+@runs.command(name="list")
+def list_runs(
+    folders: FoldersArgument = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Such as d_model=64 or 'accuracy>0.9'.", show_default=False),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A measure, key, state or MB.", show_default=False)
+    ] = None,
+) -> None:
+    """Print a table of runs: state, size on disk, last measures, and what differs."""
+    from nanollama.cli import runs
+
+    _finish(lambda: runs.list_runs(folders or [], where or [], sort))
+
+
+@runs.command(name="compare")
+def compare_runs(folders: FoldersArgument = None) -> None:
+    """Print what differs between the configs of runs, and what they measured."""
+    from nanollama.cli import runs
+
+    _finish(lambda: runs.compare_runs(folders or []))
+
+
+@runs.command(name="verify")
+def verify_runs(folders: FoldersArgument = None) -> None:
+    """Compare all checkpoints with the hashes of their manifests."""
+    from nanollama.cli import runs
+
+    _finish(lambda: runs.verify_runs(folders or []))
+
+
+@runs.command(name="delete")
+def delete_runs(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+) -> None:
+    """Remove what runs have left, after a question."""
+    from nanollama.cli import runs
+
+    _finish(lambda: runs.delete_runs(folders, yes))
 
 
 @app.command(context_settings=PASS_ON)

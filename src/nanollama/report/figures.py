@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nanollama.report.interactive import BAND, CURVE
 from nanollama.report.style import COLOURS, INK, LINE_STYLES, figure_style
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ def plot_curves(
         for number, (name, points) in enumerate(curves.items()):
             xs, look = [row[x] for row in points], _look(number, len(curves))
             marker = "o" if len(points) <= MAX_MARKED_POINTS and len(curves) <= N_LOOKS else ""
-            axes.plot(xs, [row[y] for row in points], **look, marker=marker, markersize=3.5, label=name)
+            ys = [row[y] for row in points]
+            axes.plot(xs, ys, **look, marker=marker, markersize=3.5, label=name, gid=CURVE.format(number))
             if len(curves) > N_LOOKS or not points:
                 continue
             if low and high and all(low in row and high in row for row in points):
                 ends = [row[low] for row in points], [row[high] for row in points]
-                axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
+                band = axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
+                band.set_gid(BAND.format(number))
         axes.set(xlabel=x_label, ylabel=y_label)
         _log_axes(axes, log_x, log_y)
         _limit(axes, y_range, log_y)

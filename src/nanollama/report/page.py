@@ -1,5 +1,7 @@
 """One HTML page in one file: no script, no network, no font but the reader's own.
 
+Curves tell their values by titles and are hidden by boxes that CSS heeds.
+
 Everything in it is escaped by the template: names, configs and above all what a model has written are not to
 be trusted. As a second lock, the page's own policy forbids the browser to run or load anything.
 """
@@ -11,10 +13,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
+from nanollama.report.interactive import curves_of, to_page_svg
 from nanollama.report.runs import SampleDialog
-from nanollama.report.style import SIZE_INCHES, to_inline_svg
+from nanollama.report.style import SIZE_INCHES
 from nanollama.report.tables import Table
 from nanollama.wording import printable
+
+MAX_UNFOLDED = 12
+"""Curves of a figure, or links, that are listed at once; more are folded."""
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +99,21 @@ class Folded:
     kind: Literal["folded"] = "folded"
 
 
-Block = Words | Table | Picture | Film | Dialogs | Listing | Folded
+@dataclass(frozen=True)
+class Links:
+    """Files and folders beside the page, to be opened from it.
+
+    Args:
+        title: of the list.
+        links: a name and a relative path each.
+    """
+
+    title: str
+    links: tuple[tuple[str, str], ...]
+    kind: Literal["links"] = "links"
+
+
+Block = Words | Table | Picture | Film | Dialogs | Listing | Folded | Links
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
     pictures = [picture for section in shown for picture in section.pictures]
     # Drawn by matplotlib, which escapes the texts it is given.
     svgs = {
-        id(picture): Markup(to_inline_svg(picture.figure, f"f{number}"))
+        id(picture): Markup(to_page_svg(picture.figure, f"f{number}"))
         for number, picture in enumerate(pictures)
     }
     return template.render(
@@ -152,4 +172,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section], footer: str)
         css=Markup((files / "page.css").read_text(encoding="utf-8")),
         printable=printable,
         svg_of=lambda picture: svgs[id(picture)],
+        curves_of=lambda picture: curves_of(picture.figure),
+        n_curves=max((len(curves_of(picture.figure)) for picture in pictures), default=0),
+        max_unfolded=MAX_UNFOLDED,
     )

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from nanollama.measures import HIGH, LOW, headline_names, is_number, show_measure, show_number, spell
-from nanollama.report.aggregate import headlines
+from nanollama.measures import ABSENT, HIGH, LOW, headline_names, is_number, show_measure, show_number, spell
+from nanollama.report.aggregate import NAMING, flatten, headlines
 from nanollama.report.figures import plot_curves
+from nanollama.report.grouping import show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import RunRecord
 from nanollama.report.tables import Table, measures_table, results_table, seeds_table, speed_table
+from nanollama.wording import shorten
 
 MAX_ROWS = 200
 """Of a table that an examination wrote; the file has them all."""
+MAX_CHARACTERS = 200
+"""Of a value on which runs differ."""
+OF_EACH_START = ("command", "started", "pid")
+"""What no two starts have in common."""
 _STEPS, _SECONDS = "optimizer steps", "time since the start (seconds)"
 
 
@@ -136,14 +143,34 @@ def speed_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
 
 
 def origin_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
-    """Config and environment of each run, exactly as they are in its folder."""
+    """Config and environment of a run exactly as they are in its folder; of several, what differs as well."""
     blocks: list[Block] = []
-    for run in runs:
+    if len(runs) > 1:
+        configs = [flatten(run.config) for run in runs]
+        blocks.append(difference_table("Keys on which the configs differ.", runs, configs, NAMING))
+        environments = [flatten(run.environment) for run in runs]
+        table = difference_table("What differs between the environments.", runs, environments, OF_EACH_START)
+        blocks.append(Folded("Environments", table))
+    for run in runs[:1]:
         blocks.append(Listing(f"{run.name}: config.yaml", run.config_text))
         if run.environment:
             text = json.dumps(run.environment, indent=2, ensure_ascii=False)
             blocks.append(Listing(f"{run.name}: environment.json", text))
     return tuple(blocks)
+
+
+def difference_table(
+    caption: str, runs: Sequence[RunRecord], values: Sequence[Mapping[str, Any]], but: Collection[str] = ()
+) -> Table:
+    """A row a run and a column a key on which they differ; where runs are few and keys many, turned."""
+    shown = [{key: show_value(value) for key, value in one.items() if key not in but} for one in values]
+    keys = [key for key in dict.fromkeys(chain(*shown)) if len({one.get(key) for one in shown}) > 1]
+    rows = tuple(
+        (run.name, *(shorten(one.get(key, ABSENT), MAX_CHARACTERS) for key in keys))
+        for run, one in zip(runs, shown, strict=True)
+    )
+    table = Table(caption if keys else f"{caption[:-1]}: none.", ("run", *keys), rows)
+    return table.turned() if len(runs) < len(keys) else table
 
 
 def _rows(runs: Sequence[RunRecord], kind: str) -> list[dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from statistics import fmean
 from typing import Any
+from urllib.parse import quote
 
 from nanollama.launcher.attempts import OUTPUT, tail
 from nanollama.launcher.grid.expand import GridRun
@@ -15,10 +17,11 @@ from nanollama.launcher.states import inspect
 from nanollama.measures import ABSENT, is_number, show_interval, show_number, spell
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import DIALOGS, METRICS
+from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten, is_share, seeds_or_own
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
-from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
+from nanollama.report.page import Block, Dialogs, Folded, Links, Listing, Picture, Section, Words
 from nanollama.report.runs import read_samples
 from nanollama.report.sections import dialog_section
 from nanollama.report.tables import Table, show_mean
@@ -60,6 +63,7 @@ def cost_sections(grid: GridResults) -> list[Section]:
         Section("Cost", (cost_table(grid),) if grid.settings else ()),
         Section("Not finished", unfinished_blocks(grid)),
         Section("Configs", difference_blocks(grid)),
+        Section("Runs", run_links(grid)),
     ]
 
 
@@ -248,6 +252,18 @@ def difference_blocks(grid: GridResults) -> tuple[Block, ...]:
     ]
     caption = "Keys on which the configs of settings differ."
     return (Folded("What differs", Table(caption, ("setting", *keys), tuple(rows))),)
+
+
+def run_links(grid: GridResults) -> tuple[Block, ...]:
+    """The page of each run that has one, else its folder, where there is one."""
+    links = []
+    for run in grid.plan.runs:
+        found = next((path for path in (run.folder / REPORT, run.folder) if path.exists()), None)
+        if found is not None:
+            path = quote(os.path.relpath(found, grid.plan.folder)) + ("/" if found.is_dir() else "")
+            links.append((run.name, path))
+    title = f"Folders of {count(len(links), 'run')}; `nanollama report RUN` gives one a page"
+    return (Links(title, tuple(links)),) if links else ()
 
 
 def _last_lines(run: GridRun) -> Listing:

@@ -1,0 +1,300 @@
+"""``nanollama runs``: runs as a list, their differences, what their checkpoints are worth, and their end."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
+from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT, last_row
+from nanollama.launcher.states import State
+from nanollama.measures import ABSENT, headline_names, is_number, show_measure, show_number
+from nanollama.monitor import checkpoint, track
+from nanollama.monitor.checkpoint import Checkpointer, DamagedCheckpoint
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import CONFIG, EVALS, EVALUATIONS, LOCK, is_held
+from nanollama.monitor.successor import MOVING, ORDER, REPLACED, WRITTEN
+from nanollama.report import OUTPUT as REPORT
+from nanollama.report.aggregate import NAMING, flatten
+from nanollama.report.grouping import group_runs, show_value
+from nanollama.report.runs import parse_config
+from nanollama.report.tables import Table
+from nanollama.watch.run import look_at
+from nanollama.watch.watched import is_run, run_folders
+from nanollama.wording import count, printable, shorten, show
+
+RUNS = Path("runs")
+CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
+COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    "<": lambda one, other: one < other,
+    "<=": lambda one, other: one <= other,
+    ">": lambda one, other: one > other,
+    ">=": lambda one, other: one >= other,
+}
+FILES = (*WRITTEN, LOCK, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, ORDER)
+FOLDERS = (checkpoint.FOLDER, track.FOLDER, EVALUATIONS, MOVING, REPLACED)
+"""What runs, and who starts and examines them, leave in a run folder."""
+MAX_CELL, WIDE = 60, 10_000
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run of the list; what is asked of it is read when it is asked for.
+
+    Args:
+        name: its path, as short as it can be.
+        folder: where it is.
+    """
+
+    name: str
+    folder: Path
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """By dotted key."""
+        path = self.folder / CONFIG
+        if not path.is_file():
+            return {}
+        return flatten(parse_config(path, path.read_text(encoding="utf-8", errors="replace")))
+
+    @cached_property
+    def measures(self) -> Mapping[str, float]:
+        """The numbers of its last rows; those of training by the names that evaluations do not have."""
+        rows = {**last_row(self.folder), **RowFile(self.folder / EVALS).last()}
+        rows["step"] = last_row(self.folder).get("step", self.state.result.get("step"))
+        return {name: value for name, value in rows.items() if is_number(value)}
+
+    @cached_property
+    def headlines(self) -> list[str]:
+        """What evaluations are compared by."""
+        row = RowFile(self.folder / EVALS).last()
+        names = [name for name in row if name != "step" and "/" not in name and is_number(row[name])]
+        return headline_names(names)
+
+    @cached_property
+    def state(self) -> State:
+        """What it is at."""
+        return look_at(self.folder)
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """On disk, all that is in its folder."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def value(self, name: str) -> Any:
+        """What a condition calls by a name: state, MB, a measure, or a key of the config or its ending."""
+        known: dict[str, Any] = {"state": self.state.kind, "MB": self.n_bytes / 1e6, "name": self.name}
+        if name in known:
+            return known[name]
+        if name in self.measures:
+            return self.measures[name]
+        keys = [key for key in self.config if key == name or key.endswith(f".{name}")]
+        return self.config[min(keys, key=len)] if keys else None
+
+
+def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | None) -> int:
+    """Print a table of the runs below some folders.
+
+    Args:
+        folders: `RUNS` where there are none.
+        conditions: such as ``model.d_model=64`` or ``accuracy>0.9``; all have to hold.
+        sort: a name as in conditions, of what runs are ordered by; what has none comes last.
+
+    Raises:
+        UserError: a folder is not there, a condition cannot be read, or no run has what it is about.
+    """
+    every = find_runs(folders)
+    runs = [run for run in every if all(_holds(run, condition, every) for condition in conditions)]
+    if sort is not None:
+        _check_known(sort, every)
+        runs.sort(key=lambda run: _order(run.value(sort)))
+    _print(runs_table(runs))
+    print(f"{count(len(runs), 'run')} of {len(every):,}, {_megabytes(sum(run.n_bytes for run in runs))} MB")
+    return EXIT_OK
+
+
+def compare_runs(folders: Sequence[Path]) -> int:
+    """Print what differs between the configs of runs, and what they measured."""
+    runs = find_runs(folders)
+    if len(runs) < 2:
+        raise UserError("Only one run to compare: name two or more, or a folder that holds them.")
+    varied = _varied(runs)
+    names = list(dict.fromkeys(name for run in runs for name in ("loss", *run.headlines)))
+    rows = [(key, *(_cell(run.config.get(key, ABSENT)) for run in runs)) for key in varied]
+    rows += [(name, *(show_measure(run.measures, name) for run in runs)) for name in names]
+    table = Table("What differs, and what was measured last.", ("", *(run.name for run in runs)), tuple(rows))
+    _print(table)
+    return EXIT_OK
+
+
+def verify_runs(folders: Sequence[Path]) -> int:
+    """Compare the files of all checkpoints with the hashes of their manifests; 1 when one is damaged."""
+    n_whole, damaged = 0, []
+    for run in find_runs(folders):
+        checkpoints = Checkpointer(run.folder / checkpoint.FOLDER)
+        for step in checkpoints.steps():
+            try:
+                checkpoints.verify(checkpoints.path(step))
+                n_whole += 1
+            except (DamagedCheckpoint, OSError) as error:
+                damaged.append(f"damaged  {checkpoints.path(step)}: {error}")
+    for line in damaged:
+        print(line)
+    print(f"{count(n_whole, 'checkpoint')} as they were written, {len(damaged)} damaged")
+    return EXIT_FAILED if damaged else EXIT_OK
+
+
+def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
+    """Remove what runs have left, after a question; files of others in their folders stay.
+
+    Args:
+        folders: of runs, each named.
+        is_sure: ask nothing.
+
+    Raises:
+        UserError: a folder is not a run, or somebody is at work in it, or there is nobody to ask.
+    """
+    for folder in folders:
+        if not is_run(folder):
+            raise UserError(f"{folder} is not the folder of a run: each run that is to go has to be named.")
+        if is_held(folder):
+            raise UserError(f"A run is at work in {folder}: stop it first.")
+    runs = [RunEntry(str(folder), folder) for folder in folders]
+    for run in runs:
+        print(f"{run.name}  {run.state.kind}, {_megabytes(run.n_bytes)} MB")
+    if not is_sure and not _ask(f"Remove {count(len(runs), 'run')} for ever?"):
+        print("Nothing was removed.")
+        return EXIT_OK
+    for run in runs:
+        left = remove_run(run.folder)
+        print(f"removed {run.name}" + (f"; not of a run, and left there: {', '.join(left)}" if left else ""))
+    return EXIT_OK
+
+
+def remove_run(folder: Path) -> list[str]:
+    """Remove what a run has left, and its folder if nothing else is in it; names of what else is."""
+    checkpoints = Checkpointer(folder / checkpoint.FOLDER)
+    for step in checkpoints.steps():
+        shutil.rmtree(checkpoints.path(step))
+    for name in FOLDERS:
+        path = folder / name
+        if path.is_symlink():
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    left = sorted(os.listdir(folder))
+    if not left and not folder.is_symlink():
+        folder.rmdir()
+    return left
+
+
+def find_runs(folders: Sequence[Path]) -> list[RunEntry]:
+    """The runs at or below folders, `RUNS` where none is named.
+
+    Raises:
+        UserError: a folder is not there, or there is no run.
+    """
+    found: dict[Path, str] = {}
+    for folder in folders or [RUNS]:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; expected that of a run, or one that holds runs.")
+        for run in run_folders(folder):
+            found.setdefault(run.resolve(), str(run))
+    if not found:
+        raise UserError(
+            f"{', '.join(map(str, folders or [RUNS]))}: no runs; `nanollama train CONFIG` makes one."
+        )
+    return [RunEntry(printable(name), folder) for folder, name in found.items()]
+
+
+def runs_table(runs: Sequence[RunEntry]) -> Table:
+    """A row a run: what it is at, its size, its last measures, and what differs."""
+    names = list(dict.fromkeys(name for run in runs for name in run.headlines))
+    varied = _varied(runs)
+    rows = [
+        (
+            run.name,
+            run.state.kind,
+            show_number(run.measures.get("step")),
+            _megabytes(run.n_bytes),
+            show_measure(run.measures, "loss"),
+            *(show_measure(run.measures, name) for name in names),
+            *(_cell(run.config.get(key, ABSENT)) for key in varied),
+        )
+        for run in runs
+    ]
+    return Table("", ("run", "state", "step", "MB", "loss", *names, *varied), tuple(rows))
+
+
+def _varied(runs: Sequence[RunEntry]) -> list[str]:
+    """The keys that configs differ in."""
+    values = [{key: run.config[key] for key in run.config if key not in NAMING} for run in runs]
+    return list(dict.fromkeys(key for setting in group_runs(runs, values, ()) for key in setting.values))
+
+
+def _cell(value: Any) -> str:
+    return ABSENT if value == ABSENT else shorten(printable(show_value(value)), MAX_CELL)
+
+
+def _holds(run: RunEntry, condition: str, every: Sequence[RunEntry]) -> bool:
+    match = CONDITION.fullmatch(condition)
+    if match is None:
+        raise UserError(
+            f"The condition {show(condition)} cannot be read: expected NAME=VALUE, or !=, <, <=, > or >=, "
+            "such as 'accuracy>0.9'."
+        )
+    name, sign, wanted = match.groups()
+    _check_known(name, every)
+    value = run.value(name)
+    if sign in ("=", "!="):
+        is_same = wanted == show_value(value) or wanted == str(value) or _number(wanted) == _number(value)
+        return is_same == (sign == "=")
+    return COMPARE[sign](_number(value), _number(wanted))
+
+
+def _check_known(name: str, every: Sequence[RunEntry]) -> None:
+    if all(run.value(name) is None for run in every):
+        raise UserError(f"No run has {show(name)}: expected a measure, a key of the configs, state or MB.")
+
+
+def _number(value: Any) -> float:
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    number = _number(value)
+    return (2, 0.0, "") if value is None else (1, 0.0, str(value)) if math.isnan(number) else (0, number, "")
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f}"
+
+
+def _print(table: Table) -> None:
+    """On a terminal as wide as that; elsewhere a row is a line."""
+    console = Console()
+    if console.is_terminal:
+        console.print(table.fitting(console.width).to_rich())
+    else:
+        Console(width=WIDE).print(table.to_rich())
+
+
+def _ask(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is nobody to ask: say --yes.")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

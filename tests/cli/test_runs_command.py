@@ -1,0 +1,147 @@
+"""Runs as a list: what it shows, what is chosen, what is found damaged, what is removed and what is not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+
+from nanollama.cli import runs as runs_module
+from nanollama.cli.command import main as nanollama
+from nanollama.monitor.checkpoint import fingerprint
+
+
+def write_run(folder: Path, d_model: int, recall: float, status: str = "finished") -> Path:
+    folder.mkdir(parents=True)
+    config = {"study": "toy", "name": folder.name, "model": {"d_model": d_model}, "training": {"seed": 0}}
+    (folder / "config.yaml").write_text(json.dumps(config))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 10, "loss": 1 / d_model}) + "\n")
+    row = {"step": 10, "recall": recall, "recall_low": recall - 0.1, "recall_high": recall + 0.1}
+    (folder / "evals.jsonl").write_text(json.dumps(row) + "\n")
+    if status:
+        (folder / "result.json").write_text(json.dumps({"status": status, "step": 10}))
+    step = folder / "checkpoints" / "step_00000010"
+    step.mkdir(parents=True)
+    (step / "model.safetensors").write_bytes(bytes(d_model))
+    files = {"model.safetensors": fingerprint(step / "model.safetensors")}
+    (step / "manifest.json").write_text(json.dumps({"version": 1, "files": files, "config_hash": "x"}))
+    return folder
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    write_run(tmp_path / "small", 16, 0.25)
+    write_run(tmp_path / "grid" / "large", 64, 0.75)
+    write_run(tmp_path / "grid" / "stopped", 64, 0.5, status="")
+    return tmp_path
+
+
+def listed(three: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert nanollama(["runs", "list", str(three), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [name for line in lines for name in ("small", "large", "stopped") if f"/{name} " in f"{line} "]
+
+
+def test_the_list_has_states_sizes_measures_and_what_differs(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nanollama(["runs", "list", str(three)]) == 0
+    out = capsys.readouterr().out
+    (large,) = [line for line in out.splitlines() if "large" in line]
+    assert large.split()[1:3] == ["finished", "10"]
+    assert "0.750 [0.650, 0.850]" in large and large.split()[-1] == "64"
+    assert out.splitlines()[-1].startswith("3 runs of 3, ")
+    assert "seed" not in out
+
+
+@pytest.mark.parametrize(
+    ("condition", "names"),
+    [
+        ("model.d_model=64", ["large", "stopped"]),
+        ("d_model = 16", ["small"]),
+        ("d_model!=64", ["small"]),
+        ("recall>0.25", ["large", "stopped"]),
+        ("recall>=0.75", ["large"]),
+        ("loss<0.05", ["large", "stopped"]),
+        ("state=stopped", ["stopped"]),
+        ("recall<=0", []),
+        ("MB<0.1", ["large", "stopped", "small"]),
+    ],
+)
+def test_conditions_choose(
+    three: Path, condition: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listed(three, capsys, "--where", condition) == names
+
+
+def test_the_list_is_sorted_by_a_name(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert listed(three, capsys, "--sort", "recall") == ["small", "stopped", "large"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--where", "recall"], "cannot be read: expected NAME=VALUE"),
+        (["--where", "precision>1"], "No run has 'precision'"),
+        (["--sort", "precision"], "No run has 'precision'"),
+    ],
+)
+def test_a_condition_about_nothing_is_refused(
+    three: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nanollama(["runs", "list", str(three), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_differences_are_those_of_configs_beside_the_measures(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nanollama(["runs", "compare", str(three)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["model.d_model", "64", "64", "16"] in lines
+    assert not any("training.seed" in line for line in lines)
+    assert nanollama(["runs", "compare", str(three / "small")]) == 2
+
+
+def test_a_changed_checkpoint_is_found(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nanollama(["runs", "verify", str(three)]) == 0
+    assert "3 checkpoints as they were written, 0 damaged" in capsys.readouterr().out
+    (three / "small" / "checkpoints" / "step_00000010" / "model.safetensors").write_bytes(b"\1" * 16)
+    assert nanollama(["runs", "verify", str(three)]) == 1
+    out = capsys.readouterr().out
+    assert "SHA-256 differs" in out and "2 checkpoints as they were written, 1 damaged" in out
+
+
+def test_what_a_run_left_is_removed_and_nothing_else(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (three / "small" / "notes.txt").write_text("mine")
+    disk = three / "disk"
+    (three / "grid" / "stopped" / "checkpoints").rename(disk)
+    (three / "grid" / "stopped" / "checkpoints").symlink_to(disk)
+    names = [str(three / name) for name in ("small", "grid/stopped")]
+    assert nanollama(["runs", "delete", *names]) == 2
+    assert "There is nobody to ask: say --yes" in capsys.readouterr().err
+    monkeypatch.setattr(runs_module.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "")
+    assert nanollama(["runs", "delete", *names]) == 0
+    assert (three / "small" / "config.yaml").exists()
+    assert nanollama(["runs", "delete", *names, "--yes"]) == 0
+    assert "left there: notes.txt" in capsys.readouterr().out
+    assert [path.name for path in (three / "small").iterdir()] == ["notes.txt"]
+    assert not (three / "grid" / "stopped").exists() and not list(disk.iterdir())
+    assert (three / "grid" / "large" / "config.yaml").exists()
+
+
+def test_a_folder_of_runs_or_a_run_at_work_is_not_removed(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nanollama(["runs", "delete", "--yes", str(three / "small"), str(three / "grid")]) == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+    with open(three / "small" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert nanollama(["runs", "delete", "--yes", str(three / "small")]) == 2
+    assert "A run is at work" in capsys.readouterr().err
+    assert (three / "small" / "config.yaml").exists()
