@@ -79,3 +79,9 @@ def test_what_is_not_a_number_tells_nothing(tmp_path: Path, statistic: str) -> N
     claim = f"{BETTER}, at_least: 0.1, statistic: {statistic}"
     verdict = judged(tmp_path, claim, [0.5, float("nan"), 0.5, 0.9])
     assert verdict.word == "not told: recall_trained is no number in 1 of 2"
+
+
+def test_a_difference_of_shares_is_at_most_one(tmp_path: Path) -> None:
+    recalls = [0.0, 1.0, 0.1, 0.9, 0.0, 0.95]  # as those of a model that asks and one that does not
+    together = judged(tmp_path, f"{BETTER}, at_least: 0.1, statistic: mean", recalls).together
+    assert together is not None and together.high == 1.0 and 0.5 < together.low < together.mean < 1.0

@@ -34,6 +34,11 @@ class Interval(NamedTuple):
     high: float
     n: int
 
+    def within(self, least: float, most: float) -> Interval:
+        """With ends that are no further out than what is possible; unknown ones stay so."""
+        low = self.low if math.isnan(self.low) else max(least, self.low)
+        return self._replace(low=low, high=self.high if math.isnan(self.high) else min(most, self.high))
+
 
 def share_interval(n_right: Sequence[int], n_asked: Sequence[int]) -> Interval:
     """The share of right answers where each unit, as a person, may be asked several questions.
@@ -159,7 +164,8 @@ def seeds_interval(own: Sequence[Interval], is_share: bool = True) -> Interval:
     )
     low = mean - math.hypot(below, fmean(seed.mean - seed.low for seed in own))
     high = mean + math.hypot(above, fmean(seed.high - seed.mean for seed in own))
-    return Interval(mean, *((max(0.0, low), min(1.0, high)) if is_share else (low, high)), between.n)
+    found = Interval(mean, low, high, between.n)
+    return found.within(0.0, 1.0) if is_share else found
 
 
 @cache

@@ -15,7 +15,7 @@ from nanollama.launcher.grid.expect import LEVEL, Expectation, Rivals, pair_runs
 from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of
 from nanollama.measures import ABSENT, show_interval
 from nanollama.monitor.files import write_atomically
-from nanollama.report.aggregate import over_seeds
+from nanollama.report.aggregate import is_share, over_seeds
 from nanollama.report.grouping import group_runs
 from nanollama.report.tables import Table
 from nanollama.statistics import (
@@ -297,7 +297,10 @@ def _over_seeds(
         (setting,) = group_runs(rows, [run.values for run in runs], seed_keys)
         return over_seeds(setting, expectation.measure)
     if expectation.over is None:
-        return bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
+        found = bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
+        is_of_shares = is_share(expectation.measure) and expectation.reaches is None
+        largest = 2.0 if expectation.beyond else 1.0  # a difference of shares, or of such differences
+        return found.within(-largest, largest) if is_of_shares else found
     if expectation.statistic != "bootstrap":
         return ratio_interval(values)
     mean, low, high, n_pairs = bootstrap_interval([math.log(value) for value in values])
