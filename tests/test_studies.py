@@ -125,6 +125,17 @@ def sections_of(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[s
     if isinstance(tree, dict):
         yield path
     for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-        free = key in ("product", "zip", "arms", "exclude", "runs", "minus", "over", "stop_when", "sizes")
+        free = key in (
+            "product",
+            "zip",
+            "arms",
+            "exclude",
+            "runs",
+            "minus",
+            "over",
+            "beyond",
+            "stop_when",
+            "sizes",
+        )
         if isinstance(value, dict | list) and not free:
             yield from sections_of(value, (*path, key))
