@@ -15,7 +15,8 @@ from nanollama.config import load_config
 ROOT = Path(__file__).parents[1]
 STUDIES = [f"apps/{study}/README.md" for study in ("memory", "composition", "gssm", "tying")]
 COMMANDS = ["README.md", "docs/commands.md", "docs/troubleshooting.md", *STUDIES]
-DOCUMENTS = [*COMMANDS, "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "docs/glossary.md"]
+SITE = ["docs/api.md", "docs/configs.md", "docs/house.md", "docs/index.md", "tutorial/README.md"]
+DOCUMENTS = [*COMMANDS, "CONTRIBUTING.md", "CHANGELOG.md", "LOG.md", "docs/glossary.md", *SITE]
 
 
 def shell_lines() -> list[str]:

@@ -72,7 +72,8 @@ assert nanollama(["grid", "status", GRID]) == 0
 folder = Path("runs/learning_rates")
 print((folder / "table.md").read_text())
 results = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
-assert [result["status"] for result in results] == ["finished"] * 4
+assert len(results) >= 4
+assert {result["status"] for result in results} == {"finished"}
 
 # %% [markdown]
 # ## Take it to a cluster
