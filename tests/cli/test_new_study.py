@@ -160,6 +160,23 @@ def test_elsewhere_than_in_a_checkout(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_first_study_of_a_folder_needs_no_checkout(tmp_path: Path) -> None:
+    """As for one who has installed the package alone: the library is found, and no studies are."""
+    code = "from nanollama.cli.command import main; raise SystemExit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for arguments in (["new", "study", "first"], ["train", "apps/first/config/debug.yaml", "--dry-run"]):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *arguments],
+            env=environment,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "study: first" in done.stdout
+    assert (tmp_path / "tests" / "apps" / "first" / "test_first_study.py").exists()
+
+
 def test_contributing_tells_the_same_story_in_the_same_order() -> None:
     readme = (TEMPLATES / "study" / "README.md.in").read_text(encoding="utf-8")
     files = re.findall(r"^\| `(\S*?)` \|", readme, flags=re.MULTILINE)

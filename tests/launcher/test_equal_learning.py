@@ -16,8 +16,8 @@ from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 
-WHEN = "when: {measure: recall, at_least: 0.95}"
-COST = "claim: width costs, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: cost"
+WHEN = "when: {measure: recall_trained, at_least: 0.95}"
+COST = "claim: width costs, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: total_variation_base"
 
 
 def with_evals(plan: Plan, *evals: list[tuple[float, float]]) -> list[dict[str, Any]]:
@@ -26,8 +26,8 @@ def with_evals(plan: Plan, *evals: list[tuple[float, float]]) -> list[dict[str, 
     for run, row, of_run in zip(plan.runs, rows, evals, strict=True):
         run.folder.mkdir(parents=True)
         for number, (recall, cost) in enumerate(of_run, start=1):
-            RowFile(run.folder / EVALS).append({"step": 5 * number, "recall": recall, "cost": cost})
-        row["cost"] = of_run[-1][1]
+            RowFile(run.folder / EVALS).append({"step": 5 * number, "recall_trained": recall, "total_variation_base": cost})
+        row["total_variation_base"] = of_run[-1][1]
     return rows
 
 
@@ -38,12 +38,12 @@ def test_the_measure_is_that_of_the_first_evaluation_with_enough_recall(tmp_path
     alike, at_the_end = judge_grid(plan, rows).verdicts
     assert alike.values == pytest.approx((0.2 - 0.5, 0.25 - 0.5))
     assert at_the_end.values == pytest.approx((0.2 - 0.9, 0.25 - 0.9))
-    assert alike.expectation.subject == "cost at recall >= 0.95 (difference)"
+    assert alike.expectation.subject == "total_variation_base at recall_trained >= 0.95 (difference)"
     assert alike.together is not None and alike.together.mean == pytest.approx(-0.275)
 
 
 def test_the_mean_of_one_setting_is_of_these_evaluations_too(tmp_path: Path) -> None:
-    wide = "claim: x, runs: {model.d_model: 32}, measure: cost"
+    wide = "claim: x, runs: {model.d_model: 32}, measure: total_variation_base"
     plan = plan_of(tmp_path, f"{wide}, {WHEN}, statistic: mean, at_most: 0.5")
     rows = with_evals(plan, *[[(0.96, 0.25), (1.0, 0.75)]] * 4)
     (verdict,) = judge_grid(plan, rows).verdicts
@@ -54,16 +54,16 @@ def test_a_run_that_never_learned_leaves_the_claim_untold(tmp_path: Path) -> Non
     plan = plan_of(tmp_path, f"{COST}, {WHEN}, at_most: 0")
     learned = [(0.96, 0.5)]
     verdicts = judge_grid(plan, with_evals(plan, learned, [(0.9, 0.1)], learned, learned)).verdicts
-    assert verdicts[0].word == "not told: recall >= 0.95 never in 1 of 2" and verdicts[0].failed
+    assert verdicts[0].word == "not told: recall_trained >= 0.95 never in 1 of 2" and verdicts[0].failed
     (line,) = missing_lines(verdicts)
-    assert "recall >= 0.95 is not so at any evaluation" in line and plan.runs[1].name in line
+    assert "recall_trained >= 0.95 is not so at any evaluation" in line and plan.runs[1].name in line
 
 
 def grown(tmp_path: Path, beyond: str = "{data.n_people: 32}", more: str = "") -> Plan:
     """Two seeds of 32 and of 64 people, narrow and wide; a claim that the gap between these grows."""
     claim = (
         "claim: it grows, runs: {model.d_model: 32, data.n_people: 64}, minus: {model.d_model: 16, "
-        f"data.n_people: 64}}, beyond: {beyond}, measure: recall, statistic: mean, at_least: 0.1{more}"
+        f"data.n_people: 64}}, beyond: {beyond}, measure: recall_trained, statistic: mean, at_least: 0.1{more}"
     )
     text = GRID.format(folder=tmp_path / "runs", training=EVERY_5, seeds=2, expect=f"{{{claim}}}")
     (tmp_path / "grid.yaml").write_text(
@@ -78,22 +78,22 @@ def test_a_difference_that_grows(tmp_path: Path) -> None:
     grid = judge_grid(plan, rows_of(plan, recalls))
     (verdict,) = grid.verdicts
     assert verdict.values == pytest.approx((0.8 - 0.1, 0.1 - 0.0)) and verdict.word == "holds"
-    assert verdict.expectation.subject == "recall (difference, beyond that at data.n_people 32)"
+    assert verdict.expectation.subject == "recall_trained (difference, beyond that at data.n_people 32)"
     assert [row[1:3] for row in pairs_table(verdict).rows] == [("0.800", "0.100"), ("0.100", "0.000")]
     (missed,) = judge_grid(plan, rows_of(plan, [0.5, 0.6, 0.1, 0.2, 0.5, 0.5, 0.3, 0.4])).verdicts
     assert missed.word == "MISSED"
 
 
 def test_what_is_learned_counts_on_all_four_sides(tmp_path: Path) -> None:
-    plan = grown(tmp_path, more=", given: {measure: recall, at_least: 0.2}")
+    plan = grown(tmp_path, more=", given: {measure: recall_trained, at_least: 0.2}")
     (verdict,) = judge_grid(plan, rows_of(plan, [0.1, 0.6, 0.3, 0.9, 0.5, 0.5, 0.3, 0.4])).verdicts
-    assert verdict.word == "not told: recall >= 0.2 in 1 of 2 seeds"
+    assert verdict.word == "not told: recall_trained >= 0.2 in 1 of 2 seeds"
 
 
 def test_claims_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"by data.n_people = 33, but in the grid it is 32 or 64"):
         grown(tmp_path, "{data.n_people: 33}")
     with pytest.raises(ConfigError, match="beyond goes with minus"):
-        plan_of(tmp_path, "claim: x, measure: recall, at_least: 0, beyond: {model.d_model: 16}")
+        plan_of(tmp_path, "claim: x, measure: recall_trained, at_least: 0, beyond: {model.d_model: 16}")
     with pytest.raises(ConfigError, match="both when and reaches"):
-        plan_of(tmp_path, f"claim: x, measure: recall, at_least: 0, reaches: 0.5, {WHEN}")
+        plan_of(tmp_path, f"claim: x, measure: recall_trained, at_least: 0, reaches: 0.5, {WHEN}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import Checkout
@@ -284,6 +286,8 @@ def test_a_study_that_adds_nothing_has_a_page(checkout: Checkout) -> None:
         "learning_rate=0.01, dropout=0, ending=well",
     ):
         assert text in page
+    links = re.findall(r'<li><a href="([^"]+/)">', page)
+    assert len(links) == 8 and all((folder / unquote(link) / "launch.yaml").exists() for link in links)
     differences = (folder / "figures" / "configs_1.csv").read_text().splitlines()
     assert differences[0] == "setting,dropout,ending,training.optimizer.learning_rate"
     assert len(differences) == 5

@@ -36,14 +36,13 @@ Wrote {study} and {tests}. Next:
 
 
 def write_study(name: str) -> str:
-    """Write a study into the working directory; what to type next.
+    """Write a study into the working directory, also where it is the first one there; what to type next.
 
     Raises:
-        UserError: the name cannot be one or is taken, this is not the root of a checkout, or not writable.
+        UserError: the name cannot be one or is taken, the place is within a checkout, or not writable.
     """
-    if (root := find_root()).resolve() != Path.cwd().resolve():
-        raise UserError(f"A study is written at the root of the repository: run this command in {root}.")
     check_name(name)
+    _check_place()
     study, tests = Path(APPS) / name, TESTS / name
     # pytest tells tests apart by the names of their files alone.
     for path in (study, tests, *Path("tests").rglob(f"test_{name}_study.py")):
@@ -54,7 +53,8 @@ def write_study(name: str) -> str:
             built = Path(folder)
             render(name, built)
             write_schemas(runpy.run_path(str(built / "study" / f"{SETTINGS}.py"))["STUDY"], built / "study")
-            TESTS.mkdir(parents=True, exist_ok=True)
+            for folder_of_all in (TESTS, study.parent):
+                folder_of_all.mkdir(parents=True, exist_ok=True)
             (built / "tests").rename(tests)
             try:
                 (built / "study").rename(study)  # last: a study is there when its settings are
@@ -64,6 +64,16 @@ def write_study(name: str) -> str:
     except OSError as error:
         raise UserError(f"Cannot write the study '{name}' in {Path.cwd()}: {error.strerror}.") from error
     return NEXT.format(study=study, tests=tests)
+
+
+def _check_place() -> None:
+    """Refuse a folder that is not the root of the studies, where there are some already."""
+    try:
+        root = find_root()
+    except UserError:
+        return  # the first study of a folder, as of one who has installed the package alone
+    if root.resolve() != Path.cwd().resolve():
+        raise UserError(f"A study is written at the root of the repository: run this command in {root}.")
 
 
 def check_name(name: str) -> None:

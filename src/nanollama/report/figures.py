@@ -77,7 +77,7 @@ def plot_curves(
         if not log_x and all(isinstance(row[x], int) for points in curves.values() for row in points):
             _label_whole(axes.xaxis)
         _legend(axes)
-    return figure
+        return figure
 
 
 def plot_bars(
