@@ -17,7 +17,9 @@ from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
 
 WHEN = "when: {measure: recall_trained, at_least: 0.95}"
-COST = "claim: width costs, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: total_variation_base"
+COST = (
+    "claim: width costs, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: total_variation_base"
+)
 
 
 def with_evals(plan: Plan, *evals: list[tuple[float, float]]) -> list[dict[str, Any]]:
@@ -26,7 +28,9 @@ def with_evals(plan: Plan, *evals: list[tuple[float, float]]) -> list[dict[str, 
     for run, row, of_run in zip(plan.runs, rows, evals, strict=True):
         run.folder.mkdir(parents=True)
         for number, (recall, cost) in enumerate(of_run, start=1):
-            RowFile(run.folder / EVALS).append({"step": 5 * number, "recall_trained": recall, "total_variation_base": cost})
+            RowFile(run.folder / EVALS).append(
+                {"step": 5 * number, "recall_trained": recall, "total_variation_base": cost}
+            )
         row["total_variation_base"] = of_run[-1][1]
     return rows
 
@@ -63,7 +67,8 @@ def grown(tmp_path: Path, beyond: str = "{data.n_people: 32}", more: str = "") -
     """Two seeds of 32 and of 64 people, narrow and wide; a claim that the gap between these grows."""
     claim = (
         "claim: it grows, runs: {model.d_model: 32, data.n_people: 64}, minus: {model.d_model: 16, "
-        f"data.n_people: 64}}, beyond: {beyond}, measure: recall_trained, statistic: mean, at_least: 0.1{more}"
+        f"data.n_people: 64}}, beyond: {beyond}, measure: recall_trained, statistic: mean, "
+        f"at_least: 0.1{more}"
     )
     text = GRID.format(folder=tmp_path / "runs", training=EVERY_5, seeds=2, expect=f"{{{claim}}}")
     (tmp_path / "grid.yaml").write_text(

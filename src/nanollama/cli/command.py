@@ -8,36 +8,25 @@ Nothing heavy is imported before a verb needs it: `nanollama --help` must answer
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 import nanollama
-
-ConfigArgument = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)
-]
-KeyArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys to set.", show_default=False)
-]
-GridArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file with a grid.", show_default=False)
-]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
-FolderArgument = Annotated[
-    str, typer.Argument(metavar="DIR", help="Folder of a Hugging Face model.", show_default=False)
-]
-FoldersArgument = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="FOLDER", help="Of runs, or that hold some (default: runs).", show_default=False),
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier one wrote.")]
-
-# Such a command explains itself: `nanollama train CONFIG --help` lists the keys of that config.
-PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+from nanollama.cli.arguments import (
+    PASS_ON,
+    ConfigArgument,
+    FolderArgument,
+    FoldersArgument,
+    KeyArguments,
+    OverwriteOption,
+    RunArgument,
+    finish,
+    pass_on,
+)
+from nanollama.cli.grid import grid
 
 app = typer.Typer(
     help="A laboratory for small language models: train CONFIG, then eval, chat and report on the run.",
@@ -58,25 +47,6 @@ app.add_typer(import_, name="import")
 
 runs = typer.Typer(help="List, compare, verify and delete runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs, name="runs")
-
-
-class _GridGroup(TyperGroup):
-    """Tells who gives a config where a verb belongs which verbs there are."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See click; a config is no verb."""
-        if args and args[0] not in self.commands and ("/" in args[0] or args[0].endswith((".yaml", ".yml"))):
-            verbs = "|".join(self.commands)
-            ctx.fail(f"A verb is missing before the config: `nanollama grid {verbs} {args[0]}`.")
-        return super().resolve_command(ctx, args)
-
-
-grid = typer.Typer(
-    cls=_GridGroup,
-    help="Run a grid of runs on this machine, and see what became of it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
 app.add_typer(grid, name="grid")
 
 
@@ -122,7 +92,7 @@ def show_data(context: typer.Context, config: ConfigArgument = None, keys: KeyAr
     if config in (None, "--help", "-h"):
         print(context.get_help())
         raise typer.Exit(2 if config is None else 0)
-    _finish(lambda: _show([config, *(keys or [])]))
+    finish(lambda: _show([config, *(keys or [])]))
 
 
 @app.command(context_settings=PASS_ON)
@@ -130,58 +100,7 @@ def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArgum
     """Submit CONFIG to Slurm, a grid as one array."""
     from nanollama.launcher.slurm.submit import main as launch_main
 
-    _pass_on(context, launch_main, config, keys)
-
-
-@grid.command(name="run", context_settings=PASS_ON)
-def run_grid(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
-    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops. --dry-run lists the runs."""
-    from nanollama.launcher.local.run import main as local_main
-
-    _pass_on(context, local_main, config, keys)
-
-
-@grid.command(name="status")
-def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Print how many runs are in which state, and what failed with its reason."""
-    from nanollama.launcher.grid import commands
-
-    _finish(lambda: commands.status([config, *(keys or [])]))
-
-
-@grid.command(name="retry")
-def grid_retry(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Let what has failed go on, and nothing else; with overwrite=true that and what is stale, anew."""
-    from nanollama.launcher.grid import commands
-
-    _finish(lambda: commands.retry([config, *(keys or [])]))
-
-
-@grid.command(name="logs")
-def grid_logs(
-    config: GridArgument,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.", show_default=False)],
-    keys: KeyArguments = None,
-) -> None:
-    """Print what the processes of a run printed."""
-    from nanollama.launcher.grid import commands
-
-    _finish(lambda: commands.logs([config, *(keys or [])], run))
-
-
-@grid.command(name="results")
-def grid_results(
-    config: GridArgument,
-    keys: KeyArguments = None,
-    out: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Table to write, .csv or .parquet.", show_default=False),
-    ] = None,
-) -> None:
-    """Collect the results of all runs into one table; print means over seeds."""
-    from nanollama.launcher.grid import commands
-
-    _finish(lambda: commands.results([config, *(keys or [])], out))
+    pass_on(context, launch_main, config, keys)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -189,7 +108,7 @@ def chat(run: RunArgument, keys: KeyArguments = None) -> None:
     """Ask the model of a run and watch its tool calls."""
     from nanollama import studies
 
-    _finish(lambda: studies.run_verb_of("chat", run, keys or []))
+    finish(lambda: studies.run_verb_of("chat", run, keys or []))
 
 
 @app.command(context_settings=PASS_ON)
@@ -199,7 +118,7 @@ def report(
     ] = None,
 ) -> None:
     """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
-    _finish(lambda: _report(runs or []))
+    finish(lambda: _report(runs or []))
 
 
 @runs.command(name="list")
@@ -216,7 +135,7 @@ def list_runs(
     """Print a table of runs: state, size on disk, last measures, and what differs."""
     from nanollama.cli import runs
 
-    _finish(lambda: runs.list_runs(folders or [], where or [], sort))
+    finish(lambda: runs.list_runs(folders or [], where or [], sort))
 
 
 @runs.command(name="compare")
@@ -224,7 +143,7 @@ def compare_runs(folders: FoldersArgument = None) -> None:
     """Print what differs between the configs of runs, and what they measured."""
     from nanollama.cli import runs
 
-    _finish(lambda: runs.compare_runs(folders or []))
+    finish(lambda: runs.compare_runs(folders or []))
 
 
 @runs.command(name="verify")
@@ -232,7 +151,7 @@ def verify_runs(folders: FoldersArgument = None) -> None:
     """Compare all checkpoints with the hashes of their manifests."""
     from nanollama.cli import runs
 
-    _finish(lambda: runs.verify_runs(folders or []))
+    finish(lambda: runs.verify_runs(folders or []))
 
 
 @runs.command(name="delete")
@@ -245,7 +164,7 @@ def delete_runs(
     """Remove what runs have left, after a question."""
     from nanollama.cli import runs
 
-    _finish(lambda: runs.delete_runs(folders, yes))
+    finish(lambda: runs.delete_runs(folders, yes))
 
 
 @app.command(context_settings=PASS_ON)
@@ -272,7 +191,7 @@ def book(
     """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
     from nanollama.launcher.grid.book import write_book
 
-    _finish(lambda: print(write_book(studies or []), end=""))
+    finish(lambda: print(write_book(studies or []), end=""))
 
 
 @export.command(name="hf")
@@ -280,7 +199,7 @@ def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOpti
     """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""
     from nanollama.exchange.export import export_hf as write
 
-    _finish(lambda: print(write(Path(run), Path(folder), overwrite)))
+    finish(lambda: print(write(Path(run), Path(folder), overwrite)))
 
 
 @import_.command(name="hf")
@@ -295,7 +214,7 @@ def import_hf(
     from nanollama.exchange.imported import import_hf as read
 
     argv = [] if config is None else [config, *(keys or [])]
-    _finish(lambda: print(read(Path(folder), Path(run), argv, overwrite)))
+    finish(lambda: print(read(Path(folder), Path(run), argv, overwrite)))
 
 
 @app.command(name="lm-eval", context_settings=PASS_ON)
@@ -303,7 +222,7 @@ def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUM
     """Run lm_eval, which then knows runs: --model nanollama --model_args run=RUN --tasks TASK."""
     from nanollama.exchange.harness import main as harness_main
 
-    _finish(lambda: harness_main(arguments or []))
+    finish(lambda: harness_main(arguments or []))
 
 
 @new.command(name="study")
@@ -315,7 +234,7 @@ def new_study(
     """Write a small study that works, with configs, a grid with a claim and a test, to begin with."""
     from nanollama.cli.new_study import write_study
 
-    _finish(lambda: print(write_study(name)))
+    finish(lambda: print(write_study(name)))
 
 
 @app.command()
@@ -325,7 +244,7 @@ def schema(
     write: Annotated[bool, typer.Option("--write", help="Write those of all its configs.")] = False,
 ) -> None:
     """Print the JSON schema of a study's config, for editors; --write puts it where configs look for it."""
-    _finish(lambda: _schema(study, config, write))
+    finish(lambda: _schema(study, config, write))
 
 
 @app.command()
@@ -335,7 +254,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Print what this machine and this installation can do."""
-    _finish(_examine_gpu if gpu else _examine)
+    finish(_examine_gpu if gpu else _examine)
 
 
 def _examine() -> None:
@@ -356,20 +275,7 @@ def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Seque
         raise typer.Exit(2 if config is None else 0)
     from nanollama import studies
 
-    _finish(lambda: studies.run_verb(verb, [config, *(keys or [])]))
-
-
-def _pass_on(
-    context: typer.Context,
-    command: Callable[[Sequence[str]], int],
-    config: str | None,
-    keys: Sequence[str] | None,
-) -> None:
-    """Give all arguments to a command that explains itself."""
-    if config is None:
-        print(context.get_help())
-        raise typer.Exit(2)
-    raise typer.Exit(command([config, *(keys or [])]))
+    finish(lambda: studies.run_verb(verb, [config, *(keys or [])]))
 
 
 def _report(runs: Sequence[str]) -> int | None:
@@ -392,12 +298,6 @@ def _show(argv: Sequence[str]) -> int:
     from nanollama.cli.show import show_batch
 
     return show_batch(study, argv)
-
-
-def _finish(work: Callable[[], int | None]) -> NoReturn:
-    from nanollama.entrypoint import guard
-
-    raise typer.Exit(guard(work))
 
 
 def _schema(name: str, config: str, write: bool) -> None:

@@ -60,14 +60,13 @@ def plot_curves(
             name: [row for row in points if _drawable(row, x, y, log_y)]
             for name, points in _by_series(rows, "run").items()
         }
+        are_few = len(curves) <= N_LOOKS
         for number, (name, points) in enumerate(curves.items()):
             xs, look = [row[x] for row in points], _look(number, len(curves))
-            marker = "o" if len(points) <= MAX_MARKED_POINTS and len(curves) <= N_LOOKS else ""
+            marker = "o" if are_few and len(points) <= MAX_MARKED_POINTS else ""
             ys = [row[y] for row in points]
             axes.plot(xs, ys, **look, marker=marker, markersize=3.5, label=name, gid=CURVE.format(number))
-            if len(curves) > N_LOOKS or not points:
-                continue
-            if low and high and all(low in row and high in row for row in points):
+            if low and high and are_few and points and all({low, high} <= row.keys() for row in points):
                 ends = [row[low] for row in points], [row[high] for row in points]
                 band = axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
                 band.set_gid(BAND.format(number))
