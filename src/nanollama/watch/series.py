@@ -20,7 +20,7 @@ from nanollama.watch.run import WatchedRun
 SECONDS = "elapsed_seconds"
 RUN, SETTING = "run", "setting"
 """Groups: each run alone, or the runs that differ in their seed alone."""
-N_POINTS, MAX_POINTS_OF_ALL, MAX_MEANS_OF_ALL = 600, 40_000, 20_000
+N_POINTS, MAX_POINTS_OF_ALL, MAX_MEANS_OF_ALL = 600, 40_000, 10_000
 """Points of a line, of all lines of a chart, and of all runs of all means of a chart."""
 
 

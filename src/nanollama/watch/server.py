@@ -97,7 +97,6 @@ class WatchServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    allow_reuse_address = False
 
     def __init__(self, watched: Watched, port: int) -> None:
         self.watched = watched

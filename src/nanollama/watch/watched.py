@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -102,9 +102,7 @@ class Watched:
                 "keys": list(keys),
                 "measures": measures,
                 "shown": self._shown(measures),
-                "group": SETTING
-                if len(self.runs) > N_TOLD_APART and any(key in keys for key in SEEDS)
-                else RUN,
+                "group": SETTING if self._are_many(keys) else RUN,
                 "colours": list(COLOURS),
             }
 
@@ -158,6 +156,11 @@ class Watched:
             lambda run: run.evals.names,
         )
         return list(dict.fromkeys(name for kind in kinds for run in self.runs for name in kind(run)))
+
+    def _are_many(self, keys: Collection[str]) -> bool:
+        """Are runs too many to be told apart, and is it known of all what settings they are of?"""
+        is_known = all(run.config for run in self.runs)
+        return len(self.runs) > N_TOLD_APART and is_known and any(key in keys for key in SEEDS)
 
     def _shown(self, measures: Sequence[str]) -> list[str]:
         """Those that are drawn at first: the loss, and what evaluations are compared by."""
