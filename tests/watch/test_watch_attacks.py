@@ -122,13 +122,12 @@ def ask(server: WatchServer, text: str) -> bytes:
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
         found = b""
-        try:
+        with suppress(OSError):  # it may close while we are still writing
             connection.sendall(text.encode("latin-1"))
             connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError):
             while part := connection.recv(65536):
                 found += part
-        except OSError:  # it closed while we were still writing
-            pass
         return found
 
 
@@ -140,6 +139,8 @@ def test_a_request_that_is_not_the_pages_own_learns_nothing(
 ) -> None:
     text = f"{line}\r\n{headers}\r\n\r\n".replace("HALF", server.token[:12]).replace("TOKEN", server.token)
     reply = ask(server, text.replace("PORT", str(server.server_port)))
+    if not reply and status in (414, 431):
+        return  # closed before all was read, and the reply was lost with the connection
     head, _, body = reply.partition(b"\r\n\r\n")
     if not status:  # of the oldest protocol, replies have no head
         assert reply in (b"this is served to 127.0.0.1 alone", b"Bad Request")
