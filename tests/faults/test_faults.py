@@ -21,7 +21,7 @@ pytest.importorskip("tokenizers")
 
 @pytest.mark.slow
 def test_a_few_trials_of_each_campaign() -> None:
-    command = [sys.executable, "-m", "tests.faults", "--minutes", "0.5", "--seed", "7"]
+    command = [sys.executable, "-m", "tests.faults", "--minutes", "0.25", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" 0 failed") == 5
