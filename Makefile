@@ -36,7 +36,7 @@ ask: $(STAMP) ## a minute: a model learns to ask a database; page and pictures i
 	$(RUN) -m apps.memory.train apps/memory/config/ask.yaml
 	$(RUN) -m nanollama report runs/ask --figures runs/ask/figures
 
-head: $(STAMP) ## a minute: an iteration head grows; page and pictures in runs/polynomial
+head: $(STAMP) ## two minutes: an iteration head grows; page and pictures in runs/polynomial
 	$(RUN) -m apps.composition.train apps/composition/config/polynomial.yaml
 	$(RUN) -m nanollama report attention runs/polynomial
 
