@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from nanollama.distributed import World
 from nanollama.errors import UserError
@@ -224,3 +226,20 @@ def test_the_hash_is_of_the_whole_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     found = checkpoint.fingerprint(tmp_path / "file")
     assert found == {"sha256": hashlib.sha256(content).hexdigest(), "n_bytes": len(content)}
+
+
+def test_a_full_disk_is_told_in_the_words_of_the_system_where_a_library_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("unexpected pos 122304 vs 122192")  # as torch.save does
+
+    def full(dir: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    with pytest.raises(RuntimeError, match="unexpected pos"):  # there is room: it is something else
+        Checkpointer(tmp_path).save(1, nn.Linear(2, 2), torch.optim.SGD(nn.Linear(2, 2).parameters()), {})
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        Checkpointer(tmp_path).save(1, nn.Linear(2, 2), torch.optim.SGD(nn.Linear(2, 2).parameters()), {})
