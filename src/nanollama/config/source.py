@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
+_quote = cache(json.dumps)
+"""A key as JSON."""
 _IN_GRID = re.compile(r"(grid\.product|grid\.arms\.[^.]+)\.(?!starts_from(?:\.|$))(.+)")
 """A section of a grid, and a key of its runs, which is one key there however many dots it has."""
 
@@ -80,11 +82,9 @@ class Node:
     def as_json(self) -> str:
         """The value as JSON. Runs of a grid share most of their sections, which are written once."""
         if isinstance(self.value, dict):
-            return (
-                "{" + ",".join(f"{json.dumps(key)}:{node.as_json}" for key, node in self.value.items()) + "}"
-            )
+            return "{" + ",".join([f"{_quote(key)}:{node.as_json}" for key, node in self.value.items()]) + "}"
         if isinstance(self.value, list):
-            return "[" + ",".join(node.as_json for node in self.value) + "]"
+            return "[" + ",".join([node.as_json for node in self.value]) + "]"
         return json.dumps(self.value)
 
     def place_of(self, keys: Keys) -> Place:

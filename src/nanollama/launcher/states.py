@@ -72,7 +72,7 @@ def inspect(
         queue: what Slurm holds; None: what the run folder says of its jobs is believed.
         parents: the states of the runs that it starts from, by name.
     """
-    result = read_json(run.folder / RESULT)
+    result = read_json(os.path.join(run.folder, RESULT))
     finished = result.get("status") == "finished"
     if finished and not is_ordered_anew(run.folder):
         return _stale(run, result, parents) or State("finished", result)

@@ -134,10 +134,9 @@ class ModelConfig(Config):
         """See `__new__`."""
         if not isinstance(values, dict):
             return handler(values)
-        is_strict = info.mode == "json"
-        values = _with_tuples(values)  # what was read as JSON is here no longer known to be
         joined = _joined(cls, _options(values))
-        return handler(values) if joined is cls else joined.model_validate(values, strict=is_strict)
+        values = _with_tuples(values)  # what was read as JSON is here no longer known to be
+        return handler(values) if joined is cls else joined.model_validate(values, strict=info.mode == "json")
 
     @field_validator("implementation")
     @classmethod

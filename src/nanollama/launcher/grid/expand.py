@@ -39,6 +39,7 @@ from nanollama.config import Config, build_config, config_hash
 from nanollama.config.source import Node, Place, set_node
 from nanollama.errors import ConfigError
 from nanollama.launcher.grid.arms import ARM, ARMS, Arm, ArmConfig, ArmName, read_arms
+from nanollama.launcher.grid.layers import Layers
 from nanollama.launcher.grid.names import name_runs
 from nanollama.report.grouping import show_value
 from nanollama.wording import show, suggest
@@ -142,11 +143,12 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     parents = _find_parents(arms, points, names)
     runs, problems = [], _Problems()
     base = set_node(base, "overwrite", Node(False, base.place))
+    layers = Layers(base, arms)
     with _uncollected():
         for name, point, parent in zip(names, points, parents, strict=True):
             run_dir = folder / name
             own = {"name": Node(name, base.place), "run_dir": Node(str(run_dir), base.place)}
-            tree = _lay_over(base, point, arms)
+            tree = layers.under(point)
             tree = Node({**tree.value, **own}, tree.place)
             if parent is not None:
                 tree = arms[point[ARM].value].start_from(tree, folder / parent)
@@ -161,16 +163,6 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
     problems.check()
     _check_different(runs, section.place)
     return runs
-
-
-def _lay_over(tree: Node, point: Mapping[str, Node], arms: Mapping[str, Arm]) -> Node:
-    """The config of a run: the rest of the file with what the run's arm and its place on the axes set."""
-    if arms:
-        tree = arms[point[ARM].value].lay_over(tree)
-    for key, node in point.items():
-        if not (arms and key == ARM):
-            tree = set_node(tree, key, node)
-    return tree
 
 
 def _find_parents(
