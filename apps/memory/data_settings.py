@@ -87,7 +87,7 @@ class DataConfig(Config):
     batching: Batching = Field(
         default="trimmed",
         description="`trimmed` pads to the longest of a batch, `bucketed` groups like lengths, `packed` puts "
-        "several dialogs into a row.",
+        "several dialogs into a row; with engine = trainer, each has a row of its own.",
     )
     row_len: int | None = Field(
         default=None, ge=1, description="Tokens a row when packed; default: the longest dialog."

@@ -231,7 +231,6 @@ class MemoryConfig(TrainingRunConfig):
             raise ValueError("engine = trainer is for a model with model.path: leave it out")
         refused = {
             "interventions": bool(self.interventions),
-            "data.batching = packed": self.data.batching == "packed",
             "training.parallel = sharded": self.training.parallel == "sharded",
         }
         for key in (key for key, is_set in refused.items() if is_set):

@@ -51,3 +51,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 def printable(text: str) -> str:
     """A text without the characters that steer a terminal or the direction of writing; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def first_sentence(error: Exception) -> str:
+    """The first sentence of a message, or its first two lines."""
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+    return re.split(r"(?<=\.) (?=[A-Z])", said, maxsplit=1)[0]

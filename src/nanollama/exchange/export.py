@@ -72,8 +72,9 @@ def write_model(trained: Trained[Any], tokenizer: Any, folder: Path, where: str)
     """
     model, special = trained.model, _special_ids(tokenizer)
     if isinstance(model, HuggingFaceModel):
-        model.model.save_pretrained(folder)
-        return str(type(model.model).__name__)
+        theirs = model.merged()
+        theirs.save_pretrained(folder)
+        return str(type(theirs).__name__)
     if not isinstance(model, Shell):
         raise UserError(
             f"{where} cannot be exported: its model is a {type(model).__name__}, not one of ours."

@@ -264,6 +264,10 @@ class LoraConfig(Config):
         min_length=1,
         description="Names of the maps, such as q_proj; default: all but the head.",
     )
+    load_in_8bit: bool = Field(
+        default=False,
+        description="Keep the maps that do not learn in 8 bits (bitsandbytes): less memory, coarser numbers.",
+    )
 
 
 class SizesConfig(Config):

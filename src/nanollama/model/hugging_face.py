@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import warnings
 from itertools import chain
 from pathlib import Path
@@ -21,14 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from nanollama.errors import MissingExtraError, UserError
-from nanollama.model.config import HuggingFaceConfig, LoraConfig
+from nanollama.model.config import HuggingFaceConfig
+from nanollama.model.lora import in_8_bits, merge, with_lora
 from nanollama.model.mixers.attention import KeyValues
 from nanollama.model.mixers.mixer import gather
 from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
 from nanollama.model.protocol import LanguageModel
 from nanollama.model.state import DecodingState
 from nanollama.pretrained_tokenizer import load_tokenizer, n_token_ids
-from nanollama.wording import count, show, suggest
+from nanollama.wording import count, first_sentence, show, suggest
 
 
 class HuggingFaceModel(LanguageModel):
@@ -65,7 +65,7 @@ class HuggingFaceModel(LanguageModel):
             if self.config.gradient_checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
             if self.config.lora is not None:
-                model = _with_lora(model, self.config.lora, self._new_tokens)
+                model = with_lora(model, self.config.lora, self._new_tokens)
         return model
 
     def _adopt(self, model: Any) -> None:
@@ -165,17 +165,37 @@ class HuggingFaceModel(LanguageModel):
         for ours, theirs in zip(here, there, strict=True):
             ours.copy_(theirs)
 
+    def merged(self) -> Any:
+        """The model as transformers has it, with what low-rank changes have learned added, in place.
+
+        Maps that were kept in 8 bits are read once more as they were.
+        """
+        if self.config.lora is None:
+            return self.model
+        whole = self
+        if self.config.lora.load_in_8bit:
+            lora = self.config.lora.model_copy(update={"load_in_8bit": False})
+            whole = HuggingFaceModel(self.config.model_copy(update={"lora": lora}))
+            whole.init_weights(torch.Generator())
+            learned = {name for name, weight in self.named_parameters() if weight.requires_grad}
+            state = {name: weight for name, weight in self.state_dict().items() if name in learned}
+            whole.load_state_dict(state, strict=False)
+        return merge(whole.model)
+
     def _first_model(self) -> Any:
         models = _transformers().AutoModelForCausalLM
         if self.config.path is None:
             return models.from_config(self._shape).float()
+        lora = self.config.lora
+        coarse = in_8_bits() if lora is not None and lora.load_in_8bit else {}
         try:
             is_here = Path(self.config.path).is_dir()
-            return models.from_pretrained(self.config.path, local_files_only=is_here).float()
+            model = models.from_pretrained(self.config.path, local_files_only=is_here, **coarse)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"model.path: {self.config.path} has no weights to read: {_in_short(error)}"
+                f"model.path: {self.config.path} has no weights to read: {first_sentence(error)}"
             ) from error
+        return model if coarse else model.float()
 
 
 class _Reading:
@@ -206,38 +226,6 @@ def _grow(model: Any, n_tokens: int) -> None:
     model.resize_token_embeddings(n_tokens, mean_resizing=False)
     for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
         embeddings.weight[n_before:] = embeddings.weight[:n_before].mean(dim=0)
-
-
-def _with_lora(model: Any, config: LoraConfig, new_tokens: list[int]) -> Any:
-    """The model with low-rank changes; these and the embeddings of new tokens learn."""
-    try:
-        import peft
-    except ImportError:
-        raise MissingExtraError("peft", "hf") from None
-    from transformers.pytorch_utils import Conv1D
-
-    keys = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules="all-linear" if config.modules is None else list(config.modules),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # as in GPT-2
-        trainable_token_indices=_learned_rows(model, new_tokens),
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return peft.get_peft_model(model, keys).get_base_model()
-    except ValueError as error:
-        raise UserError(f"model.lora.modules: {_in_short(error)}") from error
-
-
-def _learned_rows(model: Any, new_tokens: list[int]) -> dict[str, list[int]] | None:
-    """Rows of the embeddings that learn, by the name of the module; tied ones follow those of the input."""
-    kept = {model.get_input_embeddings()}
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        kept.add(model.get_output_embeddings())
-    names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in kept]
-    return {name: new_tokens for name in names} if new_tokens else None
 
 
 def _transformers() -> Any:
@@ -300,7 +288,7 @@ def stored_shape(path: str) -> Any:
         return _transformers().AutoConfig.from_pretrained(path, local_files_only=folder.is_dir())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"model.path: {path} is no folder of a model, nor to be had from the hub: {_in_short(error)}"
+            f"model.path: {path} is no folder of a model, nor to be had from the hub: {first_sentence(error)}"
         ) from error
     finally:
         hub.setLevel(level)
@@ -324,10 +312,4 @@ def _new_shape(config: HuggingFaceConfig) -> Any:
     try:
         return transformers.AutoConfig.for_model(name, **{**lengths, **no_tokens, **own})
     except Exception as error:  # whatever transformers raises, it is about what the user wrote
-        raise UserError(f"model.sizes: {name} cannot be of these sizes: {_in_short(error)}") from error
-
-
-def _in_short(error: Exception) -> str:
-    """The first sentence of a message, or its first two lines."""
-    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
-    return re.split(r"(?<=\.) (?=[A-Z])", said, maxsplit=1)[0]
+        raise UserError(f"model.sizes: {name} cannot be of these sizes: {first_sentence(error)}") from error

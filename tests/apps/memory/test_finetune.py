@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,7 +21,9 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream, tokenizer_of
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
+from nanollama.exchange.export import export_hf
 from nanollama.model import build_model
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint
 from nanollama.pretrained_tokenizer import add_special_tokens
 from nanollama.training.trained import load_run
@@ -137,6 +140,36 @@ def test_lora_leaves_the_pretrained_weights(architecture: str, here: Path) -> No
     assert sum("trainable_tokens" in name for name in changed) >= (2 if untied else 1)
     sizes = [(find_checkpoint(one.folder) / OPTIMIZER).stat().st_size for one in (config, full)]
     assert sizes[0] < sizes[1] / 2
+    assert_exported_alike(config.folder, tuned)
+
+
+def assert_exported_alike(run: Path, tuned: LanguageModel) -> None:
+    """Does transformers load what was learned, with the rows of new tokens, and answer as the run does?"""
+    import transformers
+
+    export_hf(run, Path("there"))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained("there").eval()
+    ids = torch.arange(theirs.config.vocab_size)[-64:].view(2, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, tuned.eval()(ids), atol=1e-5, rtol=1e-5)
+
+
+def test_the_base_of_lora_is_kept_in_8_bits(base: Path, here: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    import transformers
+
+    config = config_of(base, model={"lora": {**LORA, "load_in_8bit": True}})
+    plain = config_of(base, model={"lora": LORA}, name="plain")
+    for one in (config, plain):
+        assert finetune.main([write(one)]) == 0
+    tuned = load_run(MemoryConfig, config.folder).model
+    coarse = [name for name, weight in tuned.named_parameters() if weight.dtype == torch.int8]
+    assert len(coarse) == 7 * 2 and not any("lora" in name or "embed" in name for name in coarse)
+    losses = [[row["loss"] for row in rows(one.folder)] for one in (config, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02) and losses[0] != losses[1]
+    export_hf(config.folder, here / "there")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(here / "there")
+    assert {weight.dtype for weight in theirs.parameters()} == {torch.float32}
 
 
 def test_gradient_checkpointing_has_the_same_losses(base: Path, here: Path) -> None:
@@ -290,6 +323,10 @@ def test_wrong_input_is_told_in_one_sentence(
 def test_what_is_not_installed_is_named(
     base: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        coarse = config_of(base, model={"lora": {**LORA, "load_in_8bit": True}})
+        assert finetune.main([write(coarse)]) == 2
+        assert "run `pip install 'nanollama[8bit]'`" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "peft", None)
     assert finetune.main([write(config_of(base, model={"lora": LORA}))]) == 2
     assert "'peft' is not installed: run `pip install 'nanollama[hf]'`" in capsys.readouterr().err

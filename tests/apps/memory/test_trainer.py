@@ -57,7 +57,10 @@ def columns(folder: Path, *names: str, file: str = "metrics.jsonl") -> np.ndarra
 def test_the_losses_of_50_steps_are_those_of_our_loop(base: Path, here: Path) -> None:
     keys = {"n_steps": 50, "eval_every": 20, "checkpoint": {"every": 50}}
     keys |= {"optimizer": {"learning_rate": 2e-3, "warmup_steps": 5}}
-    own, other = (trained(base, engine, has_text=True, training=keys) for engine in ("own", "trainer"))
+    sources = [{"kind": "qa"}, {"kind": "text", "weight": 0.5}]
+    data = {"n_people": 2, "sources": sources, "batching": "packed"}  # which the Trainer leaves alone
+    both = {"has_text": True, "training": keys, "data": data}
+    own, other = (trained(base, engine, **both) for engine in ("own", "trainer"))
     names = ("step", "loss", "grad_norm", "lr", "n_tokens_seen", "n_examples_seen")
     np.testing.assert_allclose(columns(other, *names), columns(own, *names), rtol=1e-4)
     losses = columns(own, "loss")
@@ -157,10 +160,6 @@ def test_two_processes_of_the_trainer_have_the_losses_of_one(base: Path, here: P
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (
-            {"data": {"n_people": 2, "sources": [{"kind": "qa"}], "batching": "packed"}},
-            "data.batching = packed",
-        ),
         ({"training": {"parallel": "sharded"}}, "training.parallel = sharded"),
         (
             {"interventions": [{"implementation": "freeze", "at_step": 1, "parameters": ["*"]}]},
