@@ -260,6 +260,7 @@ def test_a_killed_run_ends_with_the_same_bits(way: str, tmp_path: Path) -> None:
     assert train.main(arguments(whole, *keys)) == 0
     checkpoint = cut / "checkpoints" / "step_00000004" / "manifest.json"
     kill_when(checkpoint.exists, train.main, arguments(cut, *keys))
+    assert checkpoint.parents[1].exists()
     assert train.main(arguments(cut, *keys)) == 0
     assert same_end(whole, cut)
 
