@@ -43,9 +43,10 @@ head: $(STAMP) ## two minutes: an iteration head grows; page and pictures in run
 demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
 	$(RUN) -m apps.memory.local_grid apps/memory/config/demo.yaml $(ARGS)
 
-# Two processes of one thread each: waiting threads of one would take the cores from the other.
+# Processes of one thread each: waiting threads of one would take the cores from the other. Three for two cores, as
+# one of them mostly waits: first for Slurm, then for processes that it has started.
 test: $(STAMP) ## the whole test suite, with branch coverage
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --no-loadscope-reorder \
 	  --cov --cov-branch --cov-report=term --cov-fail-under=85 $(ARGS)
 
 check: $(STAMP) ## format, lint, types
@@ -87,5 +88,6 @@ $(STAMP): pyproject.toml constraints.txt
 	    "install its venv module (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 2; }; \
 	  echo "making $(VENV) with $$("$$found" --version)"; \
 	  "$$found" -m venv --clear $(VENV); }
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[$(EXTRAS)]"
+	@$(RUN) -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores, where pip takes one; what is of another Python stays
 	@touch $@

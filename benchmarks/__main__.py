@@ -76,7 +76,7 @@ def compare_all(name: str, quick: bool) -> Iterator[Row]:
     """The rows of a benchmark, one after another."""
     module = importlib.import_module(f"benchmarks.{name}{SUFFIX}")
     end = time.monotonic() + (math.inf if quick else module.BUDGET_SECONDS)
-    ring = Ring(end)
+    ring = Ring(end, forked=quick)
     with tempfile.TemporaryDirectory() as folder:
         try:
             pairs: list[Pair] = module.pairs(Path(folder), quick)

@@ -25,6 +25,7 @@ from apps.composition.data import build_dataset
 from apps.composition.data_config import DataConfig
 from apps.composition.streams import build_stream
 from apps.composition.tasks import Polynomial
+from benchmarks.training_speed import steps_of
 from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import Stream
@@ -135,15 +136,10 @@ def our_steps(way: Way, n_steps: int) -> Step:
             compile_model=way.compiled,
         )
 
-    def step(number: int) -> None:
-        learner.backward(stream.batch(number))
-        learner.clip()
-        learner.update(3e-4)
-
-    return in_a_row(step, n_steps)
+    return in_a_row(steps_of(learner, stream, BATCH_SIZE, learning_rate=3e-4), n_steps)
 
 
-def in_a_row(step: Callable[[int], None], n_steps: int) -> Step:
+def in_a_row(step: Callable[[int], object], n_steps: int) -> Step:
     """So many steps as one: a turn of whole epochs has batches of all lengths."""
 
     def steps(number: int) -> float:

@@ -23,7 +23,7 @@ from torch import Tensor
 from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.dataset.dialogs import make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
-from benchmarks.training_speed import NO_BFLOAT16, UNIT
+from benchmarks.training_speed import NO_BFLOAT16, UNIT, steps_of
 from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.stream import DocumentStream
 from nanollama.data.text.config import BytePairConfig
@@ -83,13 +83,7 @@ def ours() -> Step:
             llama(), next_token_loss, OptimizerConfig(), world, precision=precision, n_accumulation=2
         )
 
-    def step(number: int) -> float:
-        learner.backward(stream.batch(number))
-        learner.clip()
-        learner.update(1e-3)
-        return BATCH_SIZE
-
-    return step
+    return steps_of(learner, stream, BATCH_SIZE)
 
 
 def trainer(folder: Path, bfloat16: bool) -> Step:

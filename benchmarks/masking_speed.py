@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.training_speed import steps_of
 from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.batch import IGNORE
 from nanollama.data.text.streams import Masker, MaskingConfig, RowStream
@@ -83,13 +84,7 @@ def ours(size: Size, compile_model: bool) -> Step:
             compile_model=compile_model,
         )
 
-    def step(number: int) -> float:
-        learner.backward(stream.batch(number))
-        learner.clip()
-        learner.update(1e-4)
-        return BATCH_SIZE
-
-    return step
+    return steps_of(learner, stream, BATCH_SIZE, learning_rate=1e-4)
 
 
 def hugging_face(size: Size, best: bool, compile_model: bool) -> Step:

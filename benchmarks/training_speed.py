@@ -24,7 +24,7 @@ from apps.memory.dataset.dialogs import DialogKind, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, people
 from apps.memory.settings import N_TOKENS
 from benchmarks.turns import Contestant, Pair, Step
-from nanollama.data.stream import DocumentStream
+from nanollama.data.stream import DocumentStream, Stream
 from nanollama.dialogs.source import DialogSource
 from nanollama.distributed import open_world
 from nanollama.model import ModelConfig, build_model
@@ -93,11 +93,17 @@ def ours(size: Size, kind: DialogKind, compile_model: bool, implementation: str 
             compile_model=compile_model,
         )
 
+    return steps_of(learner, stream, BATCH_SIZE)
+
+
+def steps_of(learner: Learner, stream: Stream, batch_size: int, learning_rate: float = 1e-3) -> Step:
+    """Steps of our loop, making the batch included; the work is rows of a batch."""
+
     def step(number: int) -> float:
         learner.backward(stream.batch(number))
         learner.clip()
-        learner.update(1e-3)
-        return BATCH_SIZE
+        learner.update(learning_rate)
+        return batch_size
 
     return step
 

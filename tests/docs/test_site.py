@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,6 +15,8 @@ from nanollama.config.keys import describe_keys
 from nanollama.studies import find_study, list_studies
 
 ROOT = Path(__file__).parents[2]
+SITE = "TESTS_FIND_SITE_IN"
+"""In the environment: the folder that `make docs` has just written, which need not be built again."""
 FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src"}
 
 
@@ -60,6 +63,8 @@ def test_dead_links_are_seen(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if SITE in os.environ:
+        return Path(os.environ[SITE])
     pytest.importorskip("furo")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]

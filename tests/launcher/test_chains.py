@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from nanollama.launcher.attempts import last_row
-from tests.launcher.conftest import Checkout
+from tests.launcher.conftest import Checkout, make_checkout
 from tests.launcher.test_local_grid import RUN, attempts, n_alive
 from tests.toy_training import newest, same_end, same_values
 
@@ -26,7 +26,7 @@ grid:
   seeds: 2
 """
 NAMES = [f"arm-{arm}_seed-{seed}" for seed in (0, 1) for arm in "abc"]
-SLOW = "seconds_a_step: 0.1\ntraining: {log_every: 1, checkpoint: {every: 3}}\n"
+WATCHED = "training: {log_every: 1, checkpoint: {every: 3}}\n"
 
 
 def order(checkout: Checkout, grid: str) -> dict[str, tuple[float, float]]:
@@ -130,14 +130,20 @@ PLACES = (("a", 0), ("a", 7), ("b", 0), ("b", 10), ("c", 5))
 """An arm, and the step that its run has come to: where a chain is killed."""
 
 
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain that nothing has disturbed, nor slowed down."""
+    checkout = make_checkout(tmp_path_factory.mktemp("calm") / "a checkout")
+    checkout.write("calm.yaml", f"name: calm\n{WATCHED}{CHAIN.replace('  seeds: 2', '')}")
+    assert checkout.run(RUN, "calm.yaml").returncode == 0
+    return checkout.folder / "runs/calm"
+
+
 @pytest.mark.parametrize("victims", ["driver", "run", "driver and run"])
 def test_a_chain_that_is_killed_at_five_places_ends_with_the_same_bits(
-    checkout: Checkout, victims: str
+    checkout: Checkout, calm: Path, victims: str
 ) -> None:
-    chain = f"{SLOW}{CHAIN.replace('  seeds: 2', '')}"
-    for name in ("calm", "g"):
-        checkout.write(f"{name}.yaml", f"name: {name}\n{chain}")
-    assert checkout.run(RUN, "calm.yaml").returncode == 0
+    checkout.write("g.yaml", f"name: g\nseconds_a_step: 0.1\n{WATCHED}{CHAIN.replace('  seeds: 2', '')}")
     for arm, step in PLACES:
         run = checkout.folder / "runs/g" / f"arm-{arm}"
         with checkout.popen(RUN, "g.yaml") as process:
@@ -155,6 +161,4 @@ def test_a_chain_that_is_killed_at_five_places_ends_with_the_same_bits(
     assert done.returncode == 0, done.stderr
     assert attempts(checkout, "g")["arm-a"]["n_attempts"] > 1
     for arm in "abc":
-        assert same_end(
-            checkout.folder / "runs/g" / f"arm-{arm}", checkout.folder / "runs/calm" / f"arm-{arm}"
-        )
+        assert same_end(checkout.folder / "runs/g" / f"arm-{arm}", calm / f"arm-{arm}")

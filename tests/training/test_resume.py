@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -23,6 +22,7 @@ from nanollama.errors import EXIT_PREEMPTED, Preempted
 from nanollama.model import ModelConfig, build_model
 from nanollama.monitor import checkpoint
 from nanollama.training.loss import next_token_loss
+from tests.forked import finish, start
 from tests.toy_training import (
     VOCAB_SIZE,
     ToyConfig,
@@ -248,44 +248,10 @@ def killed_at_effect(folder: Path, n_steps: int, which_save: int, effect: int) -
     transformer_run(folder, n_steps)
 
 
-def in_child(target: Callable[..., None], *args: Any) -> None:
-    """Call a function quickly: what a killed process has written need not wait for the disk to be safe."""
-    os.fsync = lambda descriptor: None  # type: ignore[assignment]
-    torch.set_num_threads(1)
-    target(*args)
-
-
-Start = Callable[..., multiprocessing.process.BaseProcess]
-
-
-@pytest.fixture(scope="module")
-def start() -> Start:
-    """Starts a function in a process that has already imported what it needs."""
-    context = multiprocessing.get_context("forkserver")
-    # The optimizer imports the compiler when it is made, which takes longer than a whole run of the toy.
-    context.set_forkserver_preload(["tests.toy_training", "nanollama.model", "torch._dynamo"])
-
-    def start(target: Callable[..., None], *args: Any) -> multiprocessing.process.BaseProcess:
-        process = context.Process(target=in_child, args=(target, *args))
-        process.start()
-        return process
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        start(time.sleep, 0).join()
-    return start
-
-
-def finish(start: Start, target: Callable[..., None], *args: Any) -> int | None:
-    process = start(target, *args)
-    process.join(60)
-    return process.exitcode
-
-
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments(tmp_path: Path, start: Start) -> None:
+def test_killed_at_twenty_random_moments(tmp_path: Path) -> None:
     n_steps = 120
-    assert finish(start, transformer_run, tmp_path / "whole", n_steps) == 0
+    assert finish(transformer_run, tmp_path / "whole", n_steps) == 0
     seconds = json.loads((tmp_path / "whole" / "result.json").read_text())["seconds"]
     moments = random.Random(0)
     n_killed = n_runs = 0
@@ -305,16 +271,16 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, start: Start) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("which_save", [1, 4])
-def test_killed_before_each_act_of_saving(tmp_path: Path, start: Start, which_save: int) -> None:
+def test_killed_before_each_act_of_saving(tmp_path: Path, which_save: int) -> None:
     n_steps = 15
-    assert finish(start, transformer_run, tmp_path / "whole", n_steps) == 0
+    assert finish(transformer_run, tmp_path / "whole", n_steps) == 0
     stages = set()
     for effect in range(1, 100):
         folder = tmp_path / f"cut_{effect}"
-        if finish(start, killed_at_effect, folder, n_steps, which_save, effect) == 0:
+        if finish(killed_at_effect, folder, n_steps, which_save, effect) == 0:
             break
         stages.add(tuple(sorted(path.name for path in (folder / "checkpoints").glob("*"))))
-        assert finish(start, transformer_run, folder, n_steps) == 0
+        assert finish(transformer_run, folder, n_steps) == 0
         assert same_end(tmp_path / "whole", folder)
         assert not list((folder / "checkpoints").glob(".*"))
     assert effect > 8 and len(stages) > 2, "the save must have been cut at several stages"
@@ -322,9 +288,9 @@ def test_killed_before_each_act_of_saving(tmp_path: Path, start: Start, which_sa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
-def test_stopped_by_each_signal(tmp_path: Path, start: Start, number: signal.Signals) -> None:
+def test_stopped_by_each_signal(tmp_path: Path, number: signal.Signals) -> None:
     n_steps = 60
-    assert finish(start, transformer_run, tmp_path / "whole", n_steps) == 0
+    assert finish(transformer_run, tmp_path / "whole", n_steps) == 0
     process = start(transformer_run, tmp_path / "cut", n_steps)
     deadline = time.monotonic() + 60
     while not (tmp_path / "cut" / "checkpoints").exists() and time.monotonic() < deadline:
@@ -336,5 +302,5 @@ def test_stopped_by_each_signal(tmp_path: Path, start: Start, number: signal.Sig
     result = json.loads((tmp_path / "cut" / "result.json").read_text())
     assert result["status"] == "preempted" and 3 <= result["step"] <= n_steps
     assert newest(tmp_path / "cut").name == f"step_{result['step']:08d}"
-    assert finish(start, transformer_run, tmp_path / "cut", n_steps) == 0
+    assert finish(transformer_run, tmp_path / "cut", n_steps) == 0
     assert same_end(tmp_path / "whole", tmp_path / "cut")

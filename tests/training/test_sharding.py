@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests import toy_packed
+from nanollama.errors import EXIT_PREEMPTED
+from tests import toy_packed, toy_training
+from tests.forked import in_two_processes
 from tests.toy_training import newest, rows, run_toy, toy_config
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ('parallel="sharded"', "eval_every=4", 'checkpoint={"every": 4, "keep": null}')
 
 pytestmark = pytest.mark.slow
 
 
-def shared_out(folder: Path, *settings: str) -> int:
-    """Train the toy in two processes; the exit code of torchrun."""
-    return in_two_processes("tests.toy_training", folder, *SETTINGS, *settings)
-
-
-def in_two_processes(module: str, *arguments: str | Path) -> int:
-    """The exit code of torchrun."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, *torchrun, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=300).returncode
+def shared_out(folder: Path, *settings: str) -> list[int | None]:
+    """Train the toy in two processes; their exit codes."""
+    return in_two_processes(toy_training.main, [str(folder), *SETTINGS, *settings])
 
 
 def alone(folder: Path) -> Path:
@@ -55,10 +45,11 @@ def assert_same(one: Path, other: Path) -> None:
 
 def test_two_processes_learn_what_one_learns_and_resume_each_others_runs(tmp_path: Path) -> None:
     expected = alone(tmp_path / "one")
-    assert shared_out(tmp_path / "two") == 0
+    assert shared_out(tmp_path / "two") == [0, 0]
     assert_same(expected, tmp_path / "two")
     for name, resume in (("to_two", shared_out), ("to_one", alone)):
-        assert shared_out(tmp_path / name, "max_minutes=1e-9") != 0  # stops after its first step
+        stopped = shared_out(tmp_path / name, "max_minutes=1e-9")  # after its first step
+        assert stopped == [EXIT_PREEMPTED, EXIT_PREEMPTED]
         assert newest(tmp_path / name).name == "step_00000001"
         resume(tmp_path / name)
         assert_same(expected, tmp_path / name)
@@ -66,15 +57,15 @@ def test_two_processes_learn_what_one_learns_and_resume_each_others_runs(tmp_pat
 
 def test_what_one_process_began_two_go_on_with(tmp_path: Path) -> None:
     expected = alone(tmp_path / "one")
-    assert shared_out(tmp_path / "two") == 0
+    assert shared_out(tmp_path / "two") == [0, 0]
     for step in (8, 12):
         (tmp_path / f"one/checkpoints/step_{step:08d}/manifest.json").unlink()  # as if stopped at step 4
     (tmp_path / "one/result.json").unlink()
-    assert shared_out(tmp_path / "one") == 0
+    assert shared_out(tmp_path / "one") == [0, 0]
     assert_same(tmp_path / "two", expected)
 
 
 def test_processes_with_unequal_rows_gather_the_model_as_often(tmp_path: Path) -> None:
     toy_packed.main(tmp_path / "one")
-    assert in_two_processes("tests.toy_packed", tmp_path / "two") == 0
+    assert in_two_processes(toy_packed.main, tmp_path / "two") == [0, 0]
     assert_same(tmp_path / "one", tmp_path / "two")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanollama.training.intervention_config import InterventionConfig
 from nanollama.training.interventions import build_interventions, restructure, take_moments
 from nanollama.training.loss import next_token_loss
 from nanollama.training.optim import OptimizerConfig, build_optimizer
+from tests.forked import finish
 from tests.toy_training import VOCAB_SIZE, ToyStream, rows, run_toy, same_end, same_values, toy_config
 
 N_STEPS, SWITCH = 12, 6
@@ -162,10 +162,7 @@ def killed(folder: Path, stop: int) -> None:
 @pytest.mark.parametrize("stop", [SWITCH, SWITCH + 1, SWITCH + 2])
 def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, stop: int) -> None:
     run(tmp_path / "whole", UNTIE)
-    process = multiprocessing.get_context("spawn").Process(target=killed, args=(tmp_path / "cut", stop))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert finish(killed, tmp_path / "cut", stop) == -signal.SIGKILL
     assert rows(tmp_path / "cut")[-1]["step"] == stop - 1
     run(tmp_path / "cut", UNTIE)
     assert same_end(tmp_path / "whole", tmp_path / "cut")

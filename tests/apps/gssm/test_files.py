@@ -16,7 +16,8 @@ from apps.gssm import data, train
 from apps.gssm.files import config_of, hold, partial_of, read_sequences
 from apps.gssm.source import build_source
 from nanollama.errors import UserError
-from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, kill_when, write_file
+from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, write_file
+from tests.forked import kill_when
 from tests.toy_training import rows
 
 
@@ -36,25 +37,19 @@ def test_a_file_gives_the_same_run_as_drawing(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_the_same_file(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole.h5", tmp_path / "cut.h5"
     assert write_file(whole, "chunk_size=1") == 0
-    command = [
-        "-m",
-        "apps.gssm.data",
-        str(CONFIGS / "data.yaml"),
-        f"file={cut}",
-        f"sets={SETS}",
-        "chunk_size=1",
-    ]
+    argv = [str(CONFIGS / "data.yaml"), f"file={cut}", f"sets={SETS}", "chunk_size=1"]
     progress = cut.with_name("cut.h5.progress")
     n_kills = 0
     for least in (3, 20, 60):
         code = kill_when(
             lambda least=least: progress.exists() and json.loads(progress.read_text())["n_chunks"] >= least,
-            command,
+            data.main,
+            argv,
         )
         n_kills += code == -signal.SIGKILL
         assert cut.exists() != partial_of(cut).exists()
     assert n_kills
-    assert data.main(command[2:]) == 0
+    assert data.main(argv) == 0
     assert not partial_of(cut).exists() and not progress.exists()
     import h5py
 

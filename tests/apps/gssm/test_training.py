@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +29,7 @@ from nanollama.config import load_config
 from nanollama.config.source import read_source
 from nanollama.launcher.plan import read_grid
 from nanollama.studies import find_study
+from tests.forked import kill_when
 from tests.toy_training import rows, same_end
 
 ROOT = Path(__file__).parents[3]
@@ -254,18 +250,6 @@ def test_without_a_library_there_is_no_floor_and_it_is_said(
     assert "There is no exact floor" in (tmp_path / "log.txt").read_text()
 
 
-def kill_when(condition: Any, command: list[str]) -> int:
-    """Start a command and kill it as soon as a condition holds; its exit code."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    )
-    while process.poll() is None and not condition():
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    return process.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["fresh", "n_data", "file"])
 def test_a_killed_run_ends_with_the_same_bits(way: str, tmp_path: Path) -> None:
@@ -275,7 +259,8 @@ def test_a_killed_run_ends_with_the_same_bits(way: str, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train.main(arguments(whole, *keys)) == 0
     checkpoint = cut / "checkpoints" / "step_00000004" / "manifest.json"
-    kill_when(checkpoint.exists, ["-m", "apps.gssm.train", *arguments(cut, *keys)])
+    kill_when(checkpoint.exists, train.main, arguments(cut, *keys))
+    assert checkpoint.parents[1].exists()
     assert train.main(arguments(cut, *keys)) == 0
     assert same_end(whole, cut)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,24 +25,13 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint
 from nanollama.pretrained_tokenizer import add_special_tokens
 from nanollama.training.trained import load_run
-from tests.toy_pretrained import write_model, write_text, write_tokenizer
+from tests.forked import in_two_processes
+from tests.toy_pretrained import write_model, write_tokenizer
 from tests.toy_training import same_end
 
 pytest.importorskip("transformers")
 
 LORA = {"rank": 4, "alpha": 8}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("base") / "llama")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_text(tmp_path / "text.txt")
-    return tmp_path
 
 
 def config_of(
@@ -209,19 +196,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
 def test_two_processes_have_the_losses_of_one(model: dict[str, Any], base: Path, here: Path) -> None:
     one, two = (write(config_of(base, model=model, name=name), f"{name}.yaml") for name in ("one", "two"))
     assert finetune.main([one]) == 0
-    root = Path(__file__).parents[3]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    subprocess.run(
-        [*torchrun, "-m", "apps.memory.pretrained_model.finetune", two],
-        check=True,
-        timeout=500,
-        capture_output=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-        },
-    )
+    assert in_two_processes(finetune.main, [two]) == [0, 0]
     for mine, theirs in zip(rows("runs/one"), rows("runs/two"), strict=True):
         for key in ("loss", "grad_norm", "n_tokens_seen"):
             assert theirs[key] == pytest.approx(mine[key], rel=1e-4), key

@@ -13,16 +13,10 @@ from apps.memory.pretrained_model.forgetting import Forgetting, complete, distan
 from apps.memory.settings import ForgettingConfig
 from nanollama.model import HuggingFaceConfig, build_model
 from nanollama.model.protocol import LanguageModel
-from tests.toy_pretrained import write_model
 
 pytest.importorskip("transformers")
 
 CONFIG = ForgettingConfig(n_rows=5, prompt_len=4, n_new=6, batch_size=2)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("base") / "llama")
 
 
 def model_of(base: Path) -> LanguageModel:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +18,13 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import DocumentStream
-from tests.toy_pretrained import write_model, write_text
+from tests.forked import in_two_processes
 from tests.toy_training import same_values
 
 pytest.importorskip("accelerate")
 from apps.memory.pretrained_model.trainer import Rows, collate
 
 EXACT = {"precision": "float32"}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("base") / "llama")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_text(tmp_path / "text.txt")
-    return tmp_path
 
 
 def trained(base: Path, engine: str, **keys: Any) -> Path:
@@ -143,15 +128,7 @@ def test_parts_of_a_batch_add_up_and_a_run_can_be_examined(base: Path, here: Pat
 def test_two_processes_of_the_trainer_have_the_losses_of_one(base: Path, here: Path) -> None:
     one = trained(base, "trainer")
     config = write(config_of(base, name="two", engine="trainer", training=EXACT), "two.yaml")
-    root = Path(__file__).parents[3]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
-    }
-    module = "apps.memory.pretrained_model.finetune"
-    subprocess.run([*torchrun, "-m", module, config], check=True, timeout=500, env=environment)
+    assert in_two_processes(finetune.main, [config]) == [0, 0]
     np.testing.assert_allclose(
         columns(Path("runs/two"), "loss", "n_tokens_seen"), columns(one, "loss", "n_tokens_seen"), rtol=1e-4
     )
