@@ -104,11 +104,17 @@ def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArgum
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def chat(run: RunArgument, keys: KeyArguments = None) -> None:
+def chat(
+    run: RunArgument,
+    keys: KeyArguments = None,
+    web: Annotated[bool, typer.Option("--web", help="On a page of this machine alone.")] = False,
+    port: Annotated[int, typer.Option(metavar="N", help="Of the page; 0: any that is free.")] = 0,
+) -> None:
     """Ask the model of a run and watch its tool calls."""
     from nanollama import studies
 
-    finish(lambda: studies.run_verb_of("chat", run, keys or []))
+    page = ["--web", "--port", str(port)] if web else []
+    finish(lambda: studies.run_verb_of("chat", run, [*(keys or []), *page]))
 
 
 @app.command(context_settings=PASS_ON)

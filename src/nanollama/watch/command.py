@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.watch.server import ADDRESS, WatchServer
+from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
 from nanollama.wording import count
 
@@ -31,24 +31,9 @@ def run(argv: Sequence[str]) -> None:
     """
     arguments = _parse(argv)
     watched = watch(arguments.what)
-    try:
-        server = WatchServer(watched, arguments.port)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"Port {arguments.port} of {ADDRESS} cannot be used ({error}): name another with --port, or none."
-        ) from error
-    with server:
+    with WatchServer(watched, arguments.port) as server:
         Thread(target=watched.read_all, daemon=True).start()
-        print(f"following {count(len(watched.runs), 'run')} at {server.url}")
-        port = server.server_port
-        print(
-            f"From another machine: ssh -L {port}:{ADDRESS}:{port} HOST, then this address. Ctrl-C ends.",
-            flush=True,
-        )
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        server.serve(f"following {count(len(watched.runs), 'run')}")
 
 
 def watch(what: Sequence[str]) -> Watched:
