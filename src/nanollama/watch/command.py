@@ -15,6 +15,7 @@ from nanollama.watch.watched import Watched
 from nanollama.wording import count
 
 RUNS = "runs"
+SECONDS_TO_OPEN = 3.0
 _PROGRAM = "nanollama watch"
 
 
@@ -32,8 +33,14 @@ def run(argv: Sequence[str]) -> None:
     arguments = _parse(argv)
     watched = watch(arguments.what)
     with WatchServer(watched, arguments.port) as server:
-        Thread(target=watched.read_all, daemon=True).start()
+        Thread(target=_read, args=(watched,), daemon=True).start()
         server.serve(f"following {count(len(watched.runs), 'run')}")
+
+
+def _read(watched: Watched) -> None:
+    """Read everything, once the page shows something, or nobody has opened it for a while."""
+    watched.is_shown.wait(SECONDS_TO_OPEN)
+    watched.read_all()
 
 
 def watch(what: Sequence[str]) -> Watched:
