@@ -33,7 +33,7 @@ LAYERS = [
     {"part"},
     {"training"},
     {"launcher", "report", "exchange"},
-    {"watch"},
+    {"watch", "chat"},
     {"cli", "api", "__main__"},
 ]
 HEAVY = {"torch", "numpy", "transformers", "matplotlib", "sqlalchemy", "scipy", "h5py"}

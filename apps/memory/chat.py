@@ -1,14 +1,16 @@
 """Ask a trained model and watch what it says to the database: ``nanollama chat RUN [key=value ...]``.
 
 Questions come from standard input, one a line. Two words are taken for a name: all four questions about that
-person are asked. ``quit`` or the end of the input ends it.
+person are asked. ``quit`` or the end of the input ends it. ``--web`` serves a page for that instead.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -17,10 +19,14 @@ from apps.memory.data_settings import DataConfig, SourceKind
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, Person, people
 from apps.memory.dataset.templates import default_templates
-from apps.memory.recall import TrainedMemory, open_tool
+from apps.memory.recall import TrainedMemory, is_answered, open_tool
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import tokenizer_of
 from apps.memory.sums import sum_dialogs
+from apps.memory.truth import LEARNED, NEW, UNSEEN, known_about
+from nanollama.chat.conversation import NOTES
+from nanollama.chat.server import ChatServer
+from nanollama.chat.speaker import Speaker, Verdict
 from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
@@ -29,13 +35,19 @@ from nanollama.tokenizer import DialogTokenizer, Message
 from nanollama.training.trained import load_run
 from nanollama.wording import printable
 
-USAGE = "usage: python -m apps.memory.chat RUN [key=value ...], RUN being the folder of a run or a checkpoint"
+USAGE = (
+    "usage: python -m apps.memory.chat RUN [key=value ...] [--web [--port N]], RUN being the folder of a run "
+    "or a checkpoint"
+)
 FAREWELLS = frozenset({"quit", "exit"})
 TOOLS: dict[str, SourceKind] = {"a database": "qatool", "a calculator": "sumstool"}
-STYLES = {"question": "bold", "request": "yellow", "database": "cyan", "answer": "green", "note": "red"}
-NOTES = {
-    "limit": "cut off: the model did not come to an end",
-    "malformed": "broken off: the model gave the word to somebody who cannot take it",
+STYLES = {
+    "question": "bold",
+    "request": "yellow",
+    "database": "cyan",
+    "calculator": "cyan",
+    "answer": "green",
+    "note": "red",
 }
 PROMPT = "ask> "
 
@@ -46,43 +58,87 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def chat(arguments: Sequence[str]) -> None:
-    """Answer line after line.
+    """Answer line after line, or serve a page on which that is done.
 
     Args:
-        arguments: the run, and keys that shall be other than the run's (``data_root``, ``database.url``).
+        arguments: the run, keys that shall be other than the run's (``data_root``), ``--web`` and its port.
 
     Raises:
-        UserError: there is no such run, or its database cannot be used.
+        UserError: there is no such run, its database cannot be used, or the port is taken.
     """
-    if not arguments:
-        raise UserError(f"{USAGE}.")
     if {"--help", "-h"}.intersection(arguments):
         print(USAGE)
         return
-    trained = load_run(MemoryConfig, Path(arguments[0]), arguments[1:])
-    console = Console(highlight=False)
-    tokenizer = tokenizer_of(trained.config)
+    given = _parse(arguments)
+    trained = load_run(MemoryConfig, Path(given.run), given.keys)
     with open_tool(trained.config) as tool:
+        if given.web:
+            with ChatServer(speaker_of(trained, tool), given.port) as server:
+                server.serve(f"asking {trained.folder}")
+            return
+        console = Console(highlight=False)
+        tokenizer = tokenizer_of(trained.config)
         greet(console, trained)
         for line in read_lines():
             questions = questions_of(line, trained)
             for completion in answer(trained, tool, questions, console):
-                show(console, completion, tokenizer)
+                show(console, completion, tokenizer, tool)
 
 
-def greet(console: Console, trained: TrainedMemory) -> None:
-    """Say who is there, and what could be asked."""
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{USAGE}: {message}.")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("run")
+    parser.add_argument("keys", nargs="*")
+    parser.add_argument("--web", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
+    return parser.parse_intermixed_args(arguments)
+
+
+def speaker_of(trained: TrainedMemory, tool: Tool | None) -> Speaker:
+    """The model of a run, to be asked on a page."""
+    tokenizer = tokenizer_of(trained.config)
+
+    def judge(question: str, completion: Completion) -> Verdict | None:
+        known = known_about(question, trained.config)
+        if known is None:
+            return None
+        messages = tokenizer.decode_dialog(completion.ids)
+        is_right = completion.ending == "end" and is_answered(known.dialog, messages)
+        return Verdict(known.dialog.answer, known.about, is_right)
+
+    return Speaker(
+        introduction(trained),
+        example_questions(trained),
+        trained.model,
+        tokenizer,
+        tool,
+        trained.config.recall.max_new_tokens,
+        lambda line: questions_of(line, trained),
+        judge,
+    )
+
+
+def introduction(trained: TrainedMemory) -> str:
+    """Who is there."""
     data = trained.config.data
     asked = [tool for tool, kind in TOOLS.items() if data.has(kind)]
     how = f"asks {' and '.join(asked)}" if asked else "answers by heart"
     learned = [f"{data.n_people:,} people"] if data.tells_of_people else []
     learned += [f"{data.sums.n_sums:,} sums"] if data.has("sums", "sumstool") else []
-    console.print(
+    return (
         f"{trained.folder}, step {trained.step}: {trained.model.n_params():,} parameters, {how}, "
-        f"learned from {' and '.join(learned)}.",
-        soft_wrap=True,
-        markup=False,
+        f"learned from {' and '.join(learned)}."
     )
+
+
+def greet(console: Console, trained: TrainedMemory) -> None:
+    """Say who is there, and what could be asked."""
+    console.print(introduction(trained), soft_wrap=True, markup=False)
     console.print("Ask a question or give a name; 'quit' ends. Such as:")
     for label, question in example_questions(trained):
         console.print(Text.assemble("  ", (question, "bold"), f"  ({label})"), soft_wrap=True)
@@ -97,9 +153,9 @@ def example_questions(trained: TrainedMemory) -> list[tuple[str, str]]:
     if not data.tells_of_people:
         return sums
     chosen = [
-        *(("learned about", person) for person in _person(0, data)),
-        *(("never seen", person) for person in _person(data.n_people, data)),
-        *(("new names", person) for person in people(0, 1, "new")),
+        *((LEARNED, person) for person in _person(0, data)),
+        *((UNSEEN, person) for person in _person(data.n_people, data)),
+        *((NEW, person) for person in people(0, 1, "new")),
     ]
     texts = questions_about("{}", trained)
     asked = [(label, texts[number].format(person.name)) for number, (label, person) in enumerate(chosen)]
@@ -143,16 +199,18 @@ def answer(
     )
 
 
-def show(console: Console, completion: Completion, tokenizer: DialogTokenizer) -> None:
+def show(console: Console, completion: Completion, tokenizer: DialogTokenizer, tool: Tool | None) -> None:
     """A dialog, one label and colour a part."""
     messages = tokenizer.decode_dialog(completion.ids)
-    labels = {"user": "question", "database": "database"}
     console.print()
     for number, (role, content) in enumerate(messages):
-        asks = role == "assistant" and [turn.role for turn in messages[number + 1 : number + 2]] == [
-            "database"
-        ]
-        print_part(console, labels.get(role, "request" if asks else "answer"), content)
+        label = "question"
+        if role == "assistant":
+            followed = [turn.role for turn in messages[number + 1 : number + 2]]
+            label = "request" if tool is not None and followed == [tool.role] else "answer"
+        elif role != "user":
+            label = role if tool is None else tool.who(messages[number - 1].content)
+        print_part(console, label, content)
     if completion.ending in NOTES:
         print_part(console, "note", NOTES[completion.ending])
 

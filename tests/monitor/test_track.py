@@ -50,6 +50,41 @@ class FakeWandbRun:
         self.finished = True
 
 
+class FakeTrackioRun:
+    """Stands in for a run of trackio: the arguments of its `init`, and what it refuses."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.shown: list[tuple[int, dict[str, float]]] = []
+        self.finished = False
+
+    def init(
+        self,
+        project: str,
+        name: str | None = None,
+        group: str | None = None,
+        config: dict[str, Any] | None = None,
+        resume: str = "never",
+        embed: bool = True,
+        auto_log_gpu: bool | None = None,
+        auto_log_cpu: bool | None = None,
+    ) -> FakeTrackioRun:
+        if resume not in ("must", "allow", "never"):
+            raise ValueError("resume must be one of: 'must', 'allow', or 'never'")
+        self.settings = {"project": project, "name": name, "resume": resume, "embed": embed}
+        self.settings["logs"] = (auto_log_gpu, auto_log_cpu)
+        return self
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None and not {"project", "run", "timestamp", "step", "time", "metrics"} & set(
+            metrics
+        )
+        self.shown.append((step, metrics))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
 @pytest.fixture
 def tensorboard(monkeypatch: pytest.MonkeyPatch) -> list[FakeWriter]:
     FakeWriter.made = []
@@ -69,6 +104,15 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandbRun:
     return run
 
 
+@pytest.fixture
+def trackio(monkeypatch: pytest.MonkeyPatch) -> FakeTrackioRun:
+    run = FakeTrackioRun()
+    module = ModuleType("trackio")
+    module.init = run.init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    return run
+
+
 def test_tensorboard_shows_the_rows(tmp_path: Path, tensorboard: list[FakeWriter]) -> None:
     run_toy(toy_config(tmp_path, track=("tensorboard",), eval_every=6))
     (writer,) = tensorboard
@@ -85,7 +129,21 @@ def test_wandb_shows_the_rows_under_one_id(tmp_path: Path, wandb: FakeWandbRun) 
     assert [step for step, _ in wandb.shown] == [1, 2, 4, 6, 8, 10, 12, 12]
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_trackio_shows_the_rows_under_one_name(tmp_path: Path, trackio: FakeTrackioRun) -> None:
+    result = run_toy(toy_config(tmp_path / "mine", track=("trackio",)))
+    assert trackio.settings == {
+        "project": "nanollama",
+        "name": f"mine-{result.config_hash}",
+        "resume": "allow",
+        "embed": False,
+        "logs": (False, False),
+    }
+    losses = [(row["step"], row["loss"]) for row in rows(tmp_path / "mine")]
+    assert [(step, numbers["loss"]) for step, numbers in trackio.shown if "loss" in numbers] == losses
+    assert trackio.finished
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
 def test_a_missing_package_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
+from tests.page_attacks import at_work
 
 
 def write_run(folder: Path, *, seed: int = 0, d_model: int = 16, n_rows: int = 40, name: str = "") -> Path:
@@ -53,14 +53,8 @@ def followed(*folders: Path) -> Watched:
 @contextmanager
 def served(watched: Watched) -> Iterator[WatchServer]:
     """A server at work."""
-    with WatchServer(watched, 0) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with at_work(WatchServer(watched, 0)) as server:
+        yield server
 
 
 def get(server: WatchServer, path: str, **headers: str) -> tuple[int, bytes, Mapping[str, str]]:

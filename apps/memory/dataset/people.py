@@ -66,6 +66,17 @@ def people(start: int, stop: int, population: Population = "train") -> list[Pers
     return list(map(Person, range(start, stop), names, *facts))
 
 
+def find_person(name: str, population: Population = "train") -> Person | None:
+    """The person of a name; None where nobody of the population has it."""
+    first, _, last = name.partition(" ")
+    firsts, lasts = (read_list(names) for names in _NAME_LISTS[population])
+    if first not in firsts or last not in lasts:
+        return None
+    pair = firsts.index(first) * N_LAST_NAMES + lasts.index(last)
+    number = int(np.flatnonzero(_name_pairs(population) == pair)[0])
+    return people(number, number + 1, population)[0]
+
+
 def bits_per_person() -> float:
     """What there is to know about a person's four facts, in bits: they are uniform and independent."""
     return sum(math.log2(len(attribute_values(attribute))) for attribute in ATTRIBUTES)

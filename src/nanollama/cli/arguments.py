@@ -8,22 +8,46 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from nanollama.cli import complete
+
 ConfigArgument = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)
+    str | None,
+    typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False, autocompletion=complete.configs),
 ]
 KeyArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys to set.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE", help="Keys to set.", show_default=False, autocompletion=complete.keys
+    ),
 ]
 GridArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="YAML file with a grid.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="YAML file with a grid.",
+        show_default=False,
+        autocompletion=complete.configs,
+    ),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False)]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Folder of a run.", show_default=False, autocompletion=complete.runs),
+]
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False, autocompletion=complete.runs),
+]
 FolderArgument = Annotated[
     str, typer.Argument(metavar="DIR", help="Folder of a Hugging Face model.", show_default=False)
 ]
 FoldersArgument = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="FOLDER", help="Of runs, or that hold some (default: runs).", show_default=False),
+    typer.Argument(
+        metavar="FOLDER",
+        help="Of runs, or that hold some (default: runs).",
+        show_default=False,
+        autocompletion=complete.runs,
+    ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier one wrote.")]
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 import nanollama
+from nanollama.cli import complete
 from nanollama.cli.arguments import (
     PASS_ON,
     ConfigArgument,
@@ -23,6 +24,7 @@ from nanollama.cli.arguments import (
     KeyArguments,
     OverwriteOption,
     RunArgument,
+    RunsArgument,
     finish,
     pass_on,
 )
@@ -52,6 +54,10 @@ app.add_typer(grid, name="grid")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``nanollama`` with these arguments, the command line's when None; returns the exit code."""
+    if complete.VARIABLE in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
     try:
         app(args=None if argv is None else list(argv), prog_name="nanollama")
     except SystemExit as error:
@@ -104,19 +110,21 @@ def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArgum
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def chat(run: RunArgument, keys: KeyArguments = None) -> None:
+def chat(
+    run: RunArgument,
+    keys: KeyArguments = None,
+    web: Annotated[bool, typer.Option("--web", help="On a page of this machine alone.")] = False,
+    port: Annotated[int, typer.Option(metavar="N", help="Of the page; 0: any that is free.")] = 0,
+) -> None:
     """Ask the model of a run and watch its tool calls."""
     from nanollama import studies
 
-    finish(lambda: studies.run_verb_of("chat", run, keys or []))
+    page = ["--web", "--port", str(port)] if web else []
+    finish(lambda: studies.run_verb_of("chat", run, [*(keys or []), *page]))
 
 
 @app.command(context_settings=PASS_ON)
-def report(
-    runs: Annotated[
-        list[str] | None, typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
-    ] = None,
-) -> None:
+def report(runs: RunsArgument = None) -> None:
     """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
     finish(lambda: _report(runs or []))
 
@@ -157,7 +165,10 @@ def verify_runs(folders: FoldersArgument = None) -> None:
 @runs.command(name="delete")
 def delete_runs(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="Folders of runs.", show_default=False, autocompletion=complete.runs
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
 ) -> None:
@@ -172,7 +183,10 @@ def watch(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="RUN|GRID|FOLDER", help="Of runs, or the config of a grid.", show_default=False
+            metavar="RUN|GRID|FOLDER",
+            help="Of runs, or the config of a grid.",
+            show_default=False,
+            autocompletion=complete.runs_and_configs,
         ),
     ] = None,
 ) -> None:
@@ -185,7 +199,13 @@ def watch(
 @app.command()
 def book(
     studies: Annotated[
-        list[str] | None, typer.Argument(metavar="STUDY", help="Of these alone.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="STUDY",
+            help="Of these alone.",
+            show_default=False,
+            autocompletion=complete.studies,
+        ),
     ] = None,
 ) -> None:
     """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
@@ -239,12 +259,30 @@ def new_study(
 
 @app.command()
 def schema(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.", show_default=False)],
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY",
+            help="Name of the study.",
+            show_default=False,
+            autocompletion=complete.studies,
+        ),
+    ],
     config: Annotated[str, typer.Option(help="Which config of the study, such as eval.")] = "train",
     write: Annotated[bool, typer.Option("--write", help="Write those of all its configs.")] = False,
 ) -> None:
     """Print the JSON schema of a study's config, for editors; --write puts it where configs look for it."""
     finish(lambda: _schema(study, config, write))
+
+
+@app.command(name="completion")
+def print_completion(
+    shell: Annotated[
+        str, typer.Argument(metavar="SHELL", help=" or ".join(complete.SHELLS), show_default=False)
+    ],
+) -> None:
+    """Print what a shell has to read to complete this command: source <(nanollama completion bash)."""
+    print(complete.script(shell))
 
 
 @app.command()

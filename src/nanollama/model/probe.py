@@ -27,6 +27,11 @@ Ablation = Literal["zero", "mean"]
 """What a part that is taken out writes: nothing, or its mean over the rows and positions of the batch."""
 
 
+def mixer_names(model: LanguageModel) -> list[str]:
+    """What mixes tokens in each layer of a model of ours; of others, nothing is known."""
+    return [block.mixer.name for block in _blocks(model)]
+
+
 def mlp_layers(model: LanguageModel) -> list[int]:
     """The layers whose MLP can be taken out: those of a model of ours that have one."""
     return [layer for layer, block in enumerate(_blocks(model)) if block.mlp is not None]

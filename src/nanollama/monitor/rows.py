@@ -158,9 +158,12 @@ def _parse_all(lines: Sequence[str], path: Path, first: int = 1) -> list[dict[st
 
 def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
     """The first complete line after a place in a file, or the last; nothing where there is none."""
-    lines = os.pread(descriptor, SAMPLE_BYTES, place).split(b"\n")
-    whole = lines[1 if place else 0 : -1]
-    return whole[-1 if is_end else 0] if whole else b""
+    data = os.pread(descriptor, SAMPLE_BYTES, place)
+    first = data.find(b"\n") + 1 if place else 0
+    if place and not first:
+        return b""
+    end = data.rfind(b"\n") if is_end else data.find(b"\n", first)
+    return data[max(first, data.rfind(b"\n", 0, end) + 1) : end] if end >= first else b""
 
 
 def _finite(value: Any) -> Any:

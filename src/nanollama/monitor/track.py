@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 
 from nanollama.errors import MissingExtraError
 
-TrackerName = Literal["tensorboard", "wandb"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 FOLDER = "track"  # inside the run folder
+TRACKIO_PROJECT = "nanollama"
 
 
 class Tracker(Protocol):
@@ -59,6 +60,31 @@ class WandbTracker:
         self._run.finish()
 
 
+class TrackioTracker:
+    """A run of trackio in the project `TRACKIO_PROJECT`, named after the run's folder and config.
+
+    Where it is kept, and whether it is sent anywhere, its own environment says (``TRACKIO_DIR``). It forgets
+    nothing: steps that an interrupted process had shown after its last checkpoint stay beside the new ones.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        trackio = _need("trackio", "trackio")
+        self._run = trackio.init(
+            project=TRACKIO_PROJECT,
+            name=run_id,
+            resume="allow",
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+
+    def show(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._run.log(dict(numbers), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
 @contextmanager
 def open_trackers(
     names: Sequence[TrackerName], folder: Path, run_id: str, first_step: int
@@ -77,14 +103,16 @@ def open_trackers(
     with ExitStack() as stack:
         trackers: list[Tracker] = []
         for name in names:
-            tracker: Tracker = (
-                TensorBoardTracker(folder, first_step)
-                if name == "tensorboard"
-                else WandbTracker(folder, run_id)
-            )
+            tracker = _open(name, folder, run_id, first_step)
             stack.callback(tracker.close)
             trackers.append(tracker)
         yield trackers
+
+
+def _open(name: TrackerName, folder: Path, run_id: str, first_step: int) -> Tracker:
+    if name == "tensorboard":
+        return TensorBoardTracker(folder, first_step)
+    return WandbTracker(folder, run_id) if name == "wandb" else TrackioTracker(run_id)
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:

@@ -33,9 +33,25 @@ def over_seeds(setting: Setting[Mapping[str, Any]], name: str) -> Interval | Non
     means = setting.over_seeds(itemgetter(name))
     if all(is_number(row.get(name + end)) for row in setting.runs for end in (LOW, HIGH)):
         lows, highs = (setting.over_seeds(itemgetter(name + end)) for end in (LOW, HIGH))
-        own = [Interval(*seed, 1) for seed in zip(means, lows, highs, strict=True)]
-        return seeds_interval(own, is_share(name))
-    return mean_interval(means, is_share(name))
+        return interval_of(name, means, lows, highs)
+    return interval_of(name, means)
+
+
+def interval_of(
+    name: str, means: Sequence[float], lows: Sequence[float] = (), highs: Sequence[float] = ()
+) -> Interval:
+    """The mean over seeds of a measure with its 95 % interval.
+
+    Args:
+        name: of the measure.
+        means: one a seed.
+        lows: ends of the seeds' own intervals, where each has one.
+        highs: and their other ends.
+    """
+    if not lows:
+        return mean_interval(means, is_share(name))
+    own = [Interval(*seed, 1) for seed in zip(means, lows, highs, strict=True)]
+    return seeds_interval(own, is_share(name))
 
 
 def seeds_or_own(setting: Setting[Mapping[str, Any]], name: str) -> Interval | None:

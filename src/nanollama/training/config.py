@@ -144,7 +144,7 @@ class TrainingConfig(Config):
     )
     track: tuple[TrackerName, ...] = Field(
         default=(),
-        description="What shows the rows elsewhere, `tensorboard` and `wandb`; needs the extra `track`.",
+        description="What shows the rows: `tensorboard`, `wandb`, `trackio`; needs the extra `track`.",
     )
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="When to save.")
     optimizer: OptimizerConfig = Field(

@@ -41,9 +41,9 @@ class Columns:
         return [name for name in self._values if name != STEP]
 
     def array(self, name: str) -> np.ndarray:
-        """(n_rows,) The values of a column, in the order of the rows."""
+        """(n_rows,) The values of a column, in the order of the rows; not to be written to."""
         if name not in self._values:
-            return np.full(self._n_rows, np.nan)
+            return np.broadcast_to(np.nan, self._n_rows)
         return self._values[name][: self._n_rows]
 
     def sample(self) -> None:

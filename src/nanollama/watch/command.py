@@ -10,11 +10,12 @@ from typing import NoReturn
 
 from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.watch.server import ADDRESS, WatchServer
+from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
 from nanollama.wording import count
 
 RUNS = "runs"
+SECONDS_TO_OPEN = 3.0
 _PROGRAM = "nanollama watch"
 
 
@@ -31,24 +32,15 @@ def run(argv: Sequence[str]) -> None:
     """
     arguments = _parse(argv)
     watched = watch(arguments.what)
-    try:
-        server = WatchServer(watched, arguments.port)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"Port {arguments.port} of {ADDRESS} cannot be used ({error}): name another with --port, or none."
-        ) from error
-    with server:
-        Thread(target=watched.read_all, daemon=True).start()
-        print(f"following {count(len(watched.runs), 'run')} at {server.url}")
-        port = server.server_port
-        print(
-            f"From another machine: ssh -L {port}:{ADDRESS}:{port} HOST, then this address. Ctrl-C ends.",
-            flush=True,
-        )
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+    with WatchServer(watched, arguments.port) as server:
+        Thread(target=_read, args=(watched,), daemon=True).start()
+        server.serve(f"following {count(len(watched.runs), 'run')}")
+
+
+def _read(watched: Watched) -> None:
+    """Read everything, once the page shows something, or nobody has opened it for a while."""
+    watched.is_shown.wait(SECONDS_TO_OPEN)
+    watched.read_all()
 
 
 def watch(what: Sequence[str]) -> Watched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class WatchedRun:
         self.n_configs = 0
         """How often its config has been read."""
         self._config_time = 0
+        self._inside = os.path.join(self.root, "")
         self._problems: dict[str, str] = {}
         if self.planned is not None:
             arm = {ARM: self.planned.values[ARM]} if ARM in self.planned.values else {}
@@ -76,8 +78,8 @@ class WatchedRun:
             UserError: a link leads out of the folder that was named, or it is no plain file.
         """
         path = self.folder / name
-        real = path.resolve()
-        if not real.is_relative_to(self.root) or (real.exists() and not real.is_file()):
+        real = os.path.realpath(path)
+        if not real.startswith(self._inside) or (os.path.exists(real) and not os.path.isfile(real)):
             raise UserError(f"{path} leads out of {self.root}, or is no plain file: it is not read.")
         return path
 

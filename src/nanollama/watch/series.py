@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from nanollama.measures import HIGH, LOW
-from nanollama.report.aggregate import NAMING, SEEDS, seeds_or_own
+from nanollama.report.aggregate import NAMING, SEEDS, interval_of
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.statistics import Interval
 from nanollama.watch.columns import STEP, Columns
@@ -94,10 +95,12 @@ def _rows(run: WatchedRun, view: View) -> _Rows:
     steps, y = columns.array(STEP), columns.array(view.measure)
     x = steps if view.x == STEP else _seconds(run, columns)
     rows = _Rows(steps, x, y, columns.array(view.measure + LOW), columns.array(view.measure + HIGH))
-    drawn = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not view.is_log))
+    drawn = np.isfinite(x) & np.isfinite(y)
+    if view.is_log:
+        drawn &= x > 0
     if not drawn.all():
         rows = rows.at(drawn)
-    if (np.diff(rows.x) < 0).any():
+    if (rows.x[1:] < rows.x[:-1]).any():
         rows = rows.at(np.argsort(rows.x, kind="stable"))
     if view.window <= 1:
         return rows
@@ -141,7 +144,7 @@ def _of_group(setting: Setting[WatchedRun], view: View, n_points: int) -> dict[s
     if not len(x[shown]):
         return None
     kept = np.arange(len(x))[shown][thin(x[shown], y[shown], n_points, view.is_log)]
-    means = [_interval(shared, view.measure, int(place)) for place in kept]
+    means = _intervals(shared.read(lambda rows: rows.at(kept)), view.measure)
     return {
         "name": setting.label,
         "runs": [run.number for run in setting.runs],
@@ -168,15 +171,35 @@ def _mean(setting: Setting[_Rows], part: str) -> np.ndarray:
     return np.asarray(np.mean(seeds, axis=0))
 
 
-def _interval(setting: Setting[_Rows], name: str, place: int) -> Interval:
-    """The mean over seeds at one of the steps with its interval, as reports have it."""
-
-    def row(rows: _Rows) -> dict[str, float]:
-        return {name: rows.y[place], name + LOW: rows.low[place], name + HIGH: rows.high[place]}
-
-    found = seeds_or_own(setting.read(row), name)
-    assert found is not None
+def _intervals(setting: Setting[_Rows], name: str) -> list[Interval]:
+    """The mean over seeds at each step with its interval, as reports have it; of one run, its own."""
+    means, lows, highs = (_by_seed(setting, part) for part in ("y", "low", "high"))
+    has_own = np.isfinite(lows + highs).all(axis=0).tolist()
+    found = []
+    for place, (mean, low, high) in enumerate(
+        zip(*(part.T.tolist() for part in (means, lows, highs)), strict=True)
+    ):
+        if has_own[place] and len(setting.runs) == 1:
+            found.append(Interval(mean[0], low[0], high[0], 1))
+        elif has_own[place]:
+            found.append(interval_of(name, mean, low, high))
+        else:
+            found.append(interval_of(name, mean))
     return found
+
+
+def _by_seed(setting: Setting[_Rows], part: str) -> np.ndarray:
+    """(n_seeds, n_steps) The mean over the runs of each seed, without the rounding of sums."""
+    return np.array(
+        [
+            getattr(runs[0], part)
+            if len(runs) == 1
+            else [
+                fmean(values) for values in zip(*(getattr(rows, part).tolist() for rows in runs), strict=True)
+            ]
+            for runs in setting.by_seed.values()
+        ]
+    )
 
 
 def _points(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 from nanollama.errors import UserError
@@ -47,6 +47,8 @@ class Watched:
         self._known: set[Path] = set()
         self._roots = [folder.resolve() for folder in folders]
         self._lock = Lock()
+        self.is_shown = Event()
+        """Set once curves have been drawn: what is left to read may then take the processor."""
         self._is_begun = False
         self._read_at = self._look_at = 0.0
         self._keys: tuple[tuple[int, int], dict[str, list[str]]] = ((0, 0), {})
@@ -109,7 +111,9 @@ class Watched:
     def curves(self, view: View) -> list[dict[str, Any]]:
         """The lines of a chart."""
         with self._lock:
-            return series(self.runs, view)
+            found = series(self.runs, view)
+        self.is_shown.set()
+        return found
 
     def details(self, number: int) -> dict[str, Any] | None:
         """What is shown of one run alone; None where there is none of this number."""

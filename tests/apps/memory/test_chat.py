@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 from toy_run import toy_config, toy_model, write_run
 
-from apps.memory.chat import example_questions, main, print_part, questions_of
+from apps.memory.chat import example_questions, main, print_part, questions_of, show, speaker_of
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
 from apps.memory.dataset.people import people
+from apps.memory.recall import open_tool
 from apps.memory.settings import MemoryConfig
+from apps.memory.sources import build_tokenizer
+from nanollama.chat.conversation import Conversation
 from nanollama.cli.command import main as nanollama
+from nanollama.dialogs.generate import Completion
+from nanollama.dialogs.tools import CalculatorConfig, CalculatorTool
+from nanollama.tokenizer import Message
 from nanollama.training.trained import Trained, load_run
 
 PERSON = people(0, 1)[0]
@@ -78,6 +84,31 @@ def test_a_request_and_its_reply(
     assert f"database  {PERSON.occupation}\n" in said
     assert f"  answer  {PERSON.name} works as a {PERSON.occupation}.\n" in said
     assert parts[-2:] == ["request", "answer"]
+
+
+def test_on_a_page_the_truth_stands_beside_it(in_tool: Path) -> None:
+    trained = load_run(MemoryConfig, in_tool)
+    with open_tool(trained.config) as tool:
+        conversation = Conversation(speaker_of(trained, tool))
+        assert conversation.about()["introduction"].endswith("asks a database, learned from 2 people.")
+        dialogs = conversation.ask(PERSON.name)
+    assert [dialog["verdict"]["truth"] for dialog in dialogs] == list(PERSON[2:])
+    (right,) = [dialog for dialog in dialogs if "living" in dialog["question"]]
+    assert right["verdict"] == {"truth": PERSON.occupation, "about": "learned about", "is_right": True}
+    assert [part["who"] for part in right["parts"]] == ["question", "request", "database", "answer"]
+    said = "".join(token["text"] for token in right["parts"][2]["tokens"])
+    assert said == f"{PERSON.occupation}<assistant>"
+
+
+def test_the_calculator_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    turns = [Message("user", "?"), Message("assistant", "```\nCALC 2+3\n```"), Message("database", "5")]
+    ids = build_tokenizer().encode_dialog([*turns, Message("assistant", "5.")]).ids.tolist()
+    tool = CalculatorTool(CalculatorConfig(), "database")
+    show(Console(), Completion(ids, ending="end"), build_tokenizer(), tool)
+    said = capsys.readouterr().out
+    assert "calculator  5\n" in said and "database" not in said
 
 
 @pytest.mark.parametrize("farewell", ["quit", "EXIT ", "Quit\nWhen was it?"])
@@ -173,6 +204,9 @@ def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         ([], "usage: python -m apps.memory.chat RUN"),
+        (["{run}", "--web", "--port", "x"], "argument --port: invalid int value: 'x'."),
+        (["{run}", "--web", "--port", "99999"], "Port 99999 of 127.0.0.1 cannot be used"),
+        (["{run}", "--wep"], "unrecognized arguments: --wep."),
         (["runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
         (["{run}", "nonsense=1"], "command line: nonsense=1: unknown key"),
         (["{run}", "model.d_model=8"], "does not fit the model"),

@@ -53,6 +53,10 @@ class CalculatorTool(Tool):
         """One reply a request. No request makes it raise."""
         return [self._reply(request) for request in requests]
 
+    def who(self, request: str) -> str:
+        """A calculator, whatever its role."""
+        return "calculator"
+
     def close(self) -> None:
         """There is nothing to give back."""
 

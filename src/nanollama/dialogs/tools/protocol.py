@@ -62,6 +62,10 @@ class Tool(Protocol):
     def close(self) -> None:
         """Give back what the tool holds. It is not called again, unless to close it again."""
 
+    def who(self, request: str) -> str:
+        """What answers a request, in a word for people: the role, unless that is one of several tools."""
+        return self.role
+
     def answer(self, requests: Sequence[str]) -> list[str]:
         """The texts of the replies."""
         return [reply.text for reply in self.reply(requests)]

@@ -32,6 +32,11 @@ class Toolbox(Tool):
                 replies[index] = reply
         return replies
 
+    def who(self, request: str) -> str:
+        """The tool that a request is meant for; of one that is for none of them, the role."""
+        tool = self._tools.get(_first_word(request))
+        return self.role if tool is None else tool.who(request)
+
     def close(self) -> None:
         """Close all tools."""
         for tool in self._tools.values():
