@@ -59,6 +59,11 @@ def chat(arguments: Sequence[str]) -> None:
     if {"--help", "-h"}.intersection(arguments):
         print(USAGE)
         return
+    if unkeyed := [argument for argument in arguments[1:] if "=" not in argument]:
+        raise UserError(
+            f"{unkeyed[0]}: expected `key=value`; questions are typed once it has begun, or come by a pipe: "
+            f'`echo "QUESTION" | nanollama chat {arguments[0]}`.'
+        )
     trained = load_run(MemoryConfig, Path(arguments[0]), arguments[1:])
     console = Console(highlight=False)
     tokenizer = tokenizer_of(trained.config)
