@@ -109,7 +109,7 @@ CONFIGS = [
     Case(
         "other study",
         "train x.yaml",
-        "x.yaml:1: study: expected 'memory', got 'tying': it is a config of another study; ...finds the study of a config.",
+        "x.yaml:1: study: expected 'memory', got 'tying': it is a config of another study; ...",
         {"x.yaml": good(study="tying")},
     ),
     Case(

@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 
 from typer.core import TyperGroup
 
+from nanollama.wording import nearest_name
+
 
 class VerbGroup(TyperGroup):
     """Tells who gives a path or a name where a verb belongs which verbs there are."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """See click; what can be no verb is taken for what belongs behind it."""
-        if args and args[0] not in self.commands and (len(self.commands) == 1 or _is_path(args[0])):
+        is_other = len(self.commands) == 1 and bool(args) and not nearest_name(args[0], self.commands)
+        if args and args[0] not in self.commands and (is_other or _is_path(args[0])):
             verbs = "|".join(self.commands)
             ctx.fail(f"A verb is missing before '{args[0]}': `{ctx.command_path} {verbs} {' '.join(args)}`.")
         return super().resolve_command(ctx, args)
