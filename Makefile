@@ -25,7 +25,7 @@ RESTORE ?=
 TIED ?= True
 IOEMB ?=
 
-.PHONY: help venv ask head demo test check bench docs faults
+.PHONY: help venv ask head demo test check bench docs lessons faults
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z./]*:.*## / { printf "make %-19s %s\n", $$1, $$2 }' Makefile
@@ -36,9 +36,9 @@ ask: $(STAMP) ## a minute: a model learns to ask a database; page and pictures i
 	$(RUN) -m apps.memory.train apps/memory/config/ask.yaml
 	$(RUN) -m nanollama report runs/ask --figures runs/ask/figures
 
-head: $(STAMP) ## two minutes: an iteration head grows; page and pictures in runs/polynomial
-	$(RUN) -m apps.composition.train apps/composition/config/polynomial.yaml
-	$(RUN) -m nanollama report attention runs/polynomial
+head: $(STAMP) ## a minute: an iteration head grows; page and pictures in runs/head
+	$(RUN) -m apps.composition.train apps/composition/config/head.yaml
+	$(RUN) -m nanollama report attention runs/head
 
 demo: $(STAMP) ## train a model that asks and one that memorises; table, figures and page in runs/demo
 	$(RUN) -m apps.memory.local_grid apps/memory/config/demo.yaml $(ARGS)
@@ -57,6 +57,9 @@ check: $(STAMP) ## format, lint, types
 docs: $(STAMP) ## the documentation site: build/docs/index.html
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going -b html -c docs . build/docs $(ARGS)
 	@echo "wrote build/docs/index.html"
+
+lessons: $(STAMP) ## run all lessons, some ten minutes; the site then shows what they print
+	LESSONS=run $(MAKE) docs
 
 bench: $(STAMP) ## side-by-side timings: a table, and benchmarks/results.json
 	$(RUN) -m benchmarks $(ARGS)

@@ -109,7 +109,7 @@ CONFIGS = [
     Case(
         "other study",
         "train x.yaml",
-        "x.yaml:1: study: expected 'memory', got 'tying'.",
+        "x.yaml:1: study: expected 'memory', got 'tying': it is a config of another study; ...",
         {"x.yaml": good(study="tying")},
     ),
     Case(
@@ -133,7 +133,9 @@ def overridden(argument: str, answer: str, name: str = "") -> Case:
 
 
 OVERRIDES = [
-    overridden("training.n_steps", "expected `key=value` with a dotted key, such as `model.d_model=32`."),
+    overridden(
+        "training.n_steps", "expected `key=value` with a dotted key, such as `training.n_steps=VALUE`."
+    ),
     overridden("training..seed=1", "expected `key=value` with a dotted key, such as `model.d_model=32`."),
     overridden("name=", "has no value; write `name=null` if nothing is meant."),
     overridden("name=[a", "is not valid YAML: ..."),

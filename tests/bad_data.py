@@ -346,7 +346,7 @@ COMMAND = [
     Case(
         "a config where a verb belongs",
         "nanollama grid good.yaml",
-        "...A verb is missing before the config: `nanollama grid ...",
+        "...A verb is missing before 'good.yaml': `nanollama grid ...",
     ),
     Case(
         "chat with a folder",

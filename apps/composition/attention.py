@@ -1,9 +1,9 @@
 """The attention page of a run: ``nanollama report attention RUN [length=L] [training.device=D]``.
 
 The model computes where the run says, or on the device that is given. Writes ``attention.html`` into the run
-folder, and every picture as SVG, PDF and PNG into ``attention/``: the maps of each head, averaged over test
-sequences and on one of them, the same maps at checkpoints spread over training (``training.checkpoint.keep:
-null`` keeps all), and the scores of each head.
+folder: the maps of each head, averaged over test sequences and on one of them, the scores of each head, and
+its maps at checkpoints spread over training (``training.checkpoint.keep: null`` keeps all), side by side and
+as a film. Pictures, but for frames of the film, go into ``attention/`` too, as SVG, PDF and PNG.
 """
 
 from __future__ import annotations

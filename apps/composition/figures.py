@@ -31,15 +31,21 @@ def token_labels(tokens: Sequence[int], config: DataConfig) -> list[str]:
 
 
 def plot_maps(panels: Sequence[Sequence[tuple[str, np.ndarray]]], labels: Sequence[str]) -> Figure:
-    """Attention maps side by side: rows of (title, map (T, T)); a row of a map is a query, a column a key."""
+    """Attention maps side by side: rows of (title, map (T, T)); a row of a map is a query, a column a key.
+
+    Tokens are named at the left and below alone, as they are the same in all maps.
+    """
     n_rows, n_columns = len(panels), max(len(row) for row in panels)
+    every = -(-len(labels) // MAX_LABELS)
+    centres = [tick + 0.5 for tick in range(0, len(labels), every)]
     with figure_style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(PANEL_INCHES * n_columns + 0.6, (PANEL_INCHES + 0.3) * n_rows + 0.3))
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
-        for row, row_axes in zip(panels, axes, strict=True):
-            for number, cell in enumerate(row_axes):
+        for place, row in enumerate(panels):
+            n_below = len(panels[place + 1]) if place + 1 < n_rows else 0
+            for number, cell in enumerate(axes[place]):
                 if number >= len(row):
                     cell.set_visible(False)
                     continue
@@ -50,12 +56,12 @@ def plot_maps(panels: Sequence[Sequence[tuple[str, np.ndarray]]], labels: Sequen
                 cell.invert_yaxis()
                 cell.set_title(title)
                 cell.grid(visible=False)
-                every = -(-len(labels) // MAX_LABELS)
-                ticks = list(range(0, len(labels), every))
-                shown = [labels[tick] for tick in ticks]
-                centres = [tick + 0.5 for tick in ticks]
-                cell.set_xticks(centres, shown, fontsize=6, rotation=90)
-                cell.set_yticks(centres, shown, fontsize=6)
+                # Ticks of all maps would take longer than the maps.
+                keys, queries = number >= n_below, number == 0
+                cell.set_xticks(
+                    centres if keys else [], labels[::every] if keys else [], fontsize=6, rotation=90
+                )
+                cell.set_yticks(centres if queries else [], labels[::every] if queries else [], fontsize=6)
         axes[0][0].set_ylabel("query")
         axes[-1][0].set_xlabel("key")
         bar = figure.colorbar(image, ax=axes.ravel().tolist(), shrink=0.8, label="attention")

@@ -96,7 +96,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("keys", nargs="*")
     parser.add_argument("--web", action="store_true")
     parser.add_argument("--port", type=int, default=0)
-    return parser.parse_intermixed_args(arguments)
+    given = parser.parse_intermixed_args(arguments)
+    if unkeyed := [argument for argument in given.keys if "=" not in argument]:
+        raise UserError(
+            f"{unkeyed[0]}: expected `key=value`; questions are typed once it has begun, or come by a pipe: "
+            f'`echo "QUESTION" | nanollama chat {given.run}`.'
+        )
+    return given
 
 
 def speaker_of(trained: TrainedMemory, tool: Tool | None) -> Speaker:

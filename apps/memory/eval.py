@@ -37,7 +37,7 @@ WIDTH = 100  # of the table where there is no terminal: no cell is broken
 
 def run(config: EvalConfig) -> None:
     """Ask, show, and write down what came out."""
-    trained = load_run(MemoryConfig, config.run, [f"training.device={config.device}"])
+    trained = load_run(MemoryConfig, config.run, [f"training.device={config.device}"], device_key="device")
     examined = examined_config(config, trained.config)
     forgetting = build_forgetting(examined)
     with build_recall(examined) as recall:

@@ -72,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> None:
     options = _parser().parse_args(argv)
     folder: Path = options.dir
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--dir {folder}: is a file; expected a folder, which is made where there is none.")
     config = _finished(options) or build(options)
     try:
         train.run(config)

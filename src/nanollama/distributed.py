@@ -77,12 +77,13 @@ class World:
         )
 
 
-def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
+def choose_device(wanted: str, local_rank: int = 0, key: str = "training.device") -> torch.device:
     """The device of this process: ``auto`` is a GPU where there is one.
 
     Args:
         wanted: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         local_rank: number of this process on this machine; picks its GPU unless one is named.
+        key: of the config, where it is asked for.
 
     Raises:
         UserError: a GPU is asked for that is not there.
@@ -94,7 +95,7 @@ def choose_device(wanted: str, local_rank: int = 0) -> torch.device:
     if index is None or index >= n_gpus:
         raise UserError(
             f"The device {wanted} needs GPU number {index or 0}, and torch finds {n_gpus} on this machine: "
-            "set training.device=cpu, or start fewer processes."
+            f"set {key}=cpu, or start fewer processes."
         )
     return torch.device("cuda", index)
 

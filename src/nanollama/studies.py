@@ -118,6 +118,7 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
     found = [path / RUN_CONFIG for path in (folder, folder.parent.parent) if (path / RUN_CONFIG).is_file()]
     if not found or not folder.is_dir():
         problem = f"is not a run folder: it holds no {RUN_CONFIG}" if folder.is_dir() else "no such folder"
+        problem = "is a file" if folder.is_file() else problem
         raise UserError(f"{run}: {problem}; expected the folder of a run, such as runs/debug.")
     return _call(study_of([str(found[0])]), verb, [run, *argv])
 

@@ -168,7 +168,7 @@ def test_a_study_is_written_at_the_root_alone(
 def test_a_config_is_no_verb_of_grid(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "grid", "config/some.yaml")
     assert code == 2
-    assert "A verb is missing before the config: `nanollama grid" in err
+    assert "A verb is missing before 'config/some.yaml': `nanollama grid" in err
 
 
 @pytest.mark.parametrize("command", ["import apps.memory.settings", "import nanollama.cli.command"])

@@ -119,7 +119,7 @@ def test_a_wrong_value(key: str, value: str, message: str) -> None:
         ("sources.2.kind=qa", "'sources' is a list; expected an index from 0 to 1, got '2'."),
         ("sources.first.kind=qa", "'sources' is a list; expected an index from 0 to 1, got 'first'."),
         ("--seed=3", "unknown option, keys are set by `key=value`; did you mean 'seed=3'?"),
-        ("--verbose", "unknown option, keys are set by `key=value`."),
+        ("--verbose", "unknown option, keys are set by `key=value`, such as `model.d_model=32`."),
     ],
 )
 def test_a_wrong_override(override: str, message: str) -> None:

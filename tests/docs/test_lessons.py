@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LESSONS = sorted((ROOT / "tutorial").glob("*.py"))
 RUNS = "LESSONS_FIND_RUNS_IN"
 """In the environment: a folder with the runs of the README's first commands, which need no training again."""
-TRAINED = {"2_ask_and_attack": ("ask", "ask"), "3_iteration_head": ("polynomial", "iteration")}
+TRAINED = {"2_ask_and_attack": ("ask", "ask"), "3_iteration_head": ("head", "iteration")}
 
 
 @pytest.mark.slow

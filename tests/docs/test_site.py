@@ -133,3 +133,42 @@ def test_what_a_key_says_is_text_and_its_code_stays_code(
     from key_pages import escape
 
     assert escape(text) == escaped
+
+
+@pytest.mark.slow
+def test_a_lesson_says_whether_it_was_run(site: Path) -> None:
+    for lesson in (ROOT / "tutorial").glob("*.py"):
+        page = (site / "tutorial" / f"{lesson.stem}.html").read_text(encoding="utf-8")
+        assert ("Shown without what it prints" in page) != ("With what it printed when" in page)
+
+
+def test_outputs_are_shown_of_lessons_that_were_run_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jupytext = pytest.importorskip("jupytext")
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    monkeypatch.delenv("LESSONS", raising=False)
+    from lessons import left_alone, note, run_on, with_note
+
+    folder = tmp_path / "tutorial"
+    folder.mkdir()
+    for name in ("one.py", "two.py"):
+        (folder / name).write_text(f"# %% [markdown]\n# # {name}\n#\n# Text.\n\n# %%\nprint({name!r})\n")
+    assert run_on(folder, tmp_path / "cache") == {}
+    cache = get_cache(tmp_path / "cache")
+    for name in ("one.py", "two.py"):
+        notebook = jupytext.read(folder / name, fmt="py:percent")
+        cache.cache_notebook_bundle(CacheBundleIn(notebook, name), check_validity=False)
+    (folder / "two.py").write_text((folder / "two.py").read_text().replace("print", "repr"))
+
+    dates = run_on(folder, tmp_path / "cache")
+    assert list(dates) == ["one.py"]
+    assert left_alone(folder, dates) == ["tutorial/two.py"]
+    assert "With what it printed" in note("one.py", dates) and "Shown without" in note("two.py", dates)
+    text = with_note((folder / "two.py").read_text(), note("two.py", dates))
+    assert "# # two.py\n#\n# *Shown without" in text
+    monkeypatch.setenv("LESSONS", "run")
+    assert left_alone(folder, dates) == [] and "With what it printed" in note("two.py", dates)

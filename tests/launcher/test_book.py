@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from nanollama.cli.command import main as nanollama
+from nanollama.config import dump_config
 from nanollama.errors import UserError
 from nanollama.launcher.grid import book
+from nanollama.launcher.local import run
 from nanollama.launcher.plan import Plan, read_grid
 
 CONFIG = Path(__file__).parents[2] / "apps/composition/config/causal.yaml"
@@ -62,3 +64,46 @@ def test_runs_of_another_config_are_told_and_not_judged(monkeypatch: pytest.Monk
 def test_a_study_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert nanollama(["book", "compositoin"]) == 2
     assert "composition" in capsys.readouterr().err
+
+
+def test_fresh_seeds_say_for_how_many_each_claim_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = Path(__file__).parents[2] / "apps/composition/config/emergence.yaml"
+    fresh = [100, 101, 102, 103]
+    for one in read_grid([str(config), f"grid.seeds={fresh}"]).runs:
+        (tmp_path / one.folder).mkdir(parents=True)
+        (tmp_path / one.folder / "config.yaml").write_text(dump_config(one.config))
+
+    def collect(plan: Plan) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for one in plan.runs if plan.name == "emergence" else ():
+            seed = one.values["training.seed"]
+            if seed in fresh:
+                learned = 0.5 if seed == 103 else 1.0  # the last one has not learned
+                facts = {"status": "finished", "step": 2000, "seconds": 60.0, "commit": "abcdef0123456789"}
+                peak = 0.2 if seed == 101 else 1.0
+                measures = {"test_accuracy_long": learned, "iteration_peakiness_long": peak}
+                others = ("eoi_peakiness_long", "ideal_iteration_map_loss", "uniform_maps_over_chance")
+                rows.append({"run": one.name, **facts, **measures, **dict.fromkeys(others, 0.01)})
+        return rows
+
+    monkeypatch.setattr(book, "collect", collect)
+    found = section(book.write_book(["composition"]), "emergence")
+    assert "Not yet run: 9 runs" in found, "fresh seeds are not those of the config"
+    assert "On 4 seeds that the config does not name, 100 to 103:" in found
+    lines = {line.split(" | ")[0].strip("| "): line for line in found.split("On 4 seeds")[1].splitlines()}
+    rates = {claim: line.split("|")[-2].strip() for claim, line in lines.items() if "|" in line}
+    assert rates["polynomial iteration with chain of thought is learned"] == "3 of 4 [0.194, 0.994]"
+    assert rates["its layer 1 is an iteration head"] == "3 of 4 [0.194, 0.994]"
+    assert rates["an ideal map in layer 1 costs no accuracy"] == "3 of 3 [0.292, 1.000]", "given learning"
+
+
+def test_all_of_it_is_run_by_one_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed: list[str] = []
+    monkeypatch.setattr(run, "main", lambda argv: typed.append(Path(argv[0]).stem) or len(typed) % 2)
+    assert nanollama(["book", "composition", "--run"]) == 1, "a claim was missed"
+    assert {"emergence", "causal", "width"} <= set(typed) and "debug" not in typed
+    assert "# The book of claims" in capsys.readouterr().out

@@ -34,6 +34,20 @@ def curves(**changes: object) -> matplotlib.figure.Figure:
     return plot_curves(ROWS, "step", "loss", **arguments)  # type: ignore[arg-type]
 
 
+def test_a_figure_is_laid_out_once_for_all_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure, calls = curves(), []
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    lay_out = engine.execute
+    monkeypatch.setattr(engine, "execute", lambda fig: (calls.append(fig), lay_out(fig))[1])
+    to_inline_svg(figure, "a")
+    places = [axes.get_position().bounds for axes in figure.axes]
+    for suffix in (".svg", ".pdf", ".png"):
+        save_figure(figure, tmp_path / f"a{suffix}")
+    assert len(calls) == 1
+    assert [axes.get_position().bounds for axes in figure.axes] == places
+
+
 def test_each_series_is_a_line_through_its_rows() -> None:
     (axes,) = curves().axes
     lines = {line.get_label(): list(map(list, line.get_xydata())) for line in axes.lines}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
-from nanollama.determinism import WORKSPACE
+from nanollama.determinism import WORKSPACE, seed_draws
 from tests.toy_training import run_toy, toy_config, toy_loss
 
 
@@ -37,3 +37,16 @@ def test_it_is_put_back_where_a_run_fails(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RuntimeError, match="no"):
         run_toy(toy_config(tmp_path / "run", deterministic=True), loss_fn=loss)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_draws_on_a_cpu_are_seeded_as_torch_does_and_no_gpu_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", calls.append)
+    with torch.random.fork_rng([]):
+        seed_draws(2**62 + 5, torch.device("cpu"))
+        drawn = torch.rand(3)
+        assert not calls
+        torch.manual_seed(2**62 + 5)
+        assert drawn.equal(torch.rand(3))

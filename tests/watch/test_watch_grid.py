@@ -84,8 +84,8 @@ def test_settings_are_those_of_the_grid(grid: Watched) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (lambda folder: ["none"], "none: expected the folder of a run"),
-        (lambda folder: [str(folder)], "hold no run"),
+        (lambda folder: ["none"], "none: no such folder; expected the folder of a run"),
+        (lambda folder: [str(folder)], "no run is there"),
         (lambda folder: ["--port", "x", str(folder)], "invalid int value"),
         (lambda folder: ["apps/memory/config/debug.yaml"], "no section `grid`"),
     ],

@@ -179,5 +179,5 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
 
 
 def test_nothing_to_follow_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="hold no run: name folders"):
+    with pytest.raises(UserError, match="no run is there; name folders"):
         Watched([tmp_path])

@@ -29,21 +29,31 @@ from nanollama.cli.arguments import (
     pass_on,
 )
 from nanollama.cli.grid import grid
+from nanollama.cli.groups import RootGroup, VerbGroup
+from nanollama.errors import UserError
 
 app = typer.Typer(
+    cls=RootGroup,
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="A laboratory for small language models: train CONFIG, then eval, chat and report on the run.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Look at the data of a config.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(
+    cls=VerbGroup, help="Look at the data of a config.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data, name="data")
-new = typer.Typer(help="Begin something of one's own.", no_args_is_help=True, rich_markup_mode=None)
+new = typer.Typer(
+    cls=VerbGroup, help="Begin something of one's own.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(new, name="new")
-export = typer.Typer(help="Take a run elsewhere.", no_args_is_help=True, rich_markup_mode=None)
+export = typer.Typer(cls=VerbGroup, help="Take a run elsewhere.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(export, name="export")
-import_ = typer.Typer(help="Make a run of what is elsewhere.", no_args_is_help=True, rich_markup_mode=None)
+import_ = typer.Typer(
+    cls=VerbGroup, help="Make a run of what is elsewhere.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(import_, name="import")
 
 
@@ -207,11 +217,26 @@ def book(
             autocompletion=complete.studies,
         ),
     ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Run what is missing of all grids first.")] = False,
 ) -> None:
     """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
-    from nanollama.launcher.grid.book import write_book
+    finish(lambda: _book(studies or [], run))
 
-    finish(lambda: print(write_book(studies or []), end=""))
+
+def _book(studies: Sequence[str], run: bool) -> int:
+    from nanollama.launcher.grid.book import claiming, write_book
+
+    codes = [0]
+    if run:
+        from nanollama.launcher.local.run import main as run_grid
+
+        for path in claiming(studies):
+            print(f"{path}:", flush=True)
+            codes.append(run_grid([str(path)]))
+            if codes[-1] not in (0, 1):  # stopped, or nothing that the next could do better
+                return codes[-1]
+    print(write_book(studies), end="")
+    return max(codes)
 
 
 @export.command(name="hf")
@@ -321,7 +346,11 @@ def _report(runs: Sequence[str]) -> int | None:
     from nanollama import studies
     from nanollama.report import main as report_main
 
-    if len(runs) > 1 and not Path(runs[0]).exists() and studies.is_page(runs[0]):
+    if runs and not Path(runs[0]).exists() and studies.is_page(runs[0]):
+        if len(runs) == 1:
+            raise UserError(
+                f"`{runs[0]}` is a page of a run: name the run, `nanollama report {runs[0]} RUN`."
+            )
         return studies.run_verb_of(runs[0], runs[1], runs[2:])
     return report_main(runs)
 

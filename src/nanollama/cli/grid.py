@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from nanollama.cli.arguments import PASS_ON, ConfigArgument, GridArgument, KeyArguments, finish, pass_on
-
-
-class _GridGroup(TyperGroup):
-    """Tells who gives a config where a verb belongs which verbs there are."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See click; a config is no verb."""
-        if args and args[0] not in self.commands and ("/" in args[0] or args[0].endswith((".yaml", ".yml"))):
-            verbs = "|".join(self.commands)
-            ctx.fail(f"A verb is missing before the config: `nanollama grid {verbs} {args[0]}`.")
-        return super().resolve_command(ctx, args)
-
+from nanollama.cli.groups import VerbGroup
 
 grid = typer.Typer(
-    cls=_GridGroup,
+    cls=VerbGroup,
     help="Run a grid of runs on this machine, and see what became of it.",
     no_args_is_help=True,
     rich_markup_mode=None,

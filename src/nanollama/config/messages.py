@@ -21,6 +21,7 @@ from nanollama.config.keys import (
 from nanollama.config.source import DISCRIMINATOR, Node, Place
 from nanollama.wording import nearest_name, show, suggest
 
+STUDY = "study"
 GRID = "grid"
 """The section that makes a config one of many runs, which commands that take one run do not know."""
 
@@ -35,6 +36,15 @@ def explain(error: ValidationError, config_class: type[BaseModel], source: Node)
             return (
                 f"{detail.place}: {GRID}: this config describes many runs, and here one is expected; "
                 f"`nanollama grid run {source.place.file or 'CONFIG'}` runs them all."
+            )
+        if (
+            detail.key == STUDY
+            and detail.kind == "literal_error"
+            and not suggest(str(detail.input), choices(detail.annotation))
+        ):
+            return (
+                f"{detail.place.of(STUDY)}: {detail.text()[:-1]}: it is a config of another study; "
+                "`nanollama train|eval|grid run CONFIG` finds the study of a config."
             )
     meant = {detail.meant for detail in details}
     around = {detail.keys[:n_keys] for detail in details for n_keys in range(len(detail.keys))}
@@ -72,11 +82,11 @@ class _Detail:
     def __init__(self, item: Mapping[str, Any], config_class: type[BaseModel], source: Node) -> None:
         self.kind: str = item["type"]
         self._context: dict[str, Any] = item.get("ctx", {})
-        self._input = item["input"]
+        self.input = item["input"]
         self._config_class = config_class
         is_unknown = self.kind == "extra_forbidden"  # known, if at all, to another implementation
         loc = item["loc"][:-1] if is_unknown else item["loc"]
-        self.keys, self._annotation, self._metadata = locate(config_class, loc)
+        self.keys, self.annotation, self._metadata = locate(config_class, loc)
         if is_unknown:
             self.keys = (*self.keys, item["loc"][-1])
         if self.kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -97,7 +107,7 @@ class _Detail:
         """What is wrong and what was expected."""
         if self.kind == "missing":
             what = "entry" if isinstance(self.keys[-1], int) else "required key"
-            return f"{what} is missing; expected {describe_type(self._annotation, self._metadata)}."
+            return f"{what} is missing; expected {describe_type(self.annotation, self._metadata)}."
         if self.kind == "extra_forbidden":
             return self._unknown_key()
         if self.kind in ("value_error", "assertion_error"):
@@ -107,17 +117,17 @@ class _Detail:
             return f"required key is missing; expected {self._implementations()}."
         if self.kind == "union_tag_invalid":
             hint = suggest(self._context["tag"], self._names()) or "."
-            return f"expected {self._implementations()}, got {show(self._input[DISCRIMINATOR])}{hint}"
-        expected = describe_type(self._annotation, self._metadata)
-        hint = suggest(self._input, choices(self._annotation)) if isinstance(self._input, str) else ""
-        return f"expected {expected}, got {show(self._input)}{hint or '.'}"
+            return f"expected {self._implementations()}, got {show(self.input[DISCRIMINATOR])}{hint}"
+        expected = describe_type(self.annotation, self._metadata)
+        hint = suggest(self.input, choices(self.annotation)) if isinstance(self.input, str) else ""
+        return f"expected {expected}, got {show(self.input)}{hint or '.'}"
 
     def _known(self) -> list[str]:
-        section = section_class(self._annotation)
+        section = section_class(self.annotation)
         return list(keys_of(section)) if section else []
 
     def _names(self) -> list[str]:
-        return [implementation_of(section) for section in section_classes(self._annotation)]
+        return [implementation_of(section) for section in section_classes(self.annotation)]
 
     def _implementations(self) -> str:
         return f"one of {', '.join(map(repr, self._names()))}"

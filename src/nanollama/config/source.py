@@ -12,6 +12,7 @@ changes. ``scale=paper`` lays that section over the rest, merged like a file ove
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -130,7 +131,8 @@ def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
     for position, argument in enumerate(argv):
         if argument.startswith("-"):
             key, equals, _ = argument.lstrip("-").partition("=")
-            hint = f"; did you mean '{argument.lstrip('-')}'?" if key and equals else "."
+            hint = ", such as `model.d_model=32`."
+            hint = f"; did you mean '{argument.lstrip('-')}'?" if key and equals else hint
             raise ConfigError(
                 f"command line: {shorten(argument)}: unknown option, keys are set by `key=value`{hint}"
             )
@@ -204,8 +206,10 @@ def _read_text(path: str, named_at: str) -> str:
 
 
 def _neighbours(path: str) -> str:
-    """End of a message about a missing file: the nearest name in its folder, or what there is."""
+    """End of a message about a missing file: a config of a study with its name, or what is near."""
     folder = Path(path).parent if not path.endswith("/") else Path(path)
+    if shipped := sorted(Path().glob(f"apps/*/config/{glob.escape(Path(path).stem)}.yaml")):
+        return f"; did you mean {' or '.join(map(repr, map(str, shipped)))}?"
     if not folder.is_dir():
         return f"; the folder '{folder}' does not exist."
     try:
@@ -349,7 +353,9 @@ def _override(root: Node, argument: str) -> Node:
     place = Place(argument=argument)
     key, equals, text = argument.partition("=")
     if not equals or not all(part.strip() == part and part for part in key.split(".")):
-        raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `model.d_model=32`.")
+        is_key = not equals and re.fullmatch(r"\w+(\.\w+)+", key)
+        example = f"{key}=VALUE" if is_key else "model.d_model=32"
+        raise ConfigError(f"{place}: expected `key=value` with a dotted key, such as `{example}`.")
     if not text.strip():
         raise ConfigError(f"{place}: has no value; write `{key}=null` if nothing is meant.")
     in_grid = _IN_GRID.fullmatch(key)

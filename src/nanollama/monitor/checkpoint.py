@@ -159,6 +159,9 @@ def find_checkpoint(path: Path) -> Path:
         UserError: there is none, or the one named is damaged.
     """
     if NAME.fullmatch(path.name):
+        if not path.is_dir() and path.parent.is_dir():
+            there = ", ".join(str(step) for step in Checkpointer(path.parent).steps())
+            raise UserError(f"There is no checkpoint {path}: the run has those of steps {there or 'none'}.")
         try:
             read_manifest(path)
         except DamagedCheckpoint as damage:

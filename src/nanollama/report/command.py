@@ -12,7 +12,7 @@ from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.monitor.successor import CONFIG
 from nanollama.report import OUTPUT, default_output
-from nanollama.report.page import Folded, Section, render_page
+from nanollama.report.page import Folded, Picture, Section, render_page
 from nanollama.report.runs import read_runs
 from nanollama.report.sections import report_sections
 from nanollama.report.style import save_figure
@@ -94,6 +94,8 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
 def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
     """Save each picture as SVG, PDF and PNG, and each table as CSV; returns their paths.
 
+    Frames of films are in the page alone: to draw each in every format took longer than all else.
+
     Raises:
         UserError: the folder cannot be written to.
     """
@@ -101,7 +103,7 @@ def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for section in sections:
-            for picture in section.pictures:
+            for picture in (block for block in section.blocks if isinstance(block, Picture)):
                 for suffix in FORMATS:
                     paths.append(folder / f"{picture.name}{suffix}")
                     save_figure(picture.figure, paths[-1])

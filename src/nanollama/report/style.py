@@ -65,8 +65,17 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out, once: left alone, it would be laid out again in every format, which takes longest."""
+    with figure_style():
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of the path's suffix: .pdf, .png or .svg."""
+    settle(figure)
     undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
     with figure_style():
         figure.savefig(path, metadata=undated, facecolor="white")
@@ -79,6 +88,7 @@ def to_inline_svg(figure: Figure, prefix: str) -> str:
         figure: what to draw.
         prefix: of all ids in it; another one for every figure of a page.
     """
+    settle(figure)
     text = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with figure_style():

@@ -33,7 +33,7 @@ class ExaminationConfig(Config):
         """The model that is examined, on its device; see `nanollama.training.trained.load_run`."""
         from nanollama.training.trained import load_run
 
-        return load_run(config_class, self.run, self.device_keys)
+        return load_run(config_class, self.run, self.device_keys, device_key="device")
 
     @property
     def device_keys(self) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
-from nanollama.determinism import deterministic_algorithms
+from nanollama.determinism import deterministic_algorithms, seed_draws
 from nanollama.distributed import World
 from nanollama.errors import Preempted, UserError
 from nanollama.measures import say_measures
@@ -234,7 +234,7 @@ class Loop:
         with self.profiler.phase("data"):
             batch = batches.next()
         # Dropout masks are a function of the step: no generator to save, no evaluation that could shift them.
-        torch.manual_seed(named_seed(config.seed, f"dropout/{step}/{self.run.world.rank}"))
+        seed_draws(named_seed(config.seed, f"dropout/{step}/{self.run.world.rank}"), self.run.world.device)
         with self.profiler.phase("forward_backward"):
             sums = learner.backward(batch)
         with self.profiler.phase("optimizer"):
@@ -323,7 +323,7 @@ class Loop:
         model.eval()
         with self.profiler.phase("evaluate"), torch.no_grad():
             for evaluator in self.evaluators:
-                torch.manual_seed(named_seed(self.config.seed, f"evaluate/{step}"))
+                seed_draws(named_seed(self.config.seed, f"evaluate/{step}"), run.world.device)
                 measures = evaluator.evaluate(model, step)
                 if twice := sorted(row.keys() & measures.keys()):
                     raise ValueError(f"Two evaluators report {', '.join(twice)}: each needs its own name.")

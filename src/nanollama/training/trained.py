@@ -52,13 +52,16 @@ class Trained(Generic[R]):
         return self.folder / EVALUATIONS / f"step_{self.step:08d}"
 
 
-def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Trained[R]:
+def load_run(
+    config_class: type[R], path: Path, keys: Sequence[str] = (), device_key: str = "training.device"
+) -> Trained[R]:
     """The model of a run's newest intact checkpoint, or of the checkpoint named.
 
     Args:
         config_class: of the runs of the study.
         path: folder of a run, or of one of its checkpoints.
         keys: ``key=value`` for keys that shall be other than the run's, such as ``training.device=cpu``.
+        device_key: what the device is called where it is asked for, for messages.
 
     Raises:
         UserError: there is no such run, or no checkpoint that is intact and of this model.
@@ -79,7 +82,7 @@ def load_run(config_class: type[R], path: Path, keys: Sequence[str] = ()) -> Tra
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip(" .\t")
         raise UserError(f"{found} does not fit the model of {folder / CONFIG}: {reason}.") from error
-    model.to(choose_device(config.training.device)).eval()
+    model.to(choose_device(config.training.device, key=device_key)).eval()
     weights = manifest["files"][MODEL]["sha256"]
     return Trained(folder, config, model, found, int(manifest["step"]), weights)
 

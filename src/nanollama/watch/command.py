@@ -60,8 +60,9 @@ def watch(what: Sequence[str]) -> Watched:
         elif path.suffix in (".yaml", ".yml") and path.is_file():
             plans.append(read_grid([item, *keys]))
         else:
+            problem = "is a file" if path.exists() else "no such folder"
             raise UserError(
-                f"{item}: expected the folder of a run, a folder that holds runs, or the config of a grid."
+                f"{item}: {problem}; expected the folder of a run or of several, or the config of a grid."
             )
     return Watched(folders, plans)
 

@@ -59,10 +59,10 @@ class Watched:
         self.grids = [self._add_grid(plan) for plan in plans]
         self._look()
         if not 0 < len(self.runs) <= MAX_RUNS:
-            there = "hold no run" if not self.runs else f"hold more than {MAX_RUNS:,} runs"
+            there = "no run is there" if not self.runs else f"more than {MAX_RUNS:,} runs are there"
             named = ", ".join(str(path) for path in (*folders, *(plan.folder for plan in plans)))
             raise UserError(
-                f"{named} {there}: name folders of runs, folders that hold some, or configs of grids."
+                f"{named}: {there}; name folders of runs, folders that hold some, or configs of grids."
             )
         for run in self.runs:
             run.sample()

@@ -66,6 +66,18 @@ def test_every_config_is_valid(path: Path, scale: str) -> None:
         load_config(CLASSES.get(path.stem, CompositionConfig), [str(path), f"scale={scale}"])
 
 
+def test_the_head_is_that_of_polynomial_iteration_stopped_when_it_is_there() -> None:
+    head, whole = (
+        load_config(CompositionConfig, [str(CONFIGS / f"{n}.yaml")]) for n in ("head", "polynomial")
+    )
+    changed = {name: getattr(head.training, name) for name in ("eval_every", "checkpoint", "stop_when")}
+    assert head.training.optimizer.schedule == "constant", "so that steps do not depend on how many there are"
+    assert (
+        whole.model_copy(update={"name": "head", "training": whole.training.model_copy(update=changed)})
+        == head
+    )
+
+
 @pytest.mark.slow
 def test_a_grid_leaves_a_page_with_its_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
@@ -119,7 +131,7 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "<image" not in (folder / "attention.html").read_text(), "the page's policy would not show it"
     names = {path.name for path in (folder / "attention").iterdir()}
     assert {"attention_mean.svg", "attention_example.pdf", "attention_growth.svg"} <= names
-    assert "attention_step_00000004.png" in names
+    assert not [name for name in names if "step_" in name], "frames of the film are in the page alone"
 
     (folder / "checkpoints" / "step_00000004" / "model.safetensors").write_bytes(b"damaged")
     assert attention.main([str(folder), "length=2", "training.device=cpu"]) == 0

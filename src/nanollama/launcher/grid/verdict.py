@@ -41,7 +41,7 @@ class Verdict:
         expectation: the claim.
         found: values of the measure, or its differences or ratios, in the order of the runs.
         n_expected: values there are when all runs have finished.
-        n_given: of the values, those whose runs all fulfil the claim's condition.
+        given: of each value, whether its runs all fulfil the claim's condition.
         missing: runs that have finished with a measure that is no number (null); they have no value.
         n_untold: values that will never be there, as each lacks one of those.
         pairs: of which values are differences or ratios: the run's name, its value, that of the other.
@@ -52,7 +52,7 @@ class Verdict:
     expectation: Expectation
     found: tuple[Value, ...]
     n_expected: int
-    n_given: int
+    given: tuple[bool, ...] = ()
     missing: tuple[str, ...] = ()
     n_untold: int = 0
     pairs: tuple[tuple[str, Value, Value], ...] = ()
@@ -63,6 +63,21 @@ class Verdict:
     def values(self) -> tuple[float, ...]:
         """The numbers found."""
         return tuple(value.number for value in self.found)
+
+    @property
+    def n_given(self) -> int:
+        """Values whose runs all fulfil the claim's condition."""
+        return sum(self.given)
+
+    @property
+    def each(self) -> tuple[bool, ...]:
+        """Of each value that can be told and whose condition is fulfilled, by itself: is it as claimed?"""
+        values = [value for value, is_given in zip(self.found, self.given, strict=True) if is_given]
+        if (margin := self.expectation.within) is not None:
+            return tuple(abs(value.number) <= margin for value in values)
+        alone = self.expectation.model_copy(update={"statistic": "each"})
+        told = [value for value in values if _contradicts(alone, value) or _is_told(alone, value)]
+        return tuple(not _contradicts(alone, value) for value in told)
 
     @property
     def _noun(self) -> str:
@@ -230,7 +245,7 @@ def _judge(
         expectation,
         tuple(found),
         n_expected=len(pairs),
-        n_given=sum(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
+        given=tuple(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
         missing=tuple(missing),
         n_untold=n_untold,
         pairs=tuple(compared),
