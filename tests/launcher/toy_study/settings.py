@@ -27,6 +27,12 @@ class LaunchedToyConfig(RunConfig):
     )
 
 
+class ToyBaseConfig(LaunchedToyConfig):
+    """A run of another kind, which others start from."""
+
+    seconds_after: float = Field(default=0.0, ge=0, description="Between its last step and what it leaves.")
+
+
 class ToyEvalConfig(Config):
     """An examination."""
 
@@ -35,4 +41,4 @@ class ToyEvalConfig(Config):
     note: str = Field(default="", description="Written beside what was found.")
 
 
-STUDY = Study("toy", {"train": LaunchedToyConfig, "eval": ToyEvalConfig})
+STUDY = Study("toy", {"train": LaunchedToyConfig, "first.base": ToyBaseConfig, "eval": ToyEvalConfig})
