@@ -30,8 +30,6 @@ class LaunchedToyConfig(RunConfig):
 class ToyBaseConfig(LaunchedToyConfig):
     """A run of another kind, which others start from."""
 
-    seconds_after: float = Field(default=0.0, ge=0, description="Between its last step and what it leaves.")
-
 
 class ToyEvalConfig(Config):
     """An examination."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
 from apps.toy import train
@@ -17,7 +16,6 @@ LEFT = "left.txt"
 def run(config: ToyBaseConfig) -> None:
     """Train as the config says; leave a file for others when all is done."""
     train.run(config)
-    time.sleep(config.seconds_after)
     (config.folder / LEFT).touch()
 
 
