@@ -9,7 +9,7 @@ from nanollama.model.hugging_face import stored_shape
 from nanollama.monitor.checkpoint import FOLDER, Checkpointer, find_checkpoint, fingerprint
 from nanollama.monitor.files import read_json
 from nanollama.monitor.origin import origin_of, record_origin
-from nanollama.monitor.successor import MODEL, RESULT
+from nanollama.monitor.successor import ENVIRONMENT, MODEL, RESULT
 
 WEIGHTS = (".safetensors", ".bin")
 
@@ -33,7 +33,8 @@ def stored_hash(path: str) -> str:
 def note_origin(folder: Path, path: str) -> None:
     """Note in the folder of a run which finished run has made the model that it starts from, if one has.
 
-    When that one is trained anew, the run is known to be stale. A run that goes on has noted it before.
+    When that one is trained anew, the run is known to be stale. A run that goes on has noted it before, and
+    who only looks at what would be read has no run.
 
     Args:
         folder: of the run.
@@ -41,5 +42,6 @@ def note_origin(folder: Path, path: str) -> None:
     """
     base = Path(path).parent
     made = Path(path).name == MODEL and read_json(base / RESULT).get("status") == "finished"
-    if made and not Checkpointer(folder / FOLDER).steps():
+    is_new = (folder / ENVIRONMENT).exists() and not Checkpointer(folder / FOLDER).steps()
+    if made and is_new:
         record_origin(folder, "model.path", origin_of(base, 0, find_checkpoint(base)))

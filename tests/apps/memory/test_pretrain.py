@@ -129,6 +129,8 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.Ca
     assert inspect(child).kind == "finished"
     assert pretrain.main(["base.yaml", "overwrite=true", "training.seed=1"]) == 0
     note_origin(tuned.folder, "run/model")  # as when it goes on
+    note_origin(here, "run/model")  # as when its data are shown
+    assert not (here / "environment.json").exists()
     assert inspect(child).kind == "stale"
     assert inspect(child).reason == "it began from run, but it was trained anew since"
 
