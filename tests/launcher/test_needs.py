@@ -31,6 +31,8 @@ from tests.toy_training import same_end
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "apps/memory/config"
+JUDGED = 7
+"""Stands for the exit code of a grid that is finished and judged."""
 
 
 def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: str) -> str:
@@ -117,7 +119,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for module in (local, needs):
         monkeypatch.setattr(module, "start", start)
-    monkeypatch.setattr(local, "_show_outcome", lambda plan: 0)
+    monkeypatch.setattr(local, "_show_outcome", lambda plan: JUDGED)
     return names
 
 
@@ -141,12 +143,13 @@ def write_grid(folder: Path, name: str = "g") -> str:
 
 def test_what_is_needed_is_made_once_for_all_grids(tmp_path: Path, asked: list[str]) -> None:
     grid, other = write_grid(tmp_path), write_grid(tmp_path, "other")
-    assert main([grid]) == 0 and asked == ["base", "seed-0", "seed-1"]
-    assert main([grid]) == 0 and main([other]) == 0 and main([grid, "overwrite=true"]) == 0
+    assert main([grid]) == JUDGED and asked == ["base", "seed-0", "seed-1"]
+    for arguments in ([grid], [other], [grid, "overwrite=true"]):
+        assert main(arguments) == JUDGED
     assert asked[3:] == ["seed-0", "seed-1"] * 2
     shutil.rmtree(tmp_path / "base")
-    assert main([grid]) == 0 and len(asked) == 7, "nothing is missing of the grid"
-    assert main([grid, "training.batch_size=7", "overwrite=true"]) == 0 and asked[7] == "base"
+    assert main([grid]) == JUDGED and len(asked) == 7, "nothing is missing of the grid"
+    assert main([grid, "training.batch_size=7", "overwrite=true"]) == JUDGED and asked[7] == "base"
 
 
 def test_what_is_needed_and_belongs_to_another_config_is_refused(
