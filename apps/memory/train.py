@@ -11,7 +11,7 @@ from pathlib import Path
 from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.held_out import check_unlearned
 from apps.memory.pretrained_model.forgetting import build_forgetting
-from apps.memory.pretrained_model.stored import stored_hash
+from apps.memory.pretrained_model.stored import note_origin, stored_hash
 from apps.memory.recall import RecallEvaluator, build_recall
 from apps.memory.samples import pick_samples
 from apps.memory.settings import MemoryConfig
@@ -53,6 +53,7 @@ def build_parts(config: MemoryConfig) -> Iterator[Parts]:
         hashes["model"] = stored_hash(config.pretrained)
         if os.environ.get("RANK", "0") == "0":
             PretrainedTokenizer(config.pretrained, DIALOG_TOKENS).save(config.folder / TOKENIZER_FOLDER)
+            note_origin(config.folder, config.pretrained)
         forgetting = build_forgetting(config)
     with build_recall(config) as recall:
         examiner = Examiner(recall, config.folder)

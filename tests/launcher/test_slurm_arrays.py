@@ -110,3 +110,54 @@ def test_a_grid_larger_than_the_largest_array_is_several(fake_slurm: Path, tmp_p
     assert [array.tasks for array in share_out(plan, plan.runs[:3], {}, 3)] == ["0-2%3"]
     with pytest.raises(UserError, match=r"array_parallelism: expected at least 3, got 2: .* at most 3 runs"):
         share_out(plan_of("grid={seeds: 7}", "slurm.array_parallelism=2"), plan.runs, {}, 3)
+
+
+def needy(tmp_path: Path, *keys: str) -> Plan:
+    """A grid of two runs that need one, all in a folder of the test's own."""
+    base = f"keys: [name=base, run_dir={tmp_path}/base, slurm.minutes=7]"
+    needs = f"needs: [{{config: apps/memory/config/debug.yaml, {base}}}]"
+    where = (f"run_dir={tmp_path}/g", f"data_root={tmp_path}/data", "slurm.partition=gpu")
+    return plan_of(f"grid={{seeds: 2, {needs}}}", *where, *keys)
+
+
+def test_what_is_needed_is_submitted_first_and_waited_for(fake_slurm: Path, tmp_path: Path) -> None:
+    (fake_slurm / "sbatch").write_text(
+        f'#!/bin/sh\necho "sbatch $*" >> {fake_slurm}/calls\ngrep -c sbatch {fake_slurm}/calls\n'
+    )
+    plan = needy(tmp_path)
+    said = slurm.submit(plan)
+    assert said.startswith("Submitted an array of 2 runs as job 2;") and "after what it needs, job 1." in said
+    (first,) = (tmp_path / "base").glob("submissions/*/array_0.sh")
+    (then,) = (tmp_path / "g").glob("submissions/*/array_0.sh")
+    assert "--time=7\n" in first.read_text() and "depend" not in first.read_text()
+    assert "#SBATCH --dependency=afterok:1\n" in then.read_text()
+    assert "#SBATCH --kill-on-invalid-dep=yes\n" in then.read_text()
+    assert all((script.parent / "job.json").exists() for script in (first, then))
+    (fake_slurm / "squeue").write_text("#!/bin/sh\nprintf '1 PENDING\\n2_0 PENDING\\n'\n")
+    states = slurm.inspect_all(plan)
+    assert [(state.kind, state.reason) for state in states.values()][:2] == [
+        ("queued", ""),
+        ("queued", "for base"),
+    ]
+    said = slurm.submit(plan)  # seed-1 was cancelled: it waits for the job that is there
+    assert said.startswith("Submitted an array of 1 run as job 3;") and "after what it needs, job 1." in said
+    assert len([*(tmp_path / "base").glob("submissions/*")]) == 1
+    launch = read_launch(tmp_path / "base")
+    assert launch is not None and launch.job == "1"
+
+
+def test_a_grid_that_is_refused_takes_what_it_needs_with_it(fake_slurm: Path, tmp_path: Path) -> None:
+    (fake_slurm / "kind").touch()
+    with pytest.raises(UserError, match=r"^Slurm refused the job: Invalid account"):
+        slurm.submit(needy(tmp_path))
+    calls = (fake_slurm / "calls").read_text()
+    assert calls.count("sbatch") == 2 and "scancel 12" in calls
+    assert not (tmp_path / "base").exists() and not (tmp_path / "g").exists()
+
+
+def test_a_grid_is_left_out_while_what_it_needs_is_at_work_here(fake_slurm: Path, tmp_path: Path) -> None:
+    plan = needy(tmp_path)
+    (tmp_path / "base").mkdir()
+    begin_attempt(tmp_path / "base", os.getpid())
+    assert "Nothing to submit" in (said := slurm.submit(plan)) and "Left out: 2 runs" in said
+    assert "sbatch" not in (fake_slurm / "calls").read_text()

@@ -8,7 +8,7 @@ import os
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,7 +19,7 @@ from nanollama.launcher.local.pool import Line
 from nanollama.launcher.screen import state_lines
 from nanollama.launcher.slurm import queue as slurm_queue
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.launcher.states import Kind, State, inspect, parents_first
+from nanollama.launcher.states import Kind, State, inspect, inspect_needed, parents_first
 from nanollama.monitor.successor import cancel_order, order_anew
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
@@ -187,6 +187,35 @@ def test_the_kind_of_a_run_that_starts_from_another(
     run = GridRun("r", tmp_path, Trains(), {}, ("p",))
     state = inspect(run, queue, {"p": State(parent, {})})
     assert state.kind == kind and state.reason.startswith(reason) and bool(state.reason) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("launch", "queue", "kind"),
+    [
+        (None, None, "finished"),  # run by hand
+        (Launch(exit_code=0), None, "finished"),
+        (Launch(exit_code=-9), None, "failed"),
+        (Launch(exit_code=75), None, "stopped"),
+        (Launch(**GONE), None, "waiting"),
+        (Launch(**HERE, job="7"), {"7": "RUNNING"}, "running"),
+    ],
+)
+def test_what_is_needed_has_finished_once_its_process_has(
+    tmp_path: Path, launch: Launch | None, queue: Queue | None, kind: str
+) -> None:
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    if launch is not None:
+        write_launch(tmp_path, launch)
+    run = GridRun("r", tmp_path, Trains(), {})
+    assert inspect_needed(run, queue).kind == kind and inspect(run, queue).kind == "finished"
+
+
+def test_a_run_that_has_loaded_still_comes_after_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/step_00000004").mkdir(parents=True)
+    run = GridRun("r", tmp_path, Trains(), {}, ("p",), ("n",))
+    for kind, reason in (("waiting", "for n"), ("finished", "")):
+        states = {"n": State(cast(Kind, kind), {}), "p": State("failed", {})}
+        assert inspect(run, None, states) == State("waiting", {}, reason)
 
 
 def family(*edges: tuple[str, tuple[str, ...]]) -> list[GridRun]:

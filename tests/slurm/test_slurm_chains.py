@@ -110,3 +110,28 @@ def test_what_starts_from_runs_that_slurm_has_already(cluster: Checkout, calm: N
     for job in (*first, *jobs):
         wait_for_end(cluster, job)
     check_ends(cluster, "late")
+
+
+def test_a_grid_waits_for_what_it_needs(cluster: Checkout) -> None:
+    cluster.write("first.yaml", "name: first\nending: raise\nslurm: {partition: second}\n")
+    load = "interventions: [{implementation: load, run: runs/first}]"
+    need = "{config: first.yaml, script: apps.toy.first.base}"
+    cluster.write("needy.yaml", f"name: needy\n{load}\ngrid: {{seeds: 2, needs: [{need}]}}\n")
+    for job in submit(cluster, "needy.yaml"):
+        wait_for_end(cluster, job)
+    said = status(cluster, "needy.yaml")
+    assert "runs/needy: 2 failed, of 2\nfailed    first: RuntimeError: the toy is broken\n" in said
+    assert "failed    seed-0: not run: it starts from first, which has failed\n" in said
+    train = cluster.folder / "apps/toy/train.py"
+    as_it_was = train.read_text()
+    train.write_text(as_it_was.replace('raise RuntimeError("the toy is broken")', "pass"))
+    try:
+        jobs = submit(cluster, "needy.yaml")
+    finally:
+        train.write_text(as_it_was)
+    for job in jobs:
+        wait_for_end(cluster, job)
+    assert "2 finished, of 2" in status(cluster, "needy.yaml")
+    runs = cluster.folder / "runs"
+    began = [(runs / f"needy/seed-{seed}/config.yaml").stat().st_mtime for seed in (0, 1)]
+    assert (runs / "first/left.txt").stat().st_mtime <= min(began)

@@ -61,6 +61,7 @@ def describe_command(
     lines += ["", "keys, beside those of the study's runs:"]
     for section, config_class in sections.items():
         for info in describe_keys(config_class):
-            lines.append(f"  {section}.{info.key}: {info.expected} (default {info.default})")
+            default = "required" if info.default is None else f"default {info.default}"
+            lines.append(f"  {section}.{info.key}: {info.expected} ({default})")
             lines.append(f"      {info.description}")
     return "\n".join(lines) + "\n"

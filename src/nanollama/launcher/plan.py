@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Expectation, check_expectations, check_measures
+from nanollama.launcher.grid.needs import NEEDS
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.wording import show, suggest
@@ -42,6 +44,7 @@ class Plan:
         local: how runs share this machine.
         slurm: what Slurm is asked for.
         expect: what has to come out.
+        needs: what all runs come after, each a plan of one run; `runs` are without them.
     """
 
     name: str
@@ -53,16 +56,22 @@ class Plan:
     local: LocalConfig
     slurm: SlurmConfig
     expect: Sequence[Expectation] = ()
+    needs: Sequence[Plan] = ()
 
     @property
     def study(self) -> str:
         """The study that the module is of."""
         return self.module.split(".")[1]
 
+    @property
+    def needed(self) -> list[GridRun]:
+        """The runs that all others come after."""
+        return [run for need in self.needs for run in need.runs]
+
     @cached_property
     def by_name(self) -> dict[str, GridRun]:
-        """The runs by their names."""
-        return {run.name: run for run in self.runs}
+        """The runs by their names, those that are needed too."""
+        return {run.name: run for run in (*self.needed, *self.runs)}
 
     @cached_property
     def settings(self) -> list[Setting[GridRun]]:
@@ -80,6 +89,14 @@ class Plan:
             raise UserError(f"The grid '{self.name}' has no run '{name}'{hint}")
         return self.by_name[name]
 
+    def awaits(self, run: GridRun) -> bool:
+        """Will the model that a run starts from be left by a run that is needed, and is not there yet?"""
+        path = getattr(getattr(run.config, "model", None), "path", None)
+        if path is None or os.path.exists(path):
+            return False
+        place = Path(os.path.abspath(path))
+        return any(place.is_relative_to(os.path.abspath(needed.folder)) for needed in self.needed)
+
 
 class LaunchKeys(Config):
     """The keys of a config that its launching depends on, beside the section ``grid``."""
@@ -96,8 +113,13 @@ def read_plan(argv: Sequence[str]) -> Plan:
     """What ``[config=]PATH [script=MODULE] [key=value ...]`` describes; everything in it is validated.
 
     Raises:
-        UserError: the config, its grid, one of its runs or the script is wrong.
+        UserError: the config, its grid, one of its runs, what it needs or the script is wrong.
     """
+    return _read(argv)
+
+
+def _read(argv: Sequence[str], grid_keys: LaunchKeys | None = None) -> Plan:
+    """See `read_plan`; with the keys of a grid, of a run that this grid needs."""
     scripts = [item.removeprefix(SCRIPT_KEY) for item in argv if item.startswith(SCRIPT_KEY)]
     arguments = [item for item in argv if not item.startswith(SCRIPT_KEY)]
     source = read_source(arguments)
@@ -106,13 +128,23 @@ def read_plan(argv: Sequence[str]) -> Plan:
     config_class = _config_class(module, study)
     section, base = _split(source, config_class)
     keys = build_config(LaunchKeys, _only(source, *LaunchKeys.model_fields))
+    if grid_keys is not None:
+        keys = _as_needed(keys, grid_keys, section)
     name = keys.name or module.removeprefix(f"{studies.APPS}.")
     folder = keys.run_dir or RUNS / name
+    seed_key, needs = None, list[Plan]()
     if section is not None:
-        runs = grid.expand(section, base, config_class, folder)
+        seed_key = grid.read_grid_config(section).seed_key
+        needs = _read_needs(section, keys, folder)
+        names = tuple(need.name for need in needs)
+        runs = grid.expand(section, base, config_class, folder, names)
+        if same := [run.name for run in runs if run.name in names]:
+            raise ConfigError(
+                f"{section.place}: {grid.SECTION}.{NEEDS}: a run of the grid is called '{same[0]}' as well: "
+                "give the run that is needed another `name`."
+            )
     else:
         runs = [GridRun(name, folder, build_config(config_class, base), {})]
-    seed_key = None if section is None else grid.read_grid_config(section).seed_key
     check_expectations(keys.expect, runs, seed_key or "")
     if module == f"{studies.APPS}.{study}.{TRAIN}":
         check_measures(keys.expect, studies.find_study(study).measured, [*FACTS, *runs[0].values])
@@ -126,6 +158,7 @@ def read_plan(argv: Sequence[str]) -> Plan:
         local=keys.local,
         slurm=keys.slurm,
         expect=keys.expect,
+        needs=needs,
     )
 
 
@@ -142,6 +175,60 @@ def read_grid(argv: Sequence[str]) -> Plan:
             f"`python -m {plan.module}`."
         )
     return plan
+
+
+def _read_needs(section: Node, keys: LaunchKeys, folder: Path) -> list[Plan]:
+    """What a grid needs, each a plan of one run.
+
+    Args:
+        section: the section ``grid``.
+        keys: of the grid.
+        folder: of the grid.
+
+    Raises:
+        ConfigError: one of them is wrong; a line for each problem says where it is asked for.
+    """
+    plans: list[Plan] = []
+    for index, need in enumerate(grid.read_grid_config(section).needs):
+        node = section.value[NEEDS].value[index]
+        try:
+            plan = _read(need.arguments(node), keys)
+            if not plan.runs[0].trains:
+                raise UserError(
+                    "expected a run of training: the folder of another does not tell when it has finished."
+                )
+            if plan.name in [other.name for other in plans]:
+                raise UserError(f"the run '{plan.name}' is needed twice; keep one of them.")
+            if Path(os.path.abspath(plan.folder)).is_relative_to(os.path.abspath(folder)):
+                raise UserError(
+                    f"its folder {plan.folder} is in that of the grid, {folder}: expected one of its own, "
+                    "by its `name` or `run_dir`."
+                )
+        except UserError as error:
+            where = node.place.of(f"{grid.SECTION}.{NEEDS}.{index}")
+            lines = (f"{where}: {line}" for line in str(error).splitlines())
+            raise ConfigError("\n".join(lines)) from None
+        plans.append(plan)
+    return plans
+
+
+def _as_needed(keys: LaunchKeys, grid_keys: LaunchKeys, section: Node | None) -> LaunchKeys:
+    """How a run is launched that a grid needs: alone, never anew, where the grid is.
+
+    Raises:
+        UserError: it is a grid.
+    """
+    if section is not None:
+        raise UserError("expected the config of a single run, but it has a section `grid`.")
+    gpus = keys.local.gpus or grid_keys.local.gpus
+    slurm = keys.slurm if SLURM in keys.model_fields_set else grid_keys.slurm
+    return keys.model_copy(
+        update={
+            "overwrite": False,
+            "local": keys.local.model_copy(update={"n_jobs": 1, "gpus": gpus}),
+            "slurm": slurm.model_copy(update={"evaluate": None}),
+        }
+    )
 
 
 def _config_class(module: str, study: str) -> type[Config]:

@@ -35,6 +35,11 @@ KINDS: tuple[Kind, ...] = ("finished", "running", "failed", "stale", "stopped", 
 """Stale: it began from weights that are others now. Stopped: asked to, its state is saved. Queued: Slurm has
 it. Waiting: to be started, or started again."""
 
+ACTIVE: tuple[Kind, ...] = ("running", "queued")
+"""Somebody is at work on it."""
+BROKEN: tuple[Kind, ...] = ("failed", "stale")
+"""Nothing comes of it before somebody does something."""
+
 WAITS = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 """States of Slurm's jobs that are to start, perhaps again."""
 
@@ -70,7 +75,7 @@ def inspect(
     Args:
         run: of a grid, or alone.
         queue: what Slurm holds; None: what the run folder says of its jobs is believed.
-        parents: the states of the runs that it starts from, by name.
+        parents: the states of the runs that it needs or starts from, by name.
     """
     result = read_json(os.path.join(run.folder, RESULT))
     finished = result.get("status") == "finished"
@@ -81,9 +86,23 @@ def inspect(
     state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
     if state.kind not in ("running", "queued") and (stale := _stale(run, result, parents)) is not None:
         return stale
-    has_begun = state.kind not in ("waiting", "queued") and launch is not None and not launch.queued
-    goes_on = has_begun or (state.kind != "queued" and has_loaded(run))
-    return state if goes_on else _behind(state, parents)
+    if state.kind not in ("waiting", "queued") and launch is not None and not launch.queued:
+        return state  # it has begun
+    if state.kind != "queued" and has_loaded(run):
+        parents = {name: parent for name, parent in parents.items() if name in run.needs}
+    return _behind(state, parents)
+
+
+def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
+    """`inspect` of a run that a grid needs: has its process not ended well, the run has not finished yet.
+
+    After its last step it may still be about to write what others start from. One that was run by hand has
+    its result alone to tell.
+    """
+    state, launch = inspect(run, queue), read_launch(run.folder)
+    if state.kind != "finished" or launch is None or launch.exit_code == EXIT_OK:
+        return state
+    return _of_attempt(run, launch, queue, State("waiting", state.result))
 
 
 def has_loaded(run: GridRun) -> bool:
@@ -93,7 +112,8 @@ def has_loaded(run: GridRun) -> bool:
 
 def _stale(run: GridRun, result: dict[str, Any], parents: Mapping[str, State]) -> State | None:
     """The state of a run whose weights were made of what is there no more; None if nothing says so."""
-    if not any(isinstance(one, LoadConfig) for one in getattr(run.config, INTERVENTIONS, ())):
+    loads = any(isinstance(one, LoadConfig) for one in getattr(run.config, INTERVENTIONS, ()))
+    if not loads and not run.needs:
         return None  # the file that tells is long
     done = math.inf if result.get("status") == "finished" else saved_step(run.folder)
     if done == 0 or is_ordered_anew(run.folder):

@@ -15,12 +15,15 @@ from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.held_out import check_unlearned
 from apps.memory.pretrained_model import finetune, pretrain
 from apps.memory.pretrained_model.settings import PretrainConfig
+from apps.memory.pretrained_model.stored import note_origin
 from apps.memory.settings import MemoryConfig
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
 from nanollama.data.text.streams import next_token_batch
 from nanollama.data.text.tokens import token_bytes
 from nanollama.errors import UserError
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.states import inspect
 from nanollama.model import build_model
 from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.training.loss import next_token_loss
@@ -121,6 +124,15 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.Ca
     again = ["base.yaml", "name=again", "run_dir=again", "interventions=[{implementation: load, run: run}]"]
     assert pretrain.main([*again, "text.held_out=0.25"]) == 2
     assert "text.held_out is 0.2 there and 0.25 here" in capsys.readouterr().err
+
+    child = GridRun("tuned", tuned.folder, tuned, {}, needs=("base",))
+    assert inspect(child).kind == "finished"
+    assert pretrain.main(["base.yaml", "overwrite=true", "training.seed=1"]) == 0
+    note_origin(tuned.folder, "run/model")  # as when it goes on
+    note_origin(here, "run/model")  # as when its data are shown
+    assert not (here / "environment.json").exists()
+    assert inspect(child).kind == "stale"
+    assert inspect(child).reason == "it began from run, but it was trained anew since"
 
 
 def test_a_stopped_run_ends_with_the_same_bits(here: Path) -> None:

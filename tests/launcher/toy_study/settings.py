@@ -27,6 +27,10 @@ class LaunchedToyConfig(RunConfig):
     )
 
 
+class ToyBaseConfig(LaunchedToyConfig):
+    """A run of another kind, which others start from."""
+
+
 class ToyEvalConfig(Config):
     """An examination."""
 
@@ -35,4 +39,4 @@ class ToyEvalConfig(Config):
     note: str = Field(default="", description="Written beside what was found.")
 
 
-STUDY = Study("toy", {"train": LaunchedToyConfig, "eval": ToyEvalConfig})
+STUDY = Study("toy", {"train": LaunchedToyConfig, "first.base": ToyBaseConfig, "eval": ToyEvalConfig})

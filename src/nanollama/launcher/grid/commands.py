@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import OUTPUT
-from nanollama.launcher.local.run import BROKEN, RESULTS, inspect_all, run_missing
+from nanollama.launcher.local.run import RESULTS, inspect_all, of_grid, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
-from nanollama.launcher.states import check_folder
+from nanollama.launcher.states import BROKEN, check_folder
 from nanollama.wording import count
 
 MAX_LINES = 50
@@ -17,7 +17,7 @@ MAX_LINES = 50
 
 
 def status(argv: Sequence[str]) -> int:
-    """Print how many runs are in which state, and each that is not finished.
+    """Print how many runs are in which state, and each that is not finished, also of what they need.
 
     Raises:
         UserError: a folder holds the result of another run.
@@ -27,7 +27,7 @@ def status(argv: Sequence[str]) -> int:
     for run in plan.runs:
         if states[run.name].result and states[run.name].kind != "stale":
             check_folder(run, states[run.name])
-    print(f"{plan.folder}: {summarise(states)}")
+    print(f"{plan.folder}: {summarise(of_grid(plan, states))}")
     for line in state_lines(states, MAX_LINES):
         print(line)
     return EXIT_OK

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.states import inspect
+from nanollama.launcher.states import inspect, inspect_needed
 from nanollama.wording import count, show
 
 
@@ -27,7 +27,8 @@ class Cost(NamedTuple):
 def describe_plan(plan: Plan) -> Iterator[str]:
     """A table of the runs: name, what varies, parameters, operations, time where runs have finished.
 
-    Runs are in the order in which they are started; one that starts from another says so.
+    Runs are in the order in which they are started: first what the grid needs, which its sums are without.
+    One that starts from another says so; the size of a model that is not there yet is not known.
 
     Raises:
         UserError: what is to be done to a model cannot be.
@@ -37,9 +38,13 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     rate = _seconds_per_flop(plan, costs)
     total = sum(cost.flops for cost in costs)
     rows = []
+    for need in plan.needs:
+        (cost,) = _costs(need)
+        where = f"by {need.module} in {need.folder}, {inspect_needed(need.runs[0]).kind}"
+        rows.append((need.name, _count(cost.n_params), _flops(cost.flops), "", where))
     for run, cost in zip(plan.runs, costs, strict=True):
         values = " ".join(f"{key}={show(value)}" for key, value in run.values.items())
-        values += "".join(f"  after {name}" for name in run.after)
+        values += "".join(f"  after {name}" for name in (*run.needs, *run.after))
         seconds = cost.flops * rate
         rows.append((run.name, _count(cost.n_params), _flops(cost.flops), _time(seconds), values))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -47,7 +52,7 @@ def describe_plan(plan: Plan) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     flops = f", at most {_flops(total)}" if total else ""
     time = f", about {_time(total * rate)} one after another" if rate else ""
-    yield f"{count(len(rows), 'run')} in {plan.folder}{flops}{time}"
+    yield f"{count(len(plan.runs), 'run')} in {plan.folder}{flops}{time}"
 
 
 def _costs(plan: Plan) -> Iterator[Cost]:
@@ -55,7 +60,7 @@ def _costs(plan: Plan) -> Iterator[Cost]:
     models: dict[tuple[str, ...], tuple[int, int]] = {}
     for run in plan.runs:
         model, training = getattr(run.config, "model", None), getattr(run.config, "training", None)
-        if model is None or training is None:
+        if model is None or training is None or plan.awaits(run):
             yield Cost(None, 0.0)
             continue
         first = [one for one in getattr(run.config, "interventions", ()) if one.at_step == 0]

@@ -15,7 +15,8 @@ names it::
         - {model.d_model: 16, data.n_examples: [64, 128]}
 
 That is 2 x 3 x 2 x 3 runs less 12. Under ``arms`` there may be kinds of runs with names, see
-`nanollama.launcher.grid.arms`; a run comes after those that it starts from. Seeds vary slowest: a grid that
+`nanollama.launcher.grid.arms`; a run comes after those that it starts from, and all come after what the grid
+``needs``, see `nanollama.launcher.grid.needs`. Seeds vary slowest: a grid that
 is half done has all settings of the first seeds. Each run is a full config, validated before anything
 starts, with a name that says its values and a folder ``runs/<name of the grid>/<name of the run>``.
 """
@@ -41,6 +42,7 @@ from nanollama.errors import ConfigError
 from nanollama.launcher.grid.arms import ARM, ARMS, Arm, ArmConfig, ArmName, read_arms
 from nanollama.launcher.grid.layers import Layers
 from nanollama.launcher.grid.names import name_runs
+from nanollama.launcher.grid.needs import NeedConfig
 from nanollama.report.grouping import show_value
 from nanollama.wording import show, suggest
 
@@ -70,6 +72,9 @@ class GridConfig(Config):
     exclude: tuple[Annotated[dict[str, Any], Field(min_length=1)], ...] = Field(
         default=(), description="Runs to leave out: those with all of these values; a list means any of it."
     )
+    needs: tuple[NeedConfig, ...] = Field(
+        default=(), description="Runs of other kinds that all of these come after, each made once."
+    )
 
 
 class _Holder(Config):
@@ -88,6 +93,7 @@ class GridRun:
         config: full and validated.
         values: what varies, by dotted key; the name of its arm under ``arm``.
         after: names of the runs that it starts from, which come before it.
+        needs: names of the runs of other kinds that the whole grid comes after.
     """
 
     name: str
@@ -95,6 +101,7 @@ class GridRun:
     config: Config
     values: Mapping[str, Any]
     after: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -120,7 +127,9 @@ class Axis:
     points: tuple[tuple[Node, ...], ...]
 
 
-def expand(section: Node, base: Node, config_class: type[Config], folder: Path) -> list[GridRun]:
+def expand(
+    section: Node, base: Node, config_class: type[Config], folder: Path, needs: tuple[str, ...] = ()
+) -> list[GridRun]:
     """All runs of a grid, in the order in which they should be started.
 
     Args:
@@ -128,6 +137,7 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
         base: the config without it.
         config_class: of the runs; it has the keys ``name``, ``run_dir`` and ``overwrite``.
         folder: of the grid.
+        needs: names of the runs that all of these come after.
 
     Raises:
         ConfigError: the grid is empty or contradicts itself, or a run's config is wrong.
@@ -159,7 +169,7 @@ def expand(section: Node, base: Node, config_class: type[Config], folder: Path) 
                 continue
             values = {key: node.plain() for key, node in point.items()}
             after = () if parent is None else (parent,)
-            runs.append(GridRun(name, run_dir, config, values, after))
+            runs.append(GridRun(name, run_dir, config, values, after, needs))
     problems.check()
     _check_different(runs, section.place)
     return runs

@@ -58,12 +58,16 @@ class PlannedLoad:
 def check_starts(plan: Plan) -> None:
     """Refuse interventions that cannot be done to the models of the runs, of each kind of run one.
 
+    A model that a needed run has not left yet is not looked at.
+
     Raises:
         UserError: naming the first run, and the pattern or the parameter.
     """
     seen: set[tuple[str, ...]] = set()
     for run in plan.runs:
         if not getattr(run.config, INTERVENTIONS, ()) or getattr(run.config, "model", None) is None:
+            continue
+        if plan.awaits(run):
             continue
         parent = plan.by_name[run.after[0]] if run.after else None
         key = (_shown(run), "" if parent is None else _shown(parent))

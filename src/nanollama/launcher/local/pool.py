@@ -203,6 +203,11 @@ class Pool:
         """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
         self._n_asked += 1
 
+    @property
+    def was_asked_to_stop(self) -> bool:
+        """Has it been?"""
+        return self._n_asked > 0
+
     def _stop(self) -> None:
         self._n_stops += 1
         self._waiting.clear()

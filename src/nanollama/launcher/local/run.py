@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import importlib.util
-import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 
 from nanollama.config import Config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
 from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridConfig, GridRun
 from nanollama.launcher.grid.starts import check_starts
-from nanollama.launcher.local.pool import Pool, Server
-from nanollama.launcher.local.share import devices_of, share_machine
+from nanollama.launcher.local.drive import own, start
+from nanollama.launcher.local.needs import check_needs, run_needs
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.launcher.screen import Screen, state_lines, summarise
+from nanollama.launcher.screen import state_lines, summarise
 from nanollama.launcher.settings import LocalConfig
 from nanollama.launcher.slurm.queue import read_queue
-from nanollama.launcher.states import State, check_folder, has_loaded, inspect, mark_anew, parents_first
+from nanollama.launcher.states import (
+    ACTIVE,
+    BROKEN,
+    State,
+    check_folder,
+    has_loaded,
+    inspect,
+    inspect_needed,
+    parents_first,
+)
 from nanollama.monitor.successor import is_ordered_anew
 from nanollama.wording import count
 
-LOCK, RESULTS = ".grid.lock", "results.csv"
-PATIENCE_SECONDS = 60.0
-"""How long to wait for the runs of a driver that was killed: they were asked to stop, and save first."""
-ACTIVE = ("running", "queued")
-"""Kinds of runs that somebody is at work on."""
-BROKEN = ("failed", "stale")
-"""Kinds of runs that nothing comes of before somebody does something."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RESULTS = "results.csv"
 
 Choice = Callable[[State], bool]
 
@@ -45,7 +40,8 @@ def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run")
     """The command ``python -m apps.<study>.local_grid [config=]PATH [key=value ...] [--dry-run]``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     about = (
-        "Run what is missing of a grid, several runs at a time. Ctrl-C saves and stops; run again to go on."
+        "Run what is missing of a grid, several runs at a time, and first what it needs. Ctrl-C saves and "
+        "stops; run again to go on."
     )
     sections: dict[str, type[Config]] = {"grid": GridConfig, "local": LocalConfig}
     usage = f"{program} [config=]PATH [key=value ...]"
@@ -67,7 +63,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         UserError: a folder cannot be used, another process runs this grid, or what is to be done to a model
             cannot be.
     """
-    with _own(plan.folder) as lock:
+    with own(plan) as lock:
         states = inspect_all(plan)
         chosen = [run for run in plan.runs if choose(states[run.name])]
         check_runs(plan, chosen, states)
@@ -75,7 +71,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         if active:
             print(f"Left out, queued or running elsewhere: {count(len(active), 'run')}, such as {active[0]}.")
         anew = {run.name for run in chosen} if plan.overwrite else set()
-        finished = {name for name, state in states.items() if state.kind == "finished"} - anew
+        finished = {run.name for run in plan.runs if states[run.name].kind == "finished"} - anew
         missing, behind = parents_first(
             [run for run in chosen if run.name not in finished and run.name not in active],
             finished,
@@ -86,10 +82,18 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
                 f"Left out, what they start from is not finished: {count(len(behind), 'run')}, such as "
                 f"{behind[0].name}."
             )
+        if missing and (busy := check_needs(plan, states)) is not None:
+            print(
+                f"Left out, {busy} is {states[busy].kind} elsewhere and has to finish first: "
+                f"{count(len(missing), 'run')}, such as {missing[0].name}."
+            )
+            missing = []
         if missing:
             check_starts(plan)
-            prepare(plan)
-            _run(plan, missing, lock, n_finished=len(finished))
+            if run_needs(plan, lock):
+                check_starts(plan)  # also of the models that are there only now
+                prepare(plan)
+                start(plan, missing, [lock], n_finished=len(finished))
         return _conclude(plan, inspect_all(plan), missing)
 
 
@@ -118,52 +122,41 @@ def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State
 
 
 def inspect_all(plan: Plan) -> dict[str, State]:
-    """The states of all runs, by name."""
+    """The states of all runs, by name; first of those that are needed."""
     queue = read_queue()
-    states: dict[str, State] = {}
+    states = {run.name: inspect_needed(run, queue) for run in plan.needed}
     for run in plan.runs:  # parents come first
-        states[run.name] = inspect(run, queue, {name: states[name] for name in run.after})
+        parents = {name: states[name] for name in (*run.needs, *run.after)}
+        states[run.name] = inspect(run, queue, parents)
     return states
+
+
+def of_grid(plan: Plan, states: Mapping[str, State]) -> dict[str, State]:
+    """The states of the runs of a grid, without those that it needs."""
+    return {run.name: states[run.name] for run in plan.runs}
 
 
 def prepare(plan: Plan) -> None:
     """Let the study make what several runs would otherwise make at once, such as files of data.
 
-    A study that needs it has a module ``prepare`` with ``prepare(configs)``.
+    A study that needs it has a module ``prepare`` with ``prepare(configs)``. Runs that await the model of a
+    run which has not left it yet make what they miss themselves.
     """
     name = f"{plan.module.rpartition('.')[0]}.prepare"
     if importlib.util.find_spec(name) is not None:
-        importlib.import_module(name).prepare([run.config for run in plan.runs])
-
-
-def _run(plan: Plan, missing: Sequence[GridRun], lock: int, n_finished: int) -> None:
-    shares = share_machine(plan.local, devices_of(missing))
-    server = Server(plan.module, shares.n_threads, keep_open=[lock])
-    try:
-        if plan.overwrite:  # once the study is imported: what is refused before that leaves no order
-            for run in missing:
-                mark_anew(run)
-        with Screen(len(plan.runs), n_finished, shares.n_jobs).open() as screen:
-            pool = Pool(server, shares.n_jobs, shares.gpus, screen)
-            with _signals(pool.ask_to_stop):
-                pool.run(missing)
-    except OSError as error:
-        raise UserError(
-            f"The grid in {plan.folder} cannot be run, writing there failed: {error.strerror or error}."
-        ) from error
-    finally:
-        server.close()
+        importlib.import_module(name).prepare([run.config for run in plan.runs if not plan.awaits(run)])
 
 
 def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun]) -> int:
     """Say what became of the grid; see `run_missing`."""
-    kinds = {state.kind for state in states.values()}
-    print(f"{plan.folder}: {summarise(states)}")
+    own = of_grid(plan, states)
+    kinds = {state.kind for state in own.values()}
+    print(f"{plan.folder}: {summarise(own)}")
     for line in state_lines({n: s for n, s in states.items() if s.kind in BROKEN}, len(states)):
         print(line)
     if kinds == {"finished"}:
         return _show_outcome(plan)
-    if kinds.intersection(BROKEN):
+    if any(state.kind in BROKEN for state in states.values()):
         return EXIT_FAILED
     if all(states[run.name].kind == "finished" for run in asked):
         if kinds - {"finished", *ACTIVE}:
@@ -179,50 +172,3 @@ def _show_outcome(plan: Plan) -> int:
     rows = collect(plan)
     print(f"results in {write_table(rows, plan.folder / RESULTS)}")
     return show_outcome(judge_grid(plan, rows))
-
-
-@contextmanager
-def _own(folder: Path) -> Iterator[int]:
-    """Be the only driver of a grid; the lock lasts until the last process of its runs has ended."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(
-            f"The grid in {folder} cannot be run, writing there failed: {error.strerror}."
-        ) from error
-    try:
-        _take(lock, folder)
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, folder: Path) -> None:
-    end, said = time.monotonic() + PATIENCE_SECONDS, False
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        if time.monotonic() >= end:
-            raise UserError(f"The grid in {folder} is being run by another process: wait for its end.")
-        if not said:
-            print(f"Waiting for the processes that still run in {folder} ...", file=sys.stderr)
-            said = True
-        time.sleep(0.2)
-
-
-@contextmanager
-def _signals(ask_to_stop: Callable[[], None]) -> Iterator[None]:
-    """Turn requests to stop into calls."""
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        ask_to_stop()
-
-    previous = {number: signal.signal(number, hear) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -37,15 +37,17 @@ class Array:
             ranges.append(f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}")
         return f"{','.join(ranges)}%{min(len(self.runs), self.parallelism)}"
 
-    def dependency(self, jobs: Sequence[str]) -> str | None:
-        """What sbatch is told to wait for: that the same task of another array has ended well.
+    def dependency(self, jobs: Sequence[str], needed: Sequence[str] = ()) -> str | None:
+        """What sbatch is told to wait for: that other jobs have ended well, of another array the same task.
 
         Args:
             jobs: Slurm's numbers of the arrays of this submission, as far as it has taken them.
+            needed: Slurm's numbers of the jobs that the whole grid comes after.
         """
-        if self.after is None:
-            return None
-        return f"aftercorr:{jobs[self.after] if isinstance(self.after, int) else self.after}"
+        waits = [f"afterok:{job}" for job in needed]
+        if self.after is not None:
+            waits.append(f"aftercorr:{jobs[self.after] if isinstance(self.after, int) else self.after}")
+        return ",".join(waits) or None
 
 
 def share_out(plan: Plan, runs: Sequence[GridRun], held: Mapping[str, str], largest: int) -> list[Array]:

@@ -23,7 +23,14 @@ EVAL, RUN_KEY = "eval", "run"
 """The verb that examines a trained model, and the key of its config that names the run or the checkpoint."""
 
 
-def array_script(plan: Plan, folder: Path, index: int, array: Array, jobs: Sequence[str] = ()) -> str:
+def array_script(
+    plan: Plan,
+    folder: Path,
+    index: int,
+    array: Array,
+    jobs: Sequence[str] = (),
+    needed: Sequence[str] = (),
+) -> str:
     """The sbatch script of an array of a submission; of a job alone where the plan has no grid.
 
     Args:
@@ -32,11 +39,12 @@ def array_script(plan: Plan, folder: Path, index: int, array: Array, jobs: Seque
         index: of the array within it.
         array: of its runs.
         jobs: Slurm's numbers of the arrays that were submitted before it.
+        needed: Slurm's numbers of the jobs that the whole grid comes after.
     """
     command = build_command(folder, index, plan.slurm.n_cpus)
     if plan.seed_key is None:
         return _script(plan.name, plan.slurm, folder, "%j", command)
-    dependency = array.dependency(jobs)
+    dependency = array.dependency(jobs, needed)
     options = {
         "array": array.tasks,
         "dependency": dependency,

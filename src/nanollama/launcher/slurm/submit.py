@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, Launch, read_laun
 from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.starts import check_starts
-from nanollama.launcher.local.run import ACTIVE, check_runs, inspect_all, prepare
+from nanollama.launcher.local.needs import check_needs
+from nanollama.launcher.local.run import check_runs, inspect_all, prepare
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.slurm.arrays import Array, share_out
@@ -29,7 +30,7 @@ from nanollama.launcher.slurm.job import JobSpec
 from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
 from nanollama.launcher.slurm.script import EVAL, RUN_KEY, array_script, evaluation_script
 from nanollama.launcher.slurm.snapshot import check_place, take_snapshot
-from nanollama.launcher.states import State, mark_anew, parents_first, write_config
+from nanollama.launcher.states import ACTIVE, State, mark_anew, parents_first, write_config
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
 
@@ -58,7 +59,8 @@ def submit(plan: Plan) -> str:
         UserError: there is no Slurm, it refuses the job, a folder cannot be used, or what is to be done to a
             model cannot be.
     """
-    check_slurm(plan)
+    for part in (*plan.needs, plan):
+        check_slurm(part)
     states = inspect_all(plan)
     check_runs(plan, plan.runs, states)
     missing, held, behind = choose_runs(plan, states)
@@ -66,28 +68,75 @@ def submit(plan: Plan) -> str:
     if not missing:
         n_runs = count(len(plan.runs) - len(behind), "run")
         return f"Nothing to submit: {n_runs} in {plan.folder}, each finished or queued.{left}"
+    check_needs(plan, states)
     check_starts(plan)
     arrays = share_out(plan, missing, held, max_array_size())
     evaluation = evaluation_config(plan)
     prepare(plan)
+    needs, needed = choose_needs(plan, states)
+    with ExitStack() as stack:
+        first = [stack.enter_context(_hand_over(need, [Array(None, {0: need.runs[0]})])) for need in needs]
+        needed += [job for submission in first for job in submission.jobs]
+        submission = stack.enter_context(_hand_over(plan, arrays, needed, evaluation))
+        for handed_over in (*first, submission):
+            handed_over.complete()
+    said = f"Submitted {_describe(plan, len(missing), submission.jobs)}; its folder is {submission.folder}."
+    waits = f" It starts after what it needs, job {', '.join(needed)}." if needed else ""
+    return f"{said}{waits}{left}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What Slurm has taken of a plan; none of its jobs begins before all of it is said to be complete.
+
+    Args:
+        plan: what was submitted.
+        arrays: its runs.
+        folder: of scripts, logs and the copy of the code.
+        jobs: Slurm's numbers of the arrays.
+    """
+
+    plan: Plan
+    arrays: Sequence[Array]
+    folder: Path
+    jobs: Sequence[str]
+
+    def complete(self) -> None:
+        """Let its jobs begin."""
+        note_jobs(self.arrays, self.jobs, alone=self.plan.seed_key is None)
+        folders = [{str(task): str(run.folder) for task, run in array.runs.items()} for array in self.arrays]
+        slurm = self.plan.slurm
+        JobSpec(self.plan.module, tuple(folders), slurm.n_nodes, slurm.n_processes).write(self.folder)
+
+
+@contextmanager
+def _hand_over(
+    plan: Plan, arrays: Sequence[Array], needed: Sequence[str] = (), evaluation: Config | None = None
+) -> Iterator[Submission]:
+    """Submit arrays; all that was done is undone if the block fails, as when what comes after is refused.
+
+    Args:
+        plan: whose runs they are.
+        arrays: of the submission.
+        needed: Slurm's numbers of the jobs that they come after.
+        evaluation: the config by which checkpoints are examined.
+    """
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
     folder = (plan.folder / SUBMISSIONS / f"{stamp}-{os.getpid()}").absolute()
+    runs = [run for array in arrays for run in array.runs.values()]
     jobs: list[str] = []
-    with _whole(folder, missing, jobs):
+    with _whole(folder, runs, jobs):
         check_place()
         take_snapshot(folder)
-        write_runs(plan, missing)
+        write_runs(plan, runs)
         if evaluation is not None:
             (folder / EVALUATION).write_text(dump_config(evaluation), encoding="utf-8")
             (folder / SCRIPT).write_text(evaluation_script(plan, folder), encoding="utf-8")
         for index, array in enumerate(arrays):
             script = folder / f"array_{index}.sh"
-            script.write_text(array_script(plan, folder, index, array, jobs), encoding="utf-8")
+            script.write_text(array_script(plan, folder, index, array, jobs, needed), encoding="utf-8")
             jobs.append(_sbatch(script))
-        note_jobs(arrays, jobs, alone=plan.seed_key is None)
-        folders = [{str(task): str(run.folder) for task, run in array.runs.items()} for array in arrays]
-        JobSpec(plan.module, tuple(folders), plan.slurm.n_nodes, plan.slurm.n_processes).write(folder)
-    return f"Submitted {_describe(plan, len(missing), jobs)}; its folder is {folder}.{left}"
+        yield Submission(plan, arrays, folder, jobs)
 
 
 def choose_runs(
@@ -97,18 +146,30 @@ def choose_runs(
 
     Returns:
         the runs; Slurm's numbers of the jobs of those that it has already, by name; runs that cannot be
-        submitted yet, since a run that they start from is at work outside of Slurm.
+        submitted yet, since a run that they need or start from is at work outside of Slurm.
     """
     anew = {run.name for run in plan.runs if plan.overwrite or not run.trains}
-    finished = {name for name, state in states.items() if state.kind == "finished"} - anew
-    held = {}
-    for run in plan.runs:
-        launch = read_launch(run.folder) if states[run.name].kind in ACTIVE else None
-        if launch is not None and launch.job:
-            held[run.name] = launch.job
+    finished = {run.name for run in plan.runs if states[run.name].kind == "finished"} - anew
+    active = [run for run in plan.runs if states[run.name].kind in ACTIVE]
+    held = {run.name: job for run in active if (job := _job_of(run))}
     missing = [run for run in plan.runs if run.name not in finished and states[run.name].kind not in ACTIVE]
+    if any(states[run.name].kind in ACTIVE and not _job_of(run) for run in plan.needed):
+        return [], held, missing
     can, cannot = parents_first(missing, {*finished, *held})
     return can, held, cannot
+
+
+def choose_needs(plan: Plan, states: Mapping[str, State]) -> tuple[list[Plan], list[str]]:
+    """What a plan needs that is to be submitted before it, and Slurm's numbers of the jobs it has of it."""
+    left = [need for need in plan.needs if states[need.name].kind != "finished"]
+    active = [need for need in left if states[need.name].kind in ACTIVE]
+    return [need for need in left if need not in active], [_job_of(need.runs[0]) for need in active]
+
+
+def _job_of(run: GridRun) -> str:
+    """Slurm's number of the job of a run that is queued or running; nothing where it is not Slurm's."""
+    launch = read_launch(run.folder)
+    return "" if launch is None else launch.job
 
 
 def check_slurm(plan: Plan) -> None:
