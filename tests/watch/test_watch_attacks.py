@@ -264,7 +264,7 @@ def test_what_a_run_wrote_is_sent_as_it_is_and_as_nothing_but_json(tmp_path: Pat
 
 
 def test_no_text_becomes_html_in_the_scripts(server: WatchServer) -> None:
-    for path in ("watch.js", "chart.js", "parts.js"):
+    for path in ("watch.js", "chart.js", "parts.js", "elements.js"):
         script = get(server, path)[1].decode()
         for word in (
             "innerHTML",

@@ -53,6 +53,7 @@ HEADERS = {
 FILES = {
     "": ("watch", "watch.html", "text/html; charset=utf-8"),
     "page.css": ("report", "page.css", "text/css; charset=utf-8"),
+    "elements.js": ("report", "elements.js", "text/javascript; charset=utf-8"),
     "watch.css": ("watch", "watch.css", "text/css; charset=utf-8"),
     **{
         name: ("watch", name, "text/javascript; charset=utf-8")
