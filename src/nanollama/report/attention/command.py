@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 import nanollama
 from nanollama.errors import UserError
+from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.successor import CONFIG
@@ -30,9 +31,6 @@ from nanollama.studies import Study, find_study, study_of
 from nanollama.training.run_config import TrainingRunConfig
 from nanollama.training.trained import Trained, load_run, run_folder_of
 from nanollama.wording import count
-
-Load = Callable[[int], Trained[Any]]
-"""The model of a step."""
 
 
 def explore(folder: Path, keys: Sequence[str] = (), exhibits: Exhibits | None = None) -> Path:
@@ -63,8 +61,8 @@ def explore(folder: Path, keys: Sequence[str] = (), exhibits: Exhibits | None = 
         return newest if step == newest.step else load_run(kind, checkpoints.path(step), keys)
 
     looks = [look_at(load(step), extent, views, patterns) for step in extent.steps]
-    data = page_data(newest.config.name, exhibits, extent, views, patterns, looks, is_causal(newest.model))
-    _write(folder / OUTPUT, newest, extent, data)
+    data = page_data(exhibits, extent, views, patterns, looks, is_causal(newest.model))
+    _write(folder / OUTPUT, newest.model, extent, data)
     return folder / OUTPUT
 
 
@@ -92,13 +90,11 @@ def look_at(
 ) -> Look:
     """What a checkpoint shows."""
     model, sequences = trained.model, extent.sequences
-    maps = {}
-    for number, shown in enumerate(sequences):
-        maps[number] = maps_of(model, views, _tensor(shown.tokens))[0]
+    maps = [maps_of(model, views, torch.tensor([shown.tokens]))[0] for shown in sequences]
     answers = [answers_of(model, sequences)]
     answers += [answers_of(model, sequences, change) for change in extent.changes]
     scores = scores_of(model, views, extent.scored, patterns)
-    return Look(trained.step, list(maps.values()), scores, answers)
+    return Look(trained.step, maps, scores, answers)
 
 
 def is_intact(checkpoints: Checkpointer, step: int) -> bool:
@@ -110,14 +106,9 @@ def is_intact(checkpoints: Checkpointer, step: int) -> bool:
     return True
 
 
-def _tensor(tokens: Sequence[int]) -> torch.Tensor:
-    return torch.tensor([tokens])
-
-
-def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any]) -> None:
-    n_params = newest.model.n_params()
+def _write(path: Path, model: LanguageModel, extent: Extent, data: dict[str, Any]) -> None:
     lead = (
-        f"{count(len(extent.steps), 'checkpoint')} of a model of {count(n_params, 'parameter')}, "
+        f"{count(len(extent.steps), 'checkpoint')} of a model of {count(model.n_params(), 'parameter')}, "
         f"{count(len(extent.sequences), 'sequence')}. Point at a token, or move with the arrow keys, "
         "to see where the model looks from there; put something in the place of a head, and see what becomes "
         "of its answers."
@@ -127,7 +118,7 @@ def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any
         "complete in itself: it loads nothing, and its policy lets one script run, by its hash. Weights, "
         "influences and probabilities are rounded to one part in 255."
     )
-    text = render_explorer(f"Inside {newest.config.name}", lead, extent.left_out, footer, data)
+    text = render_explorer(f"Inside {path.resolve().parent.name}", lead, extent.left_out, footer, data)
     try:
         write_atomically(path, text)
     except OSError as error:

@@ -46,7 +46,7 @@ function answers(number, which = chosen.sequence, step = chosen.step) {
   return data.sequences[which].asked.map((place, i) => {
     const of = found.subarray(i * size, (i + 1) * size);
     const told = [];
-    for (let at = 0; at + 3 < size + 0; at += 3) told.push({ token: of[at] + 256 * of[at + 1], share: of[at + 2] / LEVELS });
+    for (let at = 0; at + 3 < size; at += 3) told.push({ token: of[at] + 256 * of[at + 1], share: of[at + 2] / LEVELS });
     const right = data.sequences[which].right[i];
     return { place, told, right, isRight: told[0].token === right, ofRight: of[size - 1] / LEVELS };
   });
@@ -168,6 +168,7 @@ function showLook() {
     cell.children[1].textContent = isSeen ? share(value) : "";
     cell.classList.toggle("unseen", !isSeen);
     cell.classList.toggle("key", isSeen && value >= 0.1);
+    cell.classList.toggle("little", value < 0.01);
     cell.setAttribute("aria-current", String(place === query));
     cell.tabIndex = place === query ? 0 : -1;
     cell.setAttribute("aria-label", readable(isSeen ? `${label(tokens[place])}, ${share(value)}` : label(tokens[place])));

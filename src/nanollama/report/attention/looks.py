@@ -125,7 +125,7 @@ def masks_of(pattern: Pattern, tokens: Tensor, causal: bool) -> Tensor:
 def scores_of(
     model: LanguageModel, views: Sequence[View], sequences: Sequence[Shown], patterns: Sequence[Pattern]
 ) -> Tensor:
-    """(views, P) mean attention of queries of a pattern on its keys; NaN without queries, or without a head."""
+    """(views, P) mean attention of queries of a pattern on its keys; NaN without queries or heads."""
     sums = torch.full((len(views), len(patterns)), torch.nan, dtype=torch.float64)
     heads = [(number, view) for number, view in enumerate(views) if view.head is not None]
     sums[[number for number, _ in heads]] = 0.0

@@ -31,20 +31,23 @@ function prepared(canvas, width, height) {
 // A map as squares, `weight(query, key)` dark where it is large.
 function drawCells(pen, n, cell, left, top, weight, colour, causal) {
   pen.fillStyle = colour;
-  const gap = cell >= 8 ? 0.6 : 0;
+  const size = Math.max(cell >= 8 ? cell - 0.6 : cell, 1);
   for (let query = 0; query < n; query++) {
     for (let key = 0; key < (causal ? query + 1 : n); key++) {
       pen.globalAlpha = weight(query, key);
-      pen.fillRect(left + key * cell, top + query * cell, cell - gap, cell - gap);
+      pen.fillRect(left + key * cell, top + query * cell, size, size);
     }
   }
   pen.globalAlpha = 1;
 }
 
+// A small map; where cells are smaller than pixels, they overlap and are darkened, so that none is lost.
 export function thumbnail(canvas, pixels, n, weight, causal) {
   canvas.style.width = canvas.style.height = `${pixels}px`;
   const pen = prepared(canvas, pixels, pixels);
-  drawCells(pen, n, pixels / n, 0, 0, weight, colours(canvas).link, causal);
+  const cell = pixels / n;
+  const seen = cell < 2 ? (query, key) => Math.sqrt(weight(query, key)) : weight;
+  drawCells(pen, n, cell, 0, 0, seen, colours(canvas).link, causal);
 }
 
 // The large map: labels where there is room, the row that looks and the token that is looked at framed.

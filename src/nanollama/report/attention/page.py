@@ -66,7 +66,6 @@ class Vocabulary:
 
 
 def page_data(
-    name: str,
     exhibits: Exhibits,
     extent: Extent,
     views: Sequence[View],
@@ -93,7 +92,6 @@ def page_data(
     ]
     numbers = {view: number for number, view in enumerate(views)}
     return {
-        "name": name,
         "causal": causal,
         "inPlace": exhibits.in_place,
         "where": exhibits.where,
