@@ -18,10 +18,6 @@ from nanollama.tokenizer import DialogTokenizer
 
 N_EACH = 16
 """Dialogs of each set."""
-MARKS = {
-    "<user>, <assistant>, <database>": "open a turn; what the assistant writes is asked of the model",
-    "<end>": "ends a dialog",
-}
 
 
 def exhibits(config: MemoryConfig) -> Exhibits:
@@ -42,7 +38,12 @@ def exhibits(config: MemoryConfig) -> Exhibits:
         where="questions that recall is measured on, with the dialogs that would be right",
         spell=lambda token: tokenizer.decode([token]),
         patterns=(beginning_of_turn(roles),),
-        marks=MARKS,
+        marks={
+            ", ".join(
+                tokenizer.decode([role]) for role in roles
+            ): "open a turn; what the assistant writes is asked of the model",
+            tokenizer.decode([tokenizer.end_id]): "ends a dialog",
+        },
     )
 
 

@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_study(run: Path, trained: Trained[CompositionCo
     names = [pattern["name"] for pattern in data["patterns"]]
     assert names == ["end of input", "iteration", "previous token", "induction", "beginning of row"]
     scores = np.array(data["checkpoints"][STEP]["scores"][:2])
-    sums, count = np.zeros((2, 2)), 0
+    sums, count, copied = np.zeros((2, 2)), 0, []
     for _, tokens in by_length(composition_exhibits(trained.config).sequences):
         length = tokens.shape[1] // 2 - 1
         with recorded_maps(trained.model) as maps:
@@ -95,6 +95,13 @@ def test_scores_are_those_of_the_study(run: Path, trained: Trained[CompositionCo
             mean = score_heads(maps[layer], PATTERNS[place], length).mean
             sums[layer, place] += float(mean[0]) * length * len(tokens)
         count += length * len(tokens)
+        copied += [
+            float(sum(maps[1][row, 0, query, key] for key in keys))
+            for row, read in enumerate(tokens.tolist())
+            for query in range(len(read))
+            if (keys := [key for key in range(1, query) if read[key - 1] == read[query]])
+        ]
+    assert scores[1, 3] == pytest.approx(sum(copied) / len(copied), abs=1e-4)
     assert scores[:, :2] == pytest.approx(sums / count, abs=1e-4)
     assert scores[0, 0] > 0.999 and scores[1, 1] > 0.999, "this is how it was built"
     assert data["checkpoints"][STEP]["scores"][2] == [None] * 5
@@ -146,9 +153,9 @@ def test_patterns_are_what_their_words_say() -> None:
     assert beginning(tokens).nonzero().tolist() == [[n, 0] for n in range(1, 6)]
     assert induction(tokens).nonzero().tolist() == [[3, 1], [4, 1], [5, 2]]
     assert not any(pattern.mask(torch.tensor([5])).any() for pattern in GENERIC)
-    maps = torch.full((1, 6, 6), 1 / 6)
-    ideal = ideal_map(maps, torch.stack([induction(tokens)]))
-    assert ideal[0, 4].tolist() == [0, 1, 0, 0, 0, 0] and torch.equal(ideal[0, 0], maps[0, 0])
+    maps = torch.full((1, 5, 5), 1 / 5)
+    ideal = ideal_map(maps, torch.stack([induction(torch.tensor([7, 8, 7, 9, 7]))]))
+    assert ideal[0, 4].tolist() == [0, 0.5, 0, 0.5, 0] and torch.equal(ideal[0, 0], maps[0, 0])
 
 
 def test_rows_of_a_batch_are_shown_without_padding() -> None:

@@ -11,7 +11,7 @@ const LARGE = 88; // pixels of a small map, where there are few
 const SMALL = 44;
 const MANY_HEADS = 12;
 
-const chosen = { sequence: 0, step: data.checkpoints.length - 1, view: 0, change: "none", query: 0, key: 0 };
+const chosen = { sequence: 0, step: data.checkpoints.length - 1, view: 0, change: "none", query: 0, key: null }; // no key: the strongest
 const bytes = new Map(); // of base64 that was read
 let mapPicture = null;
 
@@ -158,7 +158,6 @@ function said(answer, kind) {
 function showLook() {
   const { tokens } = sequence();
   const { query } = chosen;
-  chosen.key = Math.min(chosen.key, data.causal ? query : tokens.length - 1);
   const weight = weights(chosen.view);
   for (const cell of byId("tokens").children) {
     const place = Number(cell.dataset.place);
@@ -174,15 +173,27 @@ function showLook() {
     cell.setAttribute("aria-label", readable(isSeen ? `${label(tokens[place])}, ${share(value)}` : label(tokens[place])));
   }
   tellLook(weight);
-  mapPicture.draw(tokens.map(label), weight, data.causal, query, chosen.key);
+  mapPicture.draw(tokens.map(label), weight, data.causal, query, chosenKey(weight));
   byId("map").setAttribute("aria-label", readable(`${viewName(chosen.view)}: ${byId("told").textContent}`));
+}
+
+// What the chosen token sees, the strongest first.
+function strongest(weight) {
+  const { query } = chosen;
+  const keys = [...sequence().tokens.keys()].filter((place) => !data.causal || place <= query);
+  return keys.sort((a, b) => weight(query, b) - weight(query, a));
+}
+
+function chosenKey(weight) {
+  const keys = strongest(weight);
+  return keys.includes(chosen.key) ? chosen.key : keys[0];
 }
 
 function tellLook(weight) {
   const { tokens } = sequence();
-  const { query, key } = chosen;
-  const keys = [...tokens.keys()].filter((place) => !data.causal || place <= query);
-  keys.sort((a, b) => weight(query, b) - weight(query, a));
+  const { query } = chosen;
+  const keys = strongest(weight);
+  const key = chosenKey(weight);
   const isHead = data.views[chosen.view][2] !== null;
   const parts = [bold(label(tokens[query])), ` at ${query}`, isHead ? " looks at " : " is moved by "];
   keys.slice(0, N_TOLD).forEach((place, i) => parts.push(i ? ", " : "", bold(label(tokens[place])), ` at ${place}: ${share(weight(query, place))}`));
@@ -280,7 +291,7 @@ function choose(what) {
   showAll();
 }
 
-function point(query, key = chosen.key) {
+function point(query, key = null) {
   if (query === chosen.query && key === chosen.key) return;
   Object.assign(chosen, { query, key });
   showLook();
@@ -295,14 +306,14 @@ function press(event, isMap) {
   if (!along && !across) return;
   event.preventDefault();
   const inside = (value) => Math.max(0, Math.min(last, value));
-  if (isMap) return point(inside(chosen.query + across), inside(chosen.key + along));
+  if (isMap) return point(inside(chosen.query + across), along ? inside(chosenKey(weights(chosen.view)) + along) : null);
   point(inside(chosen.query + along + across));
   byId("tokens").children[chosen.query].focus();
 }
 
 function listen() {
   const pick = (id, act) => byId(id).addEventListener("input", () => choose(act(byId(id).value)));
-  pick("sequence", (value) => ({ sequence: Number(value), query: lastAsked(Number(value)) }));
+  pick("sequence", (value) => ({ sequence: Number(value), query: lastAsked(Number(value)), key: null }));
   pick("step", (value) => ({ step: Number(value) }));
   pick("layer", (value) => ({ view: data.views.findIndex(([, layer]) => String(layer) === value) }));
   pick("head", (value) => ({ view: data.views.findIndex(([, layer, head]) => layer === data.views[chosen.view][1] && String(head) === value) }));
