@@ -31,10 +31,12 @@ from nanollama.report.attention.exhibits import (
     by_length,
     from_batch,
     induction,
+    mixed,
     previous_token,
 )
 from nanollama.report.attention.extent import MAX_BYTES, choose_extent, n_bytes, spread
 from nanollama.report.attention.looks import View, changes_of, ideal_map, views_of
+from nanollama.report.attention.page import Vocabulary
 from nanollama.training.trained import Trained, load_run
 from tests.explorer_runs import EVIL, data_of, numbers_of, write_handmade_run, write_random_run
 
@@ -170,6 +172,21 @@ def test_rows_of_a_batch_are_shown_without_padding() -> None:
     )
     (one,) = from_batch(Batch(**{**masked.__dict__, "sees_all": True}))
     assert one.tokens == (1, 0, 3) and one.answers == {1: 2}
+
+
+def test_the_first_of_a_stream_are_short_and_long() -> None:
+    rows = [Shown(str(n), (1,) * n, {}) for n in range(1, 201)]
+    found = mixed(rows)
+    assert len({one.tokens for one in found}) == len(found) <= 64
+    assert [len(one.tokens) for one in found[:6]] == [1, 37, 73, 109, 145, 181]
+    assert mixed(rows[:2]) == tuple(rows[:2]) and mixed([]) == ()
+
+
+def test_of_many_tokens_the_last_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanollama.report.attention.page.MAX_LABELS", 2)
+    vocabulary = Vocabulary(str)
+    assert [vocabulary.number(token) for token in (7, 8, 7, 9, 8)] == [0, 1, 0, 2, 1]
+    assert vocabulary.labels == ["7", "8", "(another)"]
 
 
 def test_what_does_not_fit_is_left_out_and_said(trained: Trained[CompositionConfig]) -> None:

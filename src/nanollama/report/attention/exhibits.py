@@ -144,11 +144,19 @@ def of_stream(study: Study, config: TrainingRunConfig) -> Exhibits:
     with study.module("train").build_parts(config) as parts:
         batch = parts.stream.batch(step)
         return Exhibits(
-            sequences=from_batch(batch)[:MAX_SCORED],
+            sequences=mixed(from_batch(batch)),
             where=f"the batch that would follow the last step of training, number {step:,}",
             spell=parts.spell,
             in_place=batch.sees_all,
         )
+
+
+def mixed(sequences: Sequence[Shown], n_first: int = 6) -> tuple[Shown, ...]:
+    """At most `MAX_SCORED` of sequences in the order of their length, of which the first few are of any."""
+    every = -(-len(sequences) // MAX_SCORED)
+    found = sequences[:: max(every, 1)]
+    stride = max(-(-len(found) // n_first), 1)
+    return tuple(shown for start in range(stride) for shown in found[start::stride])
 
 
 def by_length(sequences: Sequence[Shown]) -> list[tuple[list[int], Tensor]]:

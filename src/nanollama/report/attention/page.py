@@ -26,6 +26,8 @@ from nanollama.report.attention.looks import Answers, View
 from nanollama.wording import printable
 
 LEVELS = 255
+MAX_LABELS, OTHER = 20_000, "(another)"
+"""Different tokens that a page tells by name; of a large vocabulary, a model may answer with more."""
 MODULES = (("report", "elements.js"), ("report.attention", "maps.js"), ("report.attention", "explorer.js"))
 """Of the script, in the order in which they need each other."""
 STYLES = (("report", "page.css"), ("report.attention", "explorer.css"))
@@ -57,12 +59,15 @@ class Vocabulary:
 
     def number(self, token: int) -> int:
         """The number of a token."""
-        return self._numbers.setdefault(token, len(self._numbers))
+        if token not in self._numbers and len(self._numbers) < MAX_LABELS:
+            self._numbers[token] = len(self._numbers)
+        return self._numbers.get(token, MAX_LABELS)
 
     @property
     def labels(self) -> list[str]:
         """What the tokens are written like, by number."""
-        return [printable(self._spell(token)) for token in self._numbers]
+        labels = [printable(self._spell(token)) for token in self._numbers]
+        return [*labels, OTHER] if len(labels) == MAX_LABELS else labels
 
 
 def page_data(
