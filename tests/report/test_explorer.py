@@ -219,6 +219,20 @@ def test_what_does_not_fit_is_left_out_and_said(trained: Trained[CompositionConf
     assert len(changes_of(views, GENERIC)) == 2 * (1 + len(GENERIC))
 
 
+def test_what_a_page_takes_is_known_beforehand(run: Path, trained: Trained[CompositionConfig]) -> None:
+    exhibits, views = composition_exhibits(trained.config), views_of(trained.model)
+    patterns = (*exhibits.patterns, *GENERIC)
+    extent = choose_extent(trained.model, exhibits, [0, 50, 100], views, patterns)
+    texts = [
+        text
+        for checkpoint in data_of(run / "attention.html")["checkpoints"]
+        for packed in (checkpoint["maps"], *checkpoint["answers"])
+        for text in packed
+    ]
+    without_padding = sum(len(text.rstrip("=")) for text in texts)
+    assert abs(without_padding - n_bytes(extent, views, trained.model)) < len(texts)
+
+
 def test_the_page_runs_one_script_and_loads_nothing(run: Path) -> None:
     text = (run / "attention.html").read_text(encoding="utf-8")
     elements = Elements(text)
