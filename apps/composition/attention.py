@@ -53,9 +53,8 @@ def run(folder: Path, length: int | None, keys: Sequence[str] = ()) -> None:
     refuse_checkpoint(folder, USAGE)
     trained = load_run(CompositionConfig, folder, keys)
     config, model = trained.config, trained.model
-    page = explore(folder, keys, exhibits(config, length))
+    print(f"wrote {explore(folder, keys, exhibits(config, length))}", flush=True)  # pictures take longer
     if not attention_heads(model):
-        print(f"wrote {page}; there are no pictures, for no layer attends")
         return
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
@@ -63,7 +62,7 @@ def run(folder: Path, length: int | None, keys: Sequence[str] = ()) -> None:
         Section("Over training", film(config, folder, group, keys)),
     ]
     save_parts(folder / "attention", sections)
-    print(f"wrote {page} and {folder / 'attention'}")
+    print(f"wrote {folder / 'attention'}")
 
 
 def choose_group(config: CompositionConfig, length: int) -> Group:

@@ -175,9 +175,7 @@ def render_explorer(
 def script_of() -> str:
     """The modules of the script as one: what one of them exports, those behind it use."""
     lines = [line for place in MODULES for line in _read(*place).splitlines()]
-    joined = "\n".join(
-        line.removeprefix("export ") for line in lines if not line.startswith(("import ", '"use strict"'))
-    )
+    joined = "\n".join(line.removeprefix("export ") for line in lines if not line.startswith("import "))
     return f'"use strict";\n{joined}\n'
 
 
