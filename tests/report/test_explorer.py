@@ -209,8 +209,8 @@ def test_what_does_not_fit_is_left_out_and_said(trained: Trained[CompositionConf
         [18, 6, 3, 4],
         "Heads are scored on 20 sequences, of which the first 6 are shown.",
     )
-    sizes, said, size = extent(500, 50, 24)
-    assert sizes[0] < 500 and sizes[2] < 50 and sizes[3] == 24 and size <= MAX_BYTES
+    sizes, said, size = extent(500, 50, 60)
+    assert sizes[0] < 500 and sizes[2] < 50 and sizes[3] == 60 and size <= MAX_BYTES
     for words in ("of 50 intact checkpoints", "Of sequences of up to 500 tokens", "Ideal maps"):
         assert words in said
     sizes, said, _ = extent(500, 50, 5000)

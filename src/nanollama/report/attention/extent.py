@@ -17,8 +17,10 @@ MAX_FLOPS = 4e12
 SIZES = ((6, 8), (4, 8), (4, 6), (3, 5), (2, 4))
 """Most sequences and checkpoints, in the order in which they are tried."""
 SMALLEST = ((2, 3), (1, 2), (1, 1))
-LENGTHS = (160, 96, 64, 32)
+LENGTHS = (256, 160, 96)
 """Most tokens of a sequence, likewise."""
+SHORT = (96, 64, 32)
+"""The same where ideal maps are left out."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ def choose_extent(
     off = [change for change in every if change.pattern is None]
     chosen = Extent((), (), (), ())
     for (length, changes), (n_sequences, n_steps) in [
-        *product([(LENGTHS[0], every), *((length, off) for length in LENGTHS)], SIZES),
-        *product([(LENGTHS[-1], list[Change]())], (*SIZES, *SMALLEST)),
+        *product([(length, every) for length in LENGTHS], SIZES),
+        *product([(length, off) for length in SHORT], SIZES),
+        *product([(SHORT[-1], list[Change]())], (*SIZES, *SMALLEST)),
     ]:
         scored = cut(exhibits.sequences, length)
         chosen = Extent(scored[:n_sequences], scored, spread(steps, n_steps), tuple(changes))
