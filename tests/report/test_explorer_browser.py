@@ -51,6 +51,9 @@ def test_a_token_tells_where_it_looks(page_path: Path, browser: Any) -> None:
         page.keyboard.press("ArrowRight")
         assert weights(page)[4] == "1.00" and page.locator("[aria-current=true].token").count() == 1
         assert page.evaluate("document.activeElement.dataset.place") == "8"
+        page.mouse.wheel(0, 60)
+        page.wait_for_timeout(100)
+        assert weights(page)[4] == "1.00", "the pointer did not move, the page did"
         page.locator("#map").focus()
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowRight")

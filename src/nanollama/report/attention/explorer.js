@@ -1,7 +1,7 @@
 // The explorer: reads the numbers of the page, and shows those that are chosen. All texts become text, never HTML.
 
 import { byId, element, readable, short } from "./elements.js";
-import { MapPicture, bold, curvePicture, paragraphs, patternPicture, shade, thumbnail } from "./maps.js";
+import { MapPicture, bold, curvePicture, hasMoved, paragraphs, patternPicture, shade, thumbnail } from "./maps.js";
 
 const data = JSON.parse(byId("data").textContent);
 const LEVELS = 255;
@@ -322,7 +322,7 @@ function listen() {
   for (const kind of ["pointerover", "focusin", "click"]) {
     tokens.addEventListener(kind, (event) => {
       const cell = event.target.closest(".token");
-      if (cell) point(Number(cell.dataset.place));
+      if (cell && hasMoved(event)) point(Number(cell.dataset.place));
     });
   }
   tokens.addEventListener("keydown", (event) => press(event, false));

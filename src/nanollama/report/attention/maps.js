@@ -18,6 +18,15 @@ function colours(node) {
   return Object.fromEntries(["ink", "soft", "line", "link", "panel"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
 }
 
+// Is it the pointer that has moved, and not what lies under it, as when the page scrolls?
+let pointerAt = "";
+window.addEventListener("pointermove", (event) => {
+  pointerAt = `${event.screenX} ${event.screenY}`; // behind the listeners of what is pointed at
+});
+export function hasMoved(event) {
+  return !event.type.startsWith("pointer") || `${event.screenX} ${event.screenY}` !== pointerAt;
+}
+
 // A canvas of so many CSS pixels, sharp on any screen; its pen.
 function prepared(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
@@ -57,6 +66,7 @@ export class MapPicture {
     this.canvas = canvas;
     this.place = null;
     const point = (event) => {
+      if (!hasMoved(event)) return;
       const box = canvas.getBoundingClientRect();
       const { left, top, cell, n, causal } = this.place;
       const query = Math.floor((event.clientY - box.top - top) / cell);
@@ -64,7 +74,7 @@ export class MapPicture {
       if (query >= 0 && key >= 0 && query < n && key < (causal ? query + 1 : n)) onPoint(query, key);
     };
     canvas.addEventListener("pointermove", point);
-    canvas.addEventListener("pointerdown", point);
+    canvas.addEventListener("click", point);
   }
 
   draw(labels, weight, causal, query, key) {
