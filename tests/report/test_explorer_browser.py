@@ -51,9 +51,6 @@ def test_a_token_tells_where_it_looks(page_path: Path, browser: Any) -> None:
         page.keyboard.press("ArrowRight")
         assert weights(page)[4] == "1.00" and page.locator("[aria-current=true].token").count() == 1
         assert page.evaluate("document.activeElement.dataset.place") == "8"
-        page.mouse.wheel(0, 60)
-        page.wait_for_timeout(100)
-        assert weights(page)[4] == "1.00", "the pointer did not move, the page did"
         page.locator("#map").focus()
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowRight")
@@ -61,6 +58,21 @@ def test_a_token_tells_where_it_looks(page_path: Path, browser: Any) -> None:
         box = page.locator("#map").bounding_box()
         page.mouse.move(box["x"] + 48, box["y"] + 48)
         assert weights(page) == ["1.00", *[""] * 9], "the first token sees itself alone"
+
+
+def test_what_moves_under_a_resting_pointer_is_not_pointed_at(page_path: Path, browser: Any) -> None:
+    with open_page(browser, page_path.as_uri()) as page:
+        page.evaluate("addEventListener('pointermove', (event) => (window.last = event))")
+        page.locator(".token").nth(7).hover()
+
+        def come_under_the_pointer(moved: int) -> str:
+            place = f"screenX: last.screenX + {moved}, screenY: last.screenY, bubbles: true"
+            token = "document.querySelectorAll('.token')[2]"
+            page.evaluate(f"{token}.dispatchEvent(new PointerEvent('pointerover', {{ {place} }}))")
+            found: str = page.locator("[aria-current=true].token").get_attribute("data-place")
+            return found
+
+        assert [come_under_the_pointer(moved) for moved in (0, 1)] == ["7", "2"]
 
 
 def test_layers_heads_sequences_and_steps_are_chosen(page_path: Path, browser: Any) -> None:
