@@ -141,7 +141,7 @@ for name, edit in (("one too early", fetch_last_input), ("uniform", uniform)):
 # When does the head appear? Load the checkpoints of the run, one by one, and print peakiness beside accuracy.
 # Does one come without the other?
 #
-# *Solution.* They rise together; `nanollama report attention RUN` draws the same as a film.
+# *Solution.* They rise together; `nanollama report attention RUN` shows the same by a slider.
 
 # %%
 seen = []

@@ -1,9 +1,9 @@
 """The attention page of a run: ``nanollama report attention RUN [length=L] [training.device=D]``.
 
-The model computes where the run says, or on the device that is given. Writes ``attention.html`` into the run
-folder: the maps of each head, averaged over test sequences and on one of them, the scores of each head, and
-its maps at checkpoints spread over training (``training.checkpoint.keep: null`` keeps all), side by side and
-as a film. Pictures, but for frames of the film, go into ``attention/`` too, as SVG, PDF and PNG.
+The model computes where the run says, or on the device that is given. Writes the explorer,
+``attention.html``, into the run folder, and pictures for papers as SVG, PDF and PNG into ``attention/``: the
+maps of each head, averaged over test sequences and on one of them, the same maps at checkpoints spread over
+training (``training.checkpoint.keep: null`` keeps all), side by side, and the scores of each head.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from apps.composition.data import build_dataset
+from apps.composition.exhibits import exhibits
 from apps.composition.figures import plot_maps, role_labels, token_labels
 from apps.composition.measures import Group, build_groups, measure, predict
 from apps.composition.settings import CompositionConfig, MeasuresConfig
@@ -23,45 +24,45 @@ from nanollama.entrypoint import guard
 from nanollama.errors import UserError
 from nanollama.model.probe import attention_heads, recorded_maps
 from nanollama.model.protocol import LanguageModel
-from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
-from nanollama.report.command import save_parts, write_page
+from nanollama.monitor.checkpoint import FOLDER, Checkpointer
+from nanollama.report.attention import DEVICE_KEY
+from nanollama.report.attention.command import explore, is_intact, refuse_checkpoint
+from nanollama.report.attention.extent import spread
+from nanollama.report.command import save_parts
 from nanollama.report.page import Film, Picture, Section, Words
 from nanollama.report.tables import Table
 from nanollama.training.trained import load_run
 
 N_SEQUENCES = 128
 N_FRAMES = 8
-DEVICE_KEY = "training.device="
 USAGE = "usage: nanollama report attention RUN [length=L] [training.device=D]"
 
 
 def run(folder: Path, length: int | None, keys: Sequence[str] = ()) -> None:
-    """Write the page of a run.
+    """Write the explorer and the pictures of a run.
 
     Args:
         folder: of the run.
-        length: inputs of the sequences that are shown; None: the longest.
+        length: inputs of the sequences that are shown; None: the longest, and on the page shorter ones too.
         keys: for `nanollama.training.trained.load_run`.
 
     Raises:
-        UserError: there is no such run, a checkpoint of it is named, its model does not attend, or it has no
-            test sequences of this length.
+        UserError: there is no such run, a checkpoint of it is named, or it has no test sequences of this
+            length.
     """
-    if NAME.fullmatch(folder.name):
-        raise UserError(f"{folder} is a checkpoint: expected the folder of its run; {USAGE}")
+    refuse_checkpoint(folder, USAGE)
     trained = load_run(CompositionConfig, folder, keys)
     config, model = trained.config, trained.model
+    print(f"wrote {explore(folder, keys, exhibits(config, length))}", flush=True)  # pictures take longer
     if not attention_heads(model):
-        raise UserError(f"The model of {folder} has no attention to show: its blocks are of another kind.")
+        return
     group = choose_group(config, config.data.max_length if length is None else length)
     sections = [
         Section("Attention", (*head_pictures(config, model, group), scores_table(config, model, group))),
         Section("Over training", film(config, folder, group, keys)),
     ]
-    lead = f"{trained.checkpoint.name}: {len(group.tokens)} test sequences of {group.length} inputs."
-    write_page(folder / "attention.html", f"Attention of {config.name}", lead, sections)
     save_parts(folder / "attention", sections)
-    print(f"wrote {folder / 'attention.html'} and {folder / 'attention'}")
+    print(f"wrote {folder / 'attention'}")
 
 
 def choose_group(config: CompositionConfig, length: int) -> Group:
@@ -155,7 +156,7 @@ def film(
     steps = [step for step in checkpoints.steps() if is_intact(checkpoints, step)]
     if len(steps) < 2:
         return (Words("Only one intact checkpoint was kept; training.checkpoint.keep=null keeps all."),)
-    chosen = dict.fromkeys(steps[index * (len(steps) - 1) // (N_FRAMES - 1)] for index in range(N_FRAMES))
+    chosen = spread(steps, N_FRAMES)
     labels = role_labels(group.length, group.tokens.shape[1] - group.length - 3)
     panels = {}
     for step in chosen:
@@ -182,15 +183,6 @@ def growth(panels: Mapping[int, Sequence[Sequence[tuple[str, np.ndarray]]]], lab
     caption = "Attention averaged over sequences, a row a head, a column a checkpoint."
     alt = f"Attention maps of {len(rows)} heads at {len(panels)} checkpoints: {', '.join(map(str, panels))}."
     return Picture("attention_growth", plot_maps(rows, labels), caption, alt)
-
-
-def is_intact(checkpoints: Checkpointer, step: int) -> bool:
-    """Is the checkpoint of a step as it was written?"""
-    try:
-        checkpoints.verify(checkpoints.path(step))
-    except DamagedCheckpoint:
-        return False
-    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -154,4 +154,5 @@ STUDY = Study(
         *(f"{head}_{name}" for head in ("eoi", "iteration") for name in HEAD_MEASURES),
         *("circuit_score", "ideal_maps_loss", "ideal_iteration_map_loss", "uniform_maps_over_chance"),
     ),
+    exhibits="apps.composition.exhibits:exhibits",
 )

@@ -176,4 +176,5 @@ STUDY = Study(
             for end in ("", "_low", "_high")
         ),
     ),
+    exhibits="apps.gssm.exhibits:exhibits",
 )

@@ -308,4 +308,5 @@ STUDY = Study(
         *("text_loss*_nats*", "kl_base_nats*", "total_variation_base*"),
     ),
     tokenizer="apps.memory.sources:read_tokenizer",
+    exhibits="apps.memory.exhibits:exhibits",
 )

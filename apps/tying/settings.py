@@ -74,4 +74,5 @@ STUDY = Study(
         *(f"{side}_{name}" for side in ("input", "output") for name in ("norm", "effective_rank")),
     ),
     tokenizer="apps.tying.data:read_tokenizer",
+    exhibits="apps.tying.exhibits:exhibits",
 )

@@ -46,6 +46,8 @@ class Study:
         tokenizer: where the function is, ``package.module:function``, that gives the tokenizer of a run's
             config: a `nanollama.tokenizer.ByteTokenizer` or a `tokenizers.Tokenizer`. Nothing: tokens are
             numbers.
+        exhibits: where the function is, likewise, that says what ``nanollama report attention`` shows of a
+            run, by its config: a `nanollama.report.attention.exhibits.Exhibits`. Nothing: the next batch.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Study:
     measures: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
     tokenizer: str = ""
+    exhibits: str = ""
 
     @property
     def verbs(self) -> tuple[str, ...]:

@@ -58,6 +58,9 @@ def test_a_new_study_works_at_once(checkout: Path) -> None:
     result = json.loads(Path("runs/counting_debug/result.json").read_text())
     assert result["metrics"]["accuracy"] > 0.9
     assert "of 1000 right\n" in python("-m", "nanollama", "eval", "apps/counting/config/eval.yaml")
+    python("-m", "nanollama", "report", "attention", "runs/counting_debug")
+    page = Path("runs/counting_debug/attention.html").read_text()
+    assert "the batch that would follow the last step of training, number 200" in page and "induction" in page
     assert "4 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/counting")
     assert "holds" in python("-m", "nanollama", "grid", "run", "apps/counting/config/grid.yaml")
     python("-m", "nanollama", "schema", "counting", "--write")

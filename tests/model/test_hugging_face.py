@@ -17,7 +17,18 @@ from apps.memory.sources import build_tokenizer
 from nanollama.dialogs.generate import generate_one
 from nanollama.errors import UserError
 from nanollama.model import HuggingFaceConfig, model_class
-from nanollama.model.probe import ablated_mlps, attention_heads, edited_maps, mlp_layers
+from nanollama.model.hugging_face import HuggingFaceModel
+from nanollama.model.hugging_face_attention import _KERNELS
+from nanollama.model.probe import (
+    ablated_heads,
+    ablated_mlps,
+    attention_heads,
+    edited_maps,
+    mixer_names,
+    mlp_layers,
+    recorded_maps,
+    recorded_outputs,
+)
 from nanollama.training.trained import load_run
 from tests.toy_training import check_that_a_stopped_run_ends_alike
 
@@ -115,15 +126,54 @@ def test_a_saved_model_is_read_and_drawn_anew_from_its_folder(tmp_path: Path) ->
     assert torch.equal(model(tokens()), stored(tokens()))
 
 
-def test_probes_say_that_they_look_into_models_of_ours() -> None:
+def test_blocks_are_those_of_models_of_ours() -> None:
     model = build(shape())
-    assert attention_heads(model) == [] and mlp_layers(model) == []
-    for context in (edited_maps(model, {0: lambda maps: maps}), ablated_mlps(model, [0])):
-        with (
-            pytest.raises(UserError, match="blocks of a model of ours; a HuggingFaceModel has none"),
-            context,
-        ):
-            pass
+    assert mlp_layers(model) == []
+    with (
+        pytest.raises(UserError, match="blocks of a model of ours; a HuggingFaceModel has none"),
+        ablated_mlps(model, [0]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("architecture", "output"),
+    [("llama", "model.layers.1.self_attn.o_proj"), ("gpt2", "transformer.h.1.attn.c_proj")],
+)
+@torch.no_grad()
+def test_heads_are_seen_and_changed(architecture: str, output: str) -> None:
+    model = build(shape(architecture)).eval()
+    assert isinstance(model, HuggingFaceModel) and mixer_names(model) == ["attention", "attention"]
+    assert attention_heads(model) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    ids = tokens()
+    plain = model(ids)
+    before = model.model.config._attn_implementation
+    model.model.set_attn_implementation("eager")
+    theirs = model.model(ids, output_attentions=True).attentions
+    model.model.set_attn_implementation(before)
+    with recorded_maps(model) as maps:
+        assert torch.allclose(model(ids), plain, atol=1e-5)
+    assert all(torch.allclose(maps[layer], theirs[layer], atol=1e-5) for layer in (0, 1))
+
+    def without_head(module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        heads = inputs[0].unflatten(-1, (2, -1)).clone()
+        heads[..., 1, :] = 0
+        return (heads.flatten(-2),)
+
+    hook = model.model.get_submodule(output).register_forward_pre_hook(without_head)
+    expected = model(ids)
+    hook.remove()
+    with ablated_heads(model, [(1, 1)]):
+        assert torch.allclose(model(ids), expected, atol=1e-5)
+    with edited_maps(model, {0: lambda maps: maps}), ablated_heads(model, [(1, 1)]):
+        assert torch.allclose(model(ids), expected, atol=1e-5), "one within the other"
+    with edited_maps(model, {1: torch.zeros_like}), recorded_outputs(model.model, [output]) as outputs:
+        model(ids)
+        assert (outputs[output] == outputs[output][:1, :1]).all(), "nothing is collected"
+    with pytest.raises(KeyError), edited_maps(model, {1: torch.zeros_like}):
+        raise KeyError
+    assert model.model.config._attn_implementation == before and not _KERNELS
+    assert torch.equal(model(ids), plain)
 
 
 @pytest.mark.parametrize(

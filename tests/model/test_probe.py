@@ -11,11 +11,13 @@ from nanollama.model.mixers.attention import attend
 from nanollama.model.positions import visible_until
 from nanollama.model.probe import (
     ablated_heads,
+    ablated_mixers,
     ablated_mlps,
     attention_maps,
     edited_maps,
     linear_probe_accuracy,
     mix,
+    mixer_names,
     recorded_maps,
     recorded_outputs,
 )
@@ -184,3 +186,13 @@ class _inputs_of:
 
     def __exit__(self, *error: object) -> None:
         self.handle.remove()
+
+
+def test_a_mixer_that_is_taken_out_writes_nothing() -> None:
+    model = make(implementation=("transformer", "mingru", "transformer"))
+    plain = model(IDS)
+    with ablated_mixers(model, [1]), recorded_outputs(model, ["blocks.1.mingru"]) as outputs:
+        without = model(IDS)
+    assert (outputs["blocks.1.mingru"] == 0).all() and not torch.allclose(without, plain, atol=1e-3)
+    assert torch.equal(model(IDS), plain)
+    assert mixer_names(model) == ["attention", "mingru", "attention"]

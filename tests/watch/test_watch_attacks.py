@@ -170,5 +170,5 @@ def test_what_a_run_wrote_is_sent_as_it_is_and_as_nothing_but_json(tmp_path: Pat
 
 
 def test_no_text_becomes_html_in_the_scripts(server: WatchServer) -> None:
-    for path in ("watch.js", "chart.js", "parts.js"):
+    for path in ("watch.js", "chart.js", "parts.js", "elements.js"):
         no_html_is_made(get(server, path)[1].decode())

@@ -135,7 +135,7 @@ def chat(
 
 @app.command(context_settings=PASS_ON)
 def report(runs: RunsArgument = None) -> None:
-    """Make tables, figures and one HTML page of runs; `report PAGE RUN` draws a page of the run's study."""
+    """Make tables, figures and one HTML page of runs; `report attention RUN` shows where a model looks."""
     finish(lambda: _report(runs or []))
 
 
@@ -342,10 +342,13 @@ def _run_verb(context: typer.Context, verb: str, config: str | None, keys: Seque
 
 
 def _report(runs: Sequence[str]) -> int | None:
-    """The page of some runs, or one of the pages that a study draws of a run: ``PAGE RUN``."""
+    """The page of some runs, the explorer of one, or a page that a study draws of a run: ``PAGE RUN``."""
     from nanollama import studies
+    from nanollama.report import attention
     from nanollama.report import main as report_main
 
+    if runs and runs[0] == attention.PAGE and not Path(runs[0]).exists():
+        return attention.main(runs[1:])
     if runs and not Path(runs[0]).exists() and studies.is_page(runs[0]):
         if len(runs) == 1:
             raise UserError(

@@ -26,6 +26,7 @@ from nanollama.monitor.run_folder import CONFIG, EVALS, EVALUATIONS, LOCK, is_he
 from nanollama.monitor.successor import MOVING, ORDER, REPLACED, WRITTEN
 from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten
+from nanollama.report.attention import OUTPUT as EXPLORER
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.report.runs import parse_config
 from nanollama.report.tables import Table
@@ -41,7 +42,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": lambda one, other: one > other,
     ">=": lambda one, other: one >= other,
 }
-FILES = (*WRITTEN, LOCK, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, ORDER)
+FILES = (*WRITTEN, LOCK, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, EXPLORER, ORDER)
 FOLDERS = (checkpoint.FOLDER, track.FOLDER, EVALUATIONS, MOVING, REPLACED)
 """What runs, and who starts and examines them, leave in a run folder."""
 MAX_CELL, WIDE = 60, 10_000

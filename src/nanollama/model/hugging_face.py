@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.model.config import HuggingFaceConfig
 from nanollama.model.lora import in_8_bits, merge, with_lora
-from nanollama.model.mixers.attention import KeyValues
+from nanollama.model.mixers.attention import Kernel, KeyValues
 from nanollama.model.mixers.mixer import gather
 from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
 from nanollama.model.protocol import LanguageModel
@@ -53,6 +53,7 @@ class HuggingFaceModel(LanguageModel):
         self._n_kv_heads = getattr(shape, "num_key_value_heads", None) or self._n_heads
         self._head_dim = getattr(shape, "head_dim", None) or shape.hidden_size // self._n_heads
         self._shape = shape
+        self.kernels: dict[int, Kernel] = {}  # by layer, what probes have put in the place of attention
         with torch.device("meta"):
             self._adopt(self._extended(_transformers().AutoModelForCausalLM.from_config(shape)))
 
@@ -74,6 +75,17 @@ class HuggingFaceModel(LanguageModel):
         self._head.register_forward_pre_hook(self._keep_queries)
         parameters = inspect.signature(model.forward).parameters
         self._state_key = "cache" if "cache" in parameters else "past_key_values"  # its name has changed
+
+    @property
+    def heads(self) -> list[tuple[int, int]]:
+        """All of them, as (layer, head)."""
+        return [(layer, head) for layer in range(self._n_layers) for head in range(self._n_heads)]
+
+    @property
+    def embedding(self) -> nn.Module:
+        """What makes vectors of token ids."""
+        embedding: nn.Module = self.model.get_input_embeddings()
+        return embedding
 
     @property
     def _head(self) -> nn.Module:

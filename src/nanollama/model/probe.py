@@ -2,7 +2,7 @@
 
 What changes a model is a context manager around ordinary forward passes; outside of it a model runs its own
 fast kernels, and after it the model is as it was. Layers and heads count from 0. Maps and heads are those of
-layers whose mixer is attention.
+layers whose mixer is attention, in models of ours and of Hugging Face.
 
 Shapes: B rows, H heads, M queries and T keys (M = T unless tokens were read before), K head_dim, D d_model.
 """
@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from nanollama.errors import UserError
-from nanollama.model.mixers.attention import Attention, Kernel
+from nanollama.model.hugging_face import HuggingFaceModel
+from nanollama.model.hugging_face_attention import attending_by
+from nanollama.model.mixers.attention import Attention, Kernel, attend
+from nanollama.model.mixers.mixer import Mixer
 from nanollama.model.protocol import LanguageModel
 from nanollama.model.shell import Block, Shell
 
@@ -27,18 +30,31 @@ Ablation = Literal["zero", "mean"]
 """What a part that is taken out writes: nothing, or its mean over the rows and positions of the batch."""
 
 
-def mixer_names(model: LanguageModel) -> list[str]:
-    """What mixes tokens in each layer of a model of ours; of others, nothing is known."""
-    return [block.mixer.name for block in _blocks(model)]
-
-
 def mlp_layers(model: LanguageModel) -> list[int]:
     """The layers whose MLP can be taken out: those of a model of ours that have one."""
     return [layer for layer, block in enumerate(_blocks(model)) if block.mlp is not None]
 
 
+def mixer_names(model: LanguageModel) -> list[str]:
+    """What mixes tokens in each layer, such as ``attention`` or ``mamba2``."""
+    if isinstance(model, HuggingFaceModel):
+        return [Attention.name] * len({layer for layer, _ in model.heads})
+    return [block.mixer.name for block in _blocks(model)]
+
+
+def mixer_of(model: LanguageModel, layer: int) -> Mixer:
+    """What mixes tokens in a layer of a model of ours.
+
+    Raises:
+        UserError: it is not one of ours.
+    """
+    return _block(model, layer).mixer
+
+
 def attention_heads(model: LanguageModel) -> list[tuple[int, int]]:
-    """Every head that can be looked at, as (layer, head): those of the layers of ours that attend."""
+    """Every head that can be looked at, as (layer, head): those of the layers that attend."""
+    if isinstance(model, HuggingFaceModel):
+        return model.heads
     return [
         (layer, head)
         for layer, block in enumerate(_blocks(model))
@@ -121,10 +137,21 @@ def ablated_heads(
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
-    kernels = {
-        layer: ablator(_attention(model, layer).kernel, indices) for layer, indices in by_layer.items()
-    }
+    kernels = {layer: ablator(_kernel(model, layer), indices) for layer, indices in by_layer.items()}
     with _kernels(model, kernels):
+        yield
+
+
+@contextmanager
+def ablated_mixers(model: LanguageModel, layers: Collection[int]) -> Iterator[None]:
+    """Inside, what mixes tokens in these layers writes nothing, whether it attends or not."""
+
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(mixer_of(model, layer).register_forward_hook(hook).remove)
         yield
 
 
@@ -215,9 +242,25 @@ def _attention(model: LanguageModel, layer: int) -> Attention:
     return mixer
 
 
+def _kernel(model: LanguageModel, layer: int) -> Kernel:
+    """What a layer attends by now."""
+    if isinstance(model, HuggingFaceModel):
+        return model.kernels.get(layer, attend)
+    return _attention(model, layer).kernel
+
+
 @contextmanager
 def _kernels(model: LanguageModel, kernels: Mapping[int, Kernel]) -> Iterator[None]:
     """Inside, these layers use these kernels; afterwards their own again."""
+    if isinstance(model, HuggingFaceModel):
+        others = dict(model.kernels)
+        model.kernels = {**others, **kernels}
+        try:
+            with attending_by(model.model, model.kernels):
+                yield
+        finally:
+            model.kernels = others
+        return
     attentions = {layer: _attention(model, layer) for layer in kernels}
     before = {layer: attention.kernel for layer, attention in attentions.items()}
     try:

@@ -56,7 +56,11 @@ TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8"}
 KINDS[".js"] = "text/javascript; charset=utf-8"
-SHARED = {"page.css": ("report", "page.css"), "parts.js": ("serving", "parts.js")}
+SHARED = {
+    "page.css": ("report", "page.css"),
+    "elements.js": ("report", "elements.js"),
+    "parts.js": ("serving", "parts.js"),
+}
 """By path: the package and the name of files that every page has."""
 
 
