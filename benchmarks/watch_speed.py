@@ -29,7 +29,7 @@ from nanollama.watch.watched import Watched
 ROOT = Path(__file__).parents[1]
 DEBUG = "apps/memory/config/debug.yaml"
 SECONDS_BETWEEN = 1.5
-BUDGET_SECONDS = 200.0
+BUDGET_SECONDS = 100.0
 AIM_TRAIN, AIM_PAGE = 0.99, 10.0
 
 
