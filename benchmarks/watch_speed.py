@@ -131,7 +131,7 @@ def write_runs(folder: Path, n_runs: int, n_rows: int) -> None:
 
 def pairs(folder: Path, quick: bool) -> list[Pair]:
     """For the runner."""
-    n_steps, n_runs, n_rows = (5, 3, 20) if quick else (300, 200, 10_000)
+    n_steps, n_runs, n_rows = (5, 3, 20) if quick else (150, 200, 10_000)
     write_runs(folder / "many", n_runs, n_rows)
     many = f"{n_runs} runs of {n_rows:,} rows"
     reading = Contestant("all rows are read", partial(all_rows, folder / "many", n_runs))
