@@ -41,7 +41,7 @@ UNIT = "dialogs/s"
 NO_BFLOAT16 = (
     "" if choose_precision("auto", torch.device("cpu")) == "bfloat16" else "This processor has no bfloat16."
 )
-BUDGET_SECONDS = 300.0
+BUDGET_SECONDS = 240.0
 
 
 class Size(NamedTuple):

@@ -29,7 +29,7 @@ from nanollama.watch.watched import Watched
 ROOT = Path(__file__).parents[1]
 DEBUG = "apps/memory/config/debug.yaml"
 SECONDS_BETWEEN = 1.5
-BUDGET_SECONDS = 200.0
+BUDGET_SECONDS = 100.0
 AIM_TRAIN, AIM_PAGE = 0.99, 10.0
 
 
@@ -131,7 +131,7 @@ def write_runs(folder: Path, n_runs: int, n_rows: int) -> None:
 
 def pairs(folder: Path, quick: bool) -> list[Pair]:
     """For the runner."""
-    n_steps, n_runs, n_rows = (5, 3, 20) if quick else (300, 200, 10_000)
+    n_steps, n_runs, n_rows = (5, 3, 20) if quick else (150, 200, 10_000)
     write_runs(folder / "many", n_runs, n_rows)
     many = f"{n_runs} runs of {n_rows:,} rows"
     reading = Contestant("all rows are read", partial(all_rows, folder / "many", n_runs))

@@ -155,7 +155,9 @@ def test_a_model_that_has_lost_its_numbers_still_answers() -> None:
     assert dialog["parts"][-1]["tokens"][0]["p"] is None
 
 
-def test_one_question_at_a_time() -> None:
+def test_one_question_at_a_time_and_the_others_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanollama.chat.conversation.SECONDS_TO_WAIT", 1000)
+
     class Waiting(FactTool):
         def reply(self, requests: Any) -> list[Reply]:
             statuses.append(post(server, "b")[0])

@@ -128,11 +128,8 @@ def looked_at(model: LanguageModel, ids: Sequence[int], layer: int) -> Tensor:
 
 def why_no_maps(model: LanguageModel, layer: int) -> str:
     """In a sentence."""
-    names = mixer_names(model)
-    if not names:
-        return "What a model of transformers looks at is not shown: its attention maps stay inside of it."
     return (
-        f"Layer {layer} is {names[layer]}: it has no attention maps, for all that it knows of earlier tokens "
+        f"Layer {layer} is {mixer_names(model)[layer]}: it has no attention maps, for all that it knows of earlier tokens "
         "is in its state."
     )
 

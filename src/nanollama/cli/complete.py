@@ -70,7 +70,7 @@ def keys(ctx: typer.Context, incomplete: str) -> list[str]:
     schema = _schema_of(Path(config)) if isinstance(config, str) else None
     if schema is None:
         return []
-    before: list[str] = ctx.params.get("keys") or []
+    before: list[str] = list(ctx.params.get("keys") or ())
     *_, last, word = ["", "", *before]
     if last and word == "=":  # bash parts words at "="
         return _fitting(_values(schema, last), incomplete)
