@@ -128,9 +128,10 @@ def looked_at(model: LanguageModel, ids: Sequence[int], layer: int) -> Tensor:
 
 def why_no_maps(model: LanguageModel, layer: int) -> str:
     """In a sentence."""
+    name = mixer_names(model)[layer]
     return (
-        f"Layer {layer} is {mixer_names(model)[layer]}: it has no attention maps, for all that it knows of earlier tokens "
-        "is in its state."
+        f"Layer {layer} is {name}: it has no attention maps, for all that it knows of earlier tokens is in "
+        "its state."
     )
 
 
