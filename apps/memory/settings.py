@@ -307,6 +307,6 @@ STUDY = Study(
         *("bits_per_parameter", "bits_per_fact"),
         *("text_loss*_nats*", "kl_base_nats*", "total_variation_base*"),
     ),
-    tokenizer="apps.memory.sources:read_tokenizer",
+    tokenizer="apps.memory.sources:tokenizer_of",
     exhibits="apps.memory.exhibits:exhibits",
 )

@@ -48,11 +48,6 @@ def tokenizer_of(config: MemoryConfig) -> DialogTokenizer:
     return PretrainedTokenizer(config.pretrained, DIALOG_TOKENS)
 
 
-def read_tokenizer(config: MemoryConfig) -> ByteTokenizer:
-    """The tokenizer of a run: all have one."""
-    return build_tokenizer()
-
-
 def build_stream(config: MemoryConfig) -> tuple[DocumentStream, dict[str, str]]:
     """The stream of a run, and the hash of what it reads, by name. What is missing of files is written.
 

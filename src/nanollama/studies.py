@@ -44,8 +44,8 @@ class Study:
         measured: patterns of all names that the evaluations of a run of ``train`` may have, so that claims
             about others are refused before anything runs. Nothing: they are not known beforehand.
         tokenizer: where the function is, ``package.module:function``, that gives the tokenizer of a run's
-            config: a `nanollama.tokenizer.ByteTokenizer` or a `tokenizers.Tokenizer`. Nothing: tokens are
-            numbers.
+            config: a `nanollama.tokenizer.ByteTokenizer`, a `tokenizers.Tokenizer`, or that of a pretrained
+            model. Nothing: tokens are numbers.
         exhibits: where the function is, likewise, that says what ``nanollama report attention`` shows of a
             run, by its config: a `nanollama.report.attention.exhibits.Exhibits`. Nothing: the next batch.
     """

@@ -210,6 +210,14 @@ def test_what_is_needed_has_finished_once_its_process_has(
     assert inspect_needed(run, queue).kind == kind and inspect(run, queue).kind == "finished"
 
 
+def test_what_is_needed_and_runs_by_hand_is_at_work(tmp_path: Path) -> None:
+    run = GridRun("r", tmp_path, Trains(), {})
+    with open(tmp_path / ".lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert inspect_needed(run).kind == "running"
+    assert inspect_needed(run).kind == "waiting"
+
+
 def test_a_run_that_has_loaded_still_comes_after_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "checkpoints/step_00000004").mkdir(parents=True)
     run = GridRun("r", tmp_path, Trains(), {}, ("p",), ("n",))

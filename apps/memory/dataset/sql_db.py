@@ -27,6 +27,7 @@ COLUMNS = ("name", *ATTRIBUTES)
 
 _PROGRAM = "python -m apps.memory.dataset.sql_db"
 _MAX_ROWS_SHOWN = 50
+_N_SLOW = 20_000  # people: then it takes seconds, of which something should be said
 _STEPS_PER_LOOK = 100_000  # of SQLite's virtual machine: some milliseconds
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 
@@ -62,6 +63,8 @@ def ensure_database(root: Path, n_people: int = N_PEOPLE) -> Path:
     """
     path = database_path(root)
     if not path.exists() or not _holds_person(path, n_people - 1):
+        if n_people >= _N_SLOW:
+            print(f"making {path} once: {_spell(n_people)}", flush=True)
         print(create_database(root, n_people), flush=True)
     return path
 

@@ -72,7 +72,8 @@ class RunEntry:
     def measures(self) -> Mapping[str, float]:
         """The numbers of its last rows; those of training by the names that evaluations do not have."""
         rows = {**last_row(self.folder), **RowFile(self.folder / EVALS).last()}
-        rows["step"] = last_row(self.folder).get("step", self.state.result.get("step"))
+        logged, saved = last_row(self.folder).get("step"), self.state.result.get("step")
+        rows["step"] = max((step for step in (logged, saved) if is_number(step)), default=None)
         return {name: value for name, value in rows.items() if is_number(value)}
 
     @cached_property

@@ -33,8 +33,17 @@ from nanollama.training.trained import Trained
 WEIGHTS_FILE, GENERATION_FILE, RUN_FILE = "model.safetensors", "generation_config.json", "nanollama.yaml"
 """``nanollama.yaml`` is the config of the run: with it, the folder can be imported into the run's study."""
 WRITTEN = (CONFIG_FILE, WEIGHTS_FILE, GENERATION_FILE, RUN_FILE, CARD_FILE, TOKENIZER_FILE, SETTINGS_FILE)
+OF_TOKENIZERS = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+"""What tokenizers of pretrained models may bring beside theirs."""
 ANY_WRITTEN = re.compile(
-    rf"{'|'.join(map(re.escape, WRITTEN))}|model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"
+    rf"{'|'.join(map(re.escape, (*WRITTEN, *OF_TOKENIZERS)))}"
+    r"|model-\d+-of-\d+\.safetensors|model\.safetensors\.index\.json"
 )
 """Those of large models, too, whose weights transformers spreads over several files."""
 HEAD = "head.weight"

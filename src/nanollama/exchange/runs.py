@@ -26,8 +26,8 @@ def open_trained(path: Path, device: str = "cpu") -> tuple[Trained[Any], Any]:
         device: where the model shall be.
 
     Returns:
-        the model, and a `nanollama.tokenizer.ByteTokenizer`, a `tokenizers.Tokenizer`, or None where tokens
-        are numbers.
+        the model, and a `nanollama.tokenizer.ByteTokenizer`, a `tokenizers.Tokenizer`, a
+        `nanollama.pretrained_tokenizer.PretrainedTokenizer`, or None where tokens are numbers.
 
     Raises:
         UserError: there is no such run, or its study, data or tokenizer cannot be read.

@@ -11,7 +11,7 @@ import torch
 from nanollama.data.text.tokens import end_id
 from nanollama.dialogs.generate import evaluating
 from nanollama.errors import UserError
-from nanollama.exchange.tokenizers import as_tokenizers
+from nanollama.exchange.tokenizers import as_tokenizers, end_token
 from nanollama.model.protocol import LanguageModel
 
 
@@ -111,4 +111,5 @@ def build_scorer(model: LanguageModel, tokenizer: Any, where: str, batch_size: i
     if not getattr(getattr(model, "config", None), "causal", True):
         raise UserError(f"{where} is not causal, so it tells nothing of what follows a text.")
     there = as_tokenizers(tokenizer)
-    return Scorer(model, there, end_id(there), batch_size)
+    end = end_token(tokenizer)
+    return Scorer(model, there, end_id(there) if end is None else there.token_to_id(end), batch_size)

@@ -14,6 +14,7 @@ from typing import Any
 
 from nanollama.data.text.tokens import END_NAMES, MASK_NAMES, PADDING, UNKNOWN
 from nanollama.errors import MissingExtraError
+from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.tokenizer import N_BYTES, ByteTokenizer
 
 TOKENIZER_FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
@@ -25,6 +26,8 @@ def as_tokenizers(tokenizer: Any) -> Any:
     Raises:
         MissingExtraError: the package is not installed.
     """
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return tokenizer.package.backend_tokenizer
     if not isinstance(tokenizer, ByteTokenizer):
         return tokenizer
     package = _package()
@@ -74,11 +77,15 @@ def end_token(tokenizer: Any) -> str | None:
     """The token that ends a dialog or a document, if one of the usual names does."""
     if isinstance(tokenizer, ByteTokenizer):
         return "<end>"
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return str(tokenizer.package.eos_token)
     return next((name for name in END_NAMES if tokenizer.token_to_id(name) is not None), None)
 
 
 def padding_token(tokenizer: Any) -> str | None:
     """The token that pads; the end where there is no other: padding carries no attention and no loss."""
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return str(tokenizer.package.pad_token or tokenizer.package.eos_token)
     has_own = not isinstance(tokenizer, ByteTokenizer) and tokenizer.token_to_id(PADDING) is not None
     return PADDING if has_own else end_token(tokenizer)
 
@@ -87,10 +94,12 @@ def save_tokenizer(tokenizer: Any, folder: Path, max_seq_len: int) -> None:
     """Write what ``AutoTokenizer.from_pretrained`` reads.
 
     Args:
-        tokenizer: a `ByteTokenizer` or a `tokenizers.Tokenizer`.
+        tokenizer: a `ByteTokenizer`, a `tokenizers.Tokenizer`, or that of a pretrained model.
         folder: exists.
         max_seq_len: longest input of the model, in tokens.
     """
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return tokenizer.save(folder)
     there = as_tokenizers(tokenizer)
     there.save(str(folder / TOKENIZER_FILE))
     settings: dict[str, Any] = {

@@ -100,6 +100,8 @@ def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
     its result alone to tell.
     """
     state, launch = inspect(run, queue), read_launch(run.folder)
+    if state.kind not in ("running", "queued") and is_held(run.folder):
+        return State("running", state.result)  # by hand: nothing else tells
     if state.kind != "finished" or launch is None or launch.exit_code == EXIT_OK:
         return state
     return _of_attempt(run, launch, queue, State("waiting", state.result))

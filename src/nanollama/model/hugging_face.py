@@ -245,6 +245,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError:
         raise MissingExtraError("transformers", "hf") from None
+    transformers.utils.logging.disable_progress_bar()  # drawn between the lines of a run, in its log too
     return transformers
 
 

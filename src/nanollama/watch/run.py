@@ -122,7 +122,9 @@ class WatchedRun:
         """What the table of runs says of it."""
         names = [name for name in self.evals.names if "/" not in name] or self.evals.names
         measures = {name: show_measure(self.evals.last, name) for name in headline_names(names)}
-        step, n_steps = self.metrics.last.get(STEP), self.config.get(N_STEPS_KEY)
+        steps = self.metrics.last.get(STEP), self.state.result.get(STEP)  # it may have stopped between rows
+        step = max((step for step in steps if isinstance(step, int | float)), default=None)
+        n_steps = self.config.get(N_STEPS_KEY)
         is_at_work = self.state.kind == "running"
         return {
             "number": self.number,

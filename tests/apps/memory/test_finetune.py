@@ -135,6 +135,9 @@ def assert_exported_alike(run: Path, tuned: LanguageModel) -> None:
     import transformers
 
     export_hf(run, Path("there"))
+    package = transformers.AutoTokenizer.from_pretrained("there")
+    assert package.get_vocab() == transformers.AutoTokenizer.from_pretrained(run / "tokenizer").get_vocab()
+    assert package.eos_token is not None and len(package) == tuned.vocab_size
     theirs = transformers.AutoModelForCausalLM.from_pretrained("there").eval()
     ids = torch.arange(theirs.config.vocab_size)[-64:].view(2, 32)
     with torch.no_grad():
