@@ -11,6 +11,7 @@ import pytest
 from nanollama.cli import runs as runs_module
 from nanollama.cli.command import main as nanollama
 from nanollama.monitor.checkpoint import fingerprint
+from nanollama.watch.watched import Watched
 
 
 def write_run(folder: Path, d_model: int, recall: float, status: str = "finished") -> Path:
@@ -54,6 +55,19 @@ def test_the_list_has_states_sizes_measures_and_what_differs(
     assert "0.750 [0.650, 0.850]" in large and large.split()[-1] == "64"
     assert out.splitlines()[-1].startswith("3 runs of 3, ")
     assert "seed" not in out
+
+
+def test_a_run_that_stopped_between_two_rows_is_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", 16, 0.25)
+    (run / "result.json").write_text(json.dumps({"status": "preempted", "step": 13}))
+    assert nanollama(["runs", "list", str(tmp_path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "stopped" in line]
+    assert line.split()[1:3] == ["stopped", "13"]
+    watched = Watched([run])
+    watched.refresh()
+    assert watched.state()["runs"][0]["step"] == 13
 
 
 @pytest.mark.parametrize(
