@@ -83,6 +83,15 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: str) -> 
             r"its folder \S+/g/base is in that of the",
         ),
         (
+            "{config: CONFIGS/debug.yaml, keys: [run_dir=TMP]}",
+            r"its folder \S+ is around that of the grid",
+        ),
+        (
+            "{config: CONFIGS/debug.yaml, keys: [run_dir=TMP/b]}, "
+            "{config: CONFIGS/debug.yaml, keys: [name=other, run_dir=TMP/b]}",
+            r"needs\.1: its folder \S+/b is that of 'debug'",
+        ),
+        (
             "{config: CONFIGS/debug.yaml}, {config: CONFIGS/debug.yaml}",
             r"needs\.1: the run 'debug' is needed tw",
         ),

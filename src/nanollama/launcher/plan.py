@@ -197,19 +197,33 @@ def _read_needs(section: Node, keys: LaunchKeys, folder: Path) -> list[Plan]:
                 raise UserError(
                     "expected a run of training: the folder of another does not tell when it has finished."
                 )
-            if plan.name in [other.name for other in plans]:
-                raise UserError(f"the run '{plan.name}' is needed twice; keep one of them.")
-            if Path(os.path.abspath(plan.folder)).is_relative_to(os.path.abspath(folder)):
-                raise UserError(
-                    f"its folder {plan.folder} is in that of the grid, {folder}: expected one of its own, "
-                    "by its `name` or `run_dir`."
-                )
+            _check_place(plan, plans, folder)
         except UserError as error:
             where = node.place.of(f"{grid.SECTION}.{NEEDS}.{index}")
             lines = (f"{where}: {line}" for line in str(error).splitlines())
             raise ConfigError("\n".join(lines)) from None
         plans.append(plan)
     return plans
+
+
+def _check_place(need: Plan, others: Sequence[Plan], folder: Path) -> None:
+    """Refuse a run that is needed where another one or the grid has its folder.
+
+    Raises:
+        UserError: naming both.
+    """
+    place, grid_place = (Path(os.path.abspath(path)) for path in (need.folder, folder))
+    for other in others:
+        if need.name == other.name:
+            raise UserError(f"the run '{need.name}' is needed twice; keep one of them.")
+        if place == Path(os.path.abspath(other.folder)):
+            raise UserError(f"its folder {need.folder} is that of '{other.name}': give it another `run_dir`.")
+    if place.is_relative_to(grid_place) or grid_place.is_relative_to(place):
+        around = "in" if place.is_relative_to(grid_place) else "around"
+        raise UserError(
+            f"its folder {need.folder} is {around} that of the grid, {folder}: expected one of its own, "
+            "by its `name` or `run_dir`."
+        )
 
 
 def _as_needed(keys: LaunchKeys, grid_keys: LaunchKeys, section: Node | None) -> LaunchKeys:
