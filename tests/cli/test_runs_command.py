@@ -57,6 +57,19 @@ def test_the_list_has_states_sizes_measures_and_what_differs(
     assert "seed" not in out
 
 
+def test_runs_of_several_studies_are_told_apart_by_their_study_alone(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = three / "small" / "config.yaml"
+    config.write_text(config.read_text().replace('"toy"', '"other"'))
+    assert nanollama(["runs", "list", str(three)]) == 0
+    head, *_, last = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert head.split() == ["run", "state", "step", "MB", "loss", "study"]
+    assert last.startswith("--where study=other shows")
+    assert nanollama(["runs", "list", str(three), "--where", "study=toy"]) == 0
+    assert "recall" in capsys.readouterr().out
+
+
 def test_a_run_that_stopped_between_two_rows_is_where_it_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ from nanollama.report.attention import OUTPUT as EXPLORER
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.report.runs import parse_config
 from nanollama.report.tables import Table
+from nanollama.studies import STUDY_KEY
 from nanollama.watch.run import look_at
 from nanollama.watch.watched import is_run, run_folders
 from nanollama.wording import count, printable, shorten, show
@@ -122,6 +123,8 @@ def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | No
         runs.sort(key=lambda run: _order(run.value(sort)))
     _print(runs_table(runs))
     print(f"{count(len(runs), 'run')} of {len(every):,}, {_megabytes(sum(run.n_bytes for run in runs))} MB")
+    if len(studies := {str(run.config.get(STUDY_KEY)) for run in runs}) > 1:
+        print(f"--where {STUDY_KEY}={min(studies)} shows what differs within a study, and its measures.")
     return EXIT_OK
 
 
@@ -222,9 +225,13 @@ def find_runs(folders: Sequence[Path]) -> list[RunEntry]:
 
 
 def runs_table(runs: Sequence[RunEntry]) -> Table:
-    """A row a run: what it is at, its size, its last measures, and what differs."""
-    names = list(dict.fromkeys(name for run in runs for name in run.headlines))
-    varied = _varied(runs)
+    """A row a run: what it is at, its size, its last measures, and what differs.
+
+    Of runs of several studies, that is which: almost every key and every measure would differ.
+    """
+    is_mixed = len({run.config.get(STUDY_KEY) for run in runs}) > 1
+    names = [] if is_mixed else list(dict.fromkeys(name for run in runs for name in run.headlines))
+    varied = [STUDY_KEY] if is_mixed else _varied(runs)
     rows = [
         (
             run.name,
