@@ -111,6 +111,7 @@ def test_the_list_is_sorted_by_a_name(three: Path, capsys: pytest.CaptureFixture
     ("arguments", "message"),
     [
         (["--where", "recall"], "cannot be read: expected NAME=VALUE"),
+        (["--where", "recall>"], "cannot be read: expected NAME=VALUE"),
         (["--where", "precision>1"], "No run has 'precision'"),
         (["--sort", "precision"], "No run has 'precision'"),
     ],

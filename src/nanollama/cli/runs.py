@@ -36,7 +36,7 @@ from nanollama.watch.watched import is_run, run_folders
 from nanollama.wording import count, printable, shorten, show
 
 RUNS = Path("runs")
-CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(.*?)\s*")
+CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(\S.*?)\s*")
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "<": lambda one, other: one < other,
     "<=": lambda one, other: one <= other,

@@ -27,6 +27,9 @@ def main(argv: Sequence[str]) -> int:
     from nanollama.errors import UserError
 
     def work() -> int | None:
+        if {"--help", "-h"}.intersection(argv):
+            print(USAGE)
+            return None
         if not argv:
             raise UserError(USAGE)
         run, *keys = argv
