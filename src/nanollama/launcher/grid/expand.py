@@ -154,7 +154,7 @@ def expand(
     runs, problems = [], _Problems()
     base = set_node(base, "overwrite", Node(False, base.place))
     layers = Layers(base, arms)
-    with _uncollected():
+    with uncollected():
         for name, point, parent in zip(names, points, parents, strict=True):
             run_dir = folder / name
             own = {"name": Node(name, base.place), "run_dir": Node(str(run_dir), base.place)}
@@ -195,8 +195,8 @@ def _find_parents(
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would look through all configs made so far again and again."""
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through the configs of all runs again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nanollama.config import Config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, Preempted, UserError
 from nanollama.launcher.command import describe_command, launch
-from nanollama.launcher.grid.expand import GridConfig, GridRun
+from nanollama.launcher.grid.expand import GridConfig, GridRun, uncollected
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.local.drive import own, start
 from nanollama.launcher.local.needs import check_needs, run_needs
@@ -125,9 +125,10 @@ def inspect_all(plan: Plan) -> dict[str, State]:
     """The states of all runs, by name; first of those that are needed."""
     queue = read_queue()
     states = {run.name: inspect_needed(run, queue) for run in plan.needed}
-    for run in plan.runs:  # parents come first
-        parents = {name: states[name] for name in (*run.needs, *run.after)}
-        states[run.name] = inspect(run, queue, parents)
+    with uncollected():
+        for run in plan.runs:  # parents come first
+            parents = {name: states[name] for name in (*run.needs, *run.after)}
+            states[run.name] = inspect(run, queue, parents)
     return states
 
 
