@@ -120,6 +120,7 @@ TYPED: list[tuple[str, int, str]] = [
     ("nanollama chat runs/words", 2, "The study 'composition' has no 'chat'; it has ..."),
     # Look at it
     ("nanollama report", 2, "...the following arguments are required: RUN; ..."),
+    ("nanollama report attention --help", 0, "usage: nanollama report attention RUN..."),
     ("nanollama report runs/x", 2, "runs/x: no such folder; expected the folder of a run, ..."),
     ("nanollama report runs", 2, "runs holds runs, such as ..."),
     ("nanollama report runs/stopped", 0, "wrote runs/stopped/report.html"),

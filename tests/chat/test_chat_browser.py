@@ -12,17 +12,11 @@ from spoken import EVIL, EvilTool, endless, speaker
 
 from nanollama.chat.server import ChatServer
 from nanollama.tokenizer import Message
-from tests.browser import NARROW, WIDE, open_browser, open_page, wait_until
+from tests.browser import NARROW, WIDE, open_page, wait_until
 from tests.page_attacks import at_work
 from tests.toy_dialogs import TOKENIZER, toy_model
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,10 @@ import pytest
 
 from nanollama.report.attention.command import explore
 from nanollama.report.attention.exhibits import Exhibits, Shown
-from tests.browser import NARROW, WIDE, open_browser, open_page
+from tests.browser import NARROW, WIDE, open_page
 from tests.explorer_runs import EVIL, data_of, write_handmade_run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from report_runs import write_run
 
 from nanollama.report import main
-from tests.browser import NARROW, WIDE, open_browser, open_page, wait_until
+from tests.browser import NARROW, WIDE, open_page, wait_until
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

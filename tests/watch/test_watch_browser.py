@@ -11,16 +11,10 @@ import pytest
 from watched_runs import append, followed, rows_of, served, write_run
 
 from nanollama.watch.server import WatchServer
-from tests.browser import NARROW, WIDE, open_browser, open_page, wait_until
+from tests.browser import NARROW, WIDE, open_page, wait_until
 
 pytestmark = pytest.mark.slow
 EVIL = "<script>document.title='owned'<img src=x onerror=document.title='owned'>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

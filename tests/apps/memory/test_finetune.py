@@ -20,6 +20,8 @@ from apps.memory.sources import build_stream, tokenizer_of
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
 from nanollama.exchange.export import export_hf
+from nanollama.exchange.runs import open_trained
+from nanollama.exchange.scoring import build_scorer
 from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint
@@ -138,6 +140,10 @@ def assert_exported_alike(run: Path, tuned: LanguageModel) -> None:
     package = transformers.AutoTokenizer.from_pretrained("there")
     assert package.get_vocab() == transformers.AutoTokenizer.from_pretrained(run / "tokenizer").get_vocab()
     assert package.eos_token is not None and len(package) == tuned.vocab_size
+    kept, there = (folder / "tokenizer_config.json" for folder in (run / "tokenizer", Path("there")))
+    assert json.loads(there.read_text()) == json.loads(kept.read_text())  # templates and special tokens too
+    trained, tokenizer = open_trained(run)
+    assert build_scorer(trained.model, tokenizer, "run", 2).end == package.eos_token_id
     theirs = transformers.AutoModelForCausalLM.from_pretrained("there").eval()
     ids = torch.arange(theirs.config.vocab_size)[-64:].view(2, 32)
     with torch.no_grad():

@@ -80,6 +80,7 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.Ca
     config = config_of()
     Path("base.yaml").write_text(dump_config(config))
     assert pretrain.main(["base.yaml"]) == 0
+    assert "%|" not in capsys.readouterr().err  # a bar of transformers
     (row,) = [json.loads(line) for line in Path("run/evals.jsonl").read_text().splitlines()]
     text, trained = pretrain.read_text(config), load_run(PretrainConfig, Path("run"))
     rows = text.rows("valid")[:5]

@@ -123,6 +123,12 @@ def test_a_file_that_is_no_database_is_refused(command, path):
     assert path.read_text().startswith("my notes")
 
 
+def test_what_takes_long_is_said_before(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sql_db, "_N_SLOW", 3)
+    path = sql_db.ensure_database(tmp_path, 3)
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"making {path} once: 6 people")
+
+
 def test_ensure_makes_and_extends(tmp_path, capsys):
     path = sql_db.ensure_database(tmp_path, 3)
     assert capsys.readouterr().out.startswith("wrote")
