@@ -48,6 +48,25 @@ def raising(error: BaseException) -> Callable[[ToyConfig], None]:
     return run
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "Out of memory: take"),
+        (RuntimeError("[alloc.cpp:1] can't allocate memory: you tried to allocate 400 bytes. Error code 12"),
+         "Out of memory, when 400 bytes were asked for: take"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"),
+         "Out of memory, when 2.00 GiB were asked for: take"),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_a_sentence_of_the_process_that_lacks_it(
+    error: Exception, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert guard(lambda: raising(error)(None)) == 1  # type: ignore[arg-type, func-returns-value]
+    printed = capsys.readouterr().err
+    assert printed.startswith(said) and printed.count("\n") == 1
+
+
 def test_the_verb_gets_the_config() -> None:
     seen: list[ToyConfig] = []
     assert run_main(ToyConfig, seen.append, ["toy.yaml", "seed=5"]) == 0
@@ -134,7 +153,7 @@ def test_what_a_verb_raises_is_told(
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), MemoryError("a bug"), BrokenPipeError("a bug"), OSError("a bug")]
+    "error", [ValueError("a bug"), KeyError("a bug"), BrokenPipeError("a bug"), OSError("a bug")]
 )
 def test_a_bug_shows_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(ToyConfig, raising(error), ["toy.yaml"]) == 1

@@ -11,7 +11,6 @@ holds ``.NAME.lock`` beside it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ import numpy as np
 from apps.gssm.source import Source
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.monitor.files import write_atomically
+from nanollama.monitor.locks import take_lock
 
 if TYPE_CHECKING:
     import h5py
@@ -90,12 +90,8 @@ def hold(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({error.strerror or error}): name a file in a folder that can be made."
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"Another process is writing {path}: wait for its end, or choose another `file`."
-        ) from None
-    else:
+        if not take_lock(descriptor, path):
+            raise UserError(f"Another process is writing {path}: wait for its end, or choose another `file`.")
         yield
     finally:
         os.close(descriptor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import shutil
 import sys
@@ -96,10 +97,28 @@ def guard(work: Callable[[], int | None]) -> int:
             return EXIT_FAILED
         _say(f"{error.filename}: {error.strerror}: choose another place, or change who may use this one.")
         return EXIT_USER_ERROR
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _say(_more_memory(error), of_all=True)
+        else:
+            traceback.print_exc()
         return EXIT_FAILED
     return code or EXIT_OK
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of the processor or a GPU; torch, which may not be there yet, has no name for the former."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool({"MemoryError", "OutOfMemoryError"} & names) or "can't allocate memory" in str(error)
+
+
+def _more_memory(error: Exception) -> str:
+    asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+    return (
+        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, more "
+        "n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; what was "
+        "saved is there."
+    )
 
 
 def _file_of(error: OSError) -> str:
@@ -148,9 +167,9 @@ def _program_name(run: Callable[..., int | None]) -> str:
     return f"python -m {module}"
 
 
-def _say(message: str) -> None:
-    """One message a command: of the processes that torchrun starts, the first speaks."""
-    if os.environ.get("RANK", "0") == "0":
+def _say(message: str, of_all: bool = False) -> None:
+    """One message a command: of the processes that torchrun starts, the first speaks, if not all may."""
+    if of_all or os.environ.get("RANK", "0") == "0":
         with suppress(OSError):  # nobody reads it any more: the exit code still tells
             print(message, file=sys.stderr)
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nanollama.errors import UserError
-from nanollama.wording import show, suggest
+from nanollama.wording import show, suggest, suggest_folder
 
 if TYPE_CHECKING:
     from nanollama.config import Config
@@ -122,7 +122,8 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
     if not found or not folder.is_dir():
         problem = f"is not a run folder: it holds no {RUN_CONFIG}" if folder.is_dir() else "no such folder"
         problem = "is a file" if folder.is_file() else problem
-        raise UserError(f"{run}: {problem}; expected the folder of a run, such as runs/debug.")
+        hint = suggest_folder(folder) or "; expected the folder of a run, such as runs/debug."
+        raise UserError(f"{run}: {problem}{hint}")
     return _call(study_of([str(found[0])]), verb, [run, *argv])
 
 

@@ -48,6 +48,16 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     return nearest[0] if nearest else None
 
 
+def suggest_folder(folder: Path) -> str:
+    """`suggest` for the folder of a run that is not there: one beside it, or in ``runs``, called most like it."""
+    for parent in (folder.parent, Path("runs")):
+        beside = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+        nearest = nearest_name(folder.name, beside)
+        if nearest is not None and parent / nearest != folder:
+            return f"; did you mean '{parent / nearest}'?"
+    return ""
+
+
 def printable(text: str) -> str:
     """A text without the characters that steer a terminal or the direction of writing; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

@@ -23,11 +23,13 @@ from tests.faults.configs import Configs
 from tests.faults.files import Files
 from tests.faults.kills import Calls, Kills
 from tests.faults.questions import Questions
+from tests.faults.surroundings import Surroundings
 
 CAMPAIGNS: dict[str, type[Campaign]] = {
     "kills": Kills,
     "calls": Calls,
     "files": Files,
+    "surroundings": Surroundings,
     "configs": Configs,
     "questions": Questions,
 }

@@ -61,6 +61,29 @@ def test_a_run_that_is_refused_at_its_start_leaves_what_it_was_to_replace(
     assert not folders(tmp_path) & {REPLACED, MOVING}
 
 
+def test_a_run_that_is_refused_in_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    for name, error in (("refused", UserError("No such data.")), ("broken", RuntimeError("no"))):
+        config = toy_config(tmp_path / name)
+        with pytest.raises(type(error)), open_run(config, tmp_path / name, device="cpu") as run:
+            run.evals.append({"step": 0, "draw": 0.5})
+            raise error
+    assert content(tmp_path / "refused") == {}
+    assert {"config.yaml", "evals.jsonl"} <= set(content(tmp_path / "broken"))
+
+
+def test_a_run_that_is_refused_after_it_began_or_beside_other_files_stays(tmp_path: Path) -> None:
+    for name in ("begun", "launched"):
+        config = toy_config(tmp_path / name)
+        (tmp_path / name).mkdir()
+        if name == "launched":
+            (tmp_path / name / "launch.json").write_text("{}")
+        with pytest.raises(UserError), open_run(config, tmp_path / name, device="cpu") as run:
+            if name == "begun":
+                run.metrics.append({"step": 1, "loss": 1.0})
+            raise UserError("No such data.")
+        assert (tmp_path / name / "config.yaml").exists()
+
+
 def test_what_is_replaced_goes_with_the_first_row(tmp_path: Path) -> None:
     finished(tmp_path)
     order_anew(tmp_path)

@@ -33,7 +33,7 @@ from nanollama.report.tables import Table
 from nanollama.studies import STUDY_KEY
 from nanollama.watch.run import look_at
 from nanollama.watch.watched import is_run, run_folders
-from nanollama.wording import count, printable, shorten, show
+from nanollama.wording import count, printable, shorten, show, suggest_folder
 
 RUNS = Path("runs")
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(\S.*?)\s*")
@@ -214,7 +214,8 @@ def find_runs(folders: Sequence[Path]) -> list[RunEntry]:
     found: dict[Path, str] = {}
     for folder in folders or [RUNS]:
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; expected that of a run, or one that holds runs.")
+            hint = suggest_folder(folder) or "; expected that of a run, or one that holds runs."
+            raise UserError(f"{folder}: no such folder{hint}")
         for run in run_folders(folder):
             found.setdefault(run.resolve(), str(run))
     if not found:

@@ -21,6 +21,7 @@ from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import read_text, remove_leftovers, write_atomically
+from nanollama.monitor.locks import take_lock
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
@@ -273,7 +274,7 @@ def _lock(folder: Path) -> Iterator[None]:
             f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
         ) from None
     with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        if not _take(file.fileno()):
+        if not _take(file.fileno(), folder):
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise UserError(
@@ -285,14 +286,11 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _take(lock: int) -> bool:
+def _take(lock: int, folder: Path) -> bool:
     for _ in range(N_TRIES):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        else:
+        if take_lock(lock, folder):
             return True
+        time.sleep(SECONDS_BETWEEN_TRIES)
     return False
 
 

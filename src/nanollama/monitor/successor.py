@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nanollama.errors import UserError
 from nanollama.monitor import checkpoint, track
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.files import sync_folder
@@ -57,15 +58,23 @@ def is_ordered_anew(folder: Path) -> bool:
 def succeed(folder: Path, anew: bool) -> Iterator[None]:
     """Make room for a run in a folder that is locked for it, and decide at its end which of the two stays.
 
+    What a run wrote that was refused in an empty folder is removed: it is no run that somebody stopped. One that
+    a launcher has started keeps it, since its state and its log are asked for.
+
     Args:
         folder: of the run.
         anew: move what an earlier run wrote aside.
     """
     settle(folder)
+    was_empty = all(path.name.startswith(".") for path in folder.iterdir())
     try:
         if anew:
             _set_aside(folder)
         yield
+    except UserError:
+        if was_empty and not has_begun(folder):
+            _remove_run(folder)
+        raise
     finally:
         settle(folder)
 

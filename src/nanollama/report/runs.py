@@ -18,6 +18,7 @@ from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
+from nanollama.wording import suggest_folder
 
 Row = dict[str, Any]
 
@@ -111,7 +112,8 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         problem = (
             f"holds no {CONFIG}" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         )
-        raise UserError(f"{folder}: {problem}; expected the folder of a run, such as runs/debug.")
+        hint = suggest_folder(folder) or "; expected the folder of a run, such as runs/debug."
+        raise UserError(f"{folder}: {problem}{hint}")
     text = read_text(path) or ""
     return RunRecord(
         name=name or folder.resolve().name,

@@ -21,7 +21,7 @@ from nanollama.monitor.run_folder import CONFIG, EVALUATIONS
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
-from nanollama.wording import show
+from nanollama.wording import show, suggest_folder
 
 R = TypeVar("R", bound=TrainingRunConfig)
 
@@ -124,7 +124,8 @@ def run_folder_of(path: Path) -> Path:
     """
     folder = path.parent.parent if checkpoint.NAME.fullmatch(path.name) else path
     if not folder.is_dir():
-        raise UserError(f"There is no run folder {folder}: {_train_command(folder)}.")
+        hint = suggest_folder(folder) or f": {_train_command(folder)}."
+        raise UserError(f"There is no run folder {folder}{hint}")
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} is not a run folder: it holds no {CONFIG}; expected the folder of a run, such as "

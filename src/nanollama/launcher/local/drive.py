@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from nanollama.launcher.local.share import devices_of, share_machine
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import Screen
 from nanollama.launcher.states import mark_anew
+from nanollama.monitor.locks import take_lock
 
 LOCK = ".grid.lock"
 PATIENCE_SECONDS = 60.0
@@ -86,10 +86,8 @@ def _take(lock: int, plan: Plan) -> None:
     folder = plan.folder
     end, said = time.monotonic() + PATIENCE_SECONDS, False
     while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
+        if take_lock(lock, folder):
+            return
         if time.monotonic() >= end:
             raise UserError(
                 f"The {_kind(plan)} in {folder} is being run by another process: wait for its end."
