@@ -54,7 +54,7 @@ def raising(error: BaseException) -> Callable[[ToyConfig], None]:
         (MemoryError(), "Out of memory: take"),
         (RuntimeError("[alloc.cpp:1] can't allocate memory: you tried to allocate 400 bytes. Error code 12"),
          "Out of memory, when 400 bytes were asked for: take"),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA. Tried to allocate 2.00 GiB. GPU 0"),
          "Out of memory, when 2.00 GiB were asked for: take"),
     ],
 )  # fmt: skip

@@ -115,9 +115,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _more_memory(error: Exception) -> str:
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
     return (
-        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, more "
-        "n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; what was "
-        "saved is there."
+        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, "
+        "more n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; "
+        "what was saved is there."
     )
 
 

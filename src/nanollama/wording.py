@@ -49,7 +49,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def suggest_folder(folder: Path) -> str:
-    """`suggest` for the folder of a run that is not there: one beside it, or in ``runs``, called most like it."""
+    """`suggest` for the folder of a run that is not there: one beside it, or in ``runs``."""
     for parent in (folder.parent, Path("runs")):
         beside = [path.name for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
         nearest = nearest_name(folder.name, beside)

@@ -58,8 +58,8 @@ def is_ordered_anew(folder: Path) -> bool:
 def succeed(folder: Path, anew: bool) -> Iterator[None]:
     """Make room for a run in a folder that is locked for it, and decide at its end which of the two stays.
 
-    What a run wrote that was refused in an empty folder is removed: it is no run that somebody stopped. One that
-    a launcher has started keeps it, since its state and its log are asked for.
+    What a run wrote that was refused in an empty folder is removed: it is no run that somebody stopped. One
+    that a launcher has started keeps it, since its state and its log are asked for.
 
     Args:
         folder: of the run.
