@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from nanollama.config import load_config
 from nanollama.data.batch import IGNORE, Batch, collate
 from nanollama.model.influence import token_influence
 from nanollama.model.probe import ablated_heads, edited_maps, recorded_maps
+from nanollama.monitor.run_folder import TrainResult
 from nanollama.report.attention.command import explore
 from nanollama.report.attention.exhibits import (
     GENERIC,
@@ -49,6 +52,8 @@ VIEWS = [["attention", 0, 0], ["attention", 1, 0], ["model", None, None]]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_handmade_run(tmp_path_factory.mktemp("explorer") / "run")
+    result = TrainResult("finished", 100, 1.0, 1, {}, "")
+    (folder / "result.json").write_text(json.dumps(asdict(result)))
     explore(folder)
     return folder
 
@@ -247,7 +252,7 @@ def test_the_page_runs_one_script_and_loads_nothing(run: Path) -> None:
     assert len(hashes) == 2 and "unsafe" not in policy
     assert not any(word in script[0] for word in ("innerHTML", "fetch(", "eval(", "import ", "export "))
     assert not re.findall(r"https?://", text.replace("http://www.w3.org/2000/svg", ""))
-    assert len(text) < 100_000
+    assert len(text) < 100_000 and "has not ended" not in text
 
 
 def test_nothing_that_is_written_can_leave_its_block(tmp_path: Path) -> None:
@@ -273,6 +278,7 @@ def test_a_hybrid_of_gssm_has_maps_of_influence(tmp_path: Path) -> None:
     assert data["sequences"][0]["asked"] == list(range(12))
     text = (tmp_path / "attention.html").read_text()
     assert "Only one intact checkpoint was kept" in text
+    assert "Its training has not ended: the newest is of step 2." in text
 
 
 def test_dialogs_of_memory_are_asked_what_the_assistant_writes(tmp_path: Path) -> None:

@@ -140,6 +140,14 @@ def test_a_run_that_begins_later_is_found(tmp_path: Path) -> None:
     assert len(watched.curves(View("loss"))) == 2
 
 
+def test_studies_do_not_differ_in_that_each_has_keys_of_its_own(folder: Path, tmp_path: Path) -> None:
+    for name, depth in (("one", 1), ("two", 1), ("deep", 2)):
+        config = {"study": "other", "name": name, "only_here": 1, "depth": depth, "model": {"d_model": 16}}
+        (write_run(tmp_path / name) / "config.yaml").write_text(json.dumps(config))
+    keys = followed(folder, tmp_path).state()["keys"]
+    assert set(keys) == {"study", "depth", "model.d_model", "training.seed"}
+
+
 def test_a_sample_is_shown_before_all_is_read(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", n_rows=2000) / "metrics.jsonl"
     line = Watched([tmp_path]).curves(View("loss"))[0]

@@ -18,6 +18,7 @@ from nanollama.monitor.run_folder import CONFIG, EVALUATIONS
 from nanollama.report.aggregate import NAMING, SEEDS
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.report.style import COLOURS
+from nanollama.studies import STUDY_KEY
 from nanollama.watch.grid import WatchedGrid
 from nanollama.watch.run import WatchedRun
 from nanollama.watch.series import RUN, SETTING, View, series
@@ -173,7 +174,10 @@ class Watched:
         return [name for name in ("loss", *headline_names(plain)[:N_MEASURES]) if name in measures]
 
     def _varied(self) -> dict[str, list[str]]:
-        """What differs between the configs: for each key, how each run has it, by number; seeds last."""
+        """What differs between the configs: for each key, how each run has it, by number; seeds last.
+
+        A study has keys of its own: beside another, these do not differ for being there.
+        """
         read = len(self.runs), sum(run.n_configs for run in self.runs)
         if read != self._keys[0]:
             known = [run for run in self.runs if run.config]
@@ -183,6 +187,8 @@ class Watched:
                 for key, value in setting.values.items():
                     for run in setting.runs:
                         found.setdefault(key, [""] * len(self.runs))[run.number] = show_value(value)
+            if STUDY_KEY in found:
+                found = {key: has for key, has in found.items() if len(set(has) - {""}) > 1}
             self._keys = read, {key: found[key] for key in sorted(found, key=lambda key: key in SEEDS)}
         return self._keys[1]
 

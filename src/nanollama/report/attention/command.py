@@ -11,9 +11,9 @@ import torch
 
 import nanollama
 from nanollama.errors import UserError
-from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.monitor.files import write_atomically
+from nanollama.monitor.run_folder import read_result
 from nanollama.monitor.successor import CONFIG
 from nanollama.report.attention import OUTPUT, USAGE
 from nanollama.report.attention.exhibits import GENERIC, Exhibits, Pattern, of_stream
@@ -62,7 +62,7 @@ def explore(folder: Path, keys: Sequence[str] = (), exhibits: Exhibits | None = 
 
     looks = [look_at(load(step), extent, views, patterns) for step in extent.steps]
     data = page_data(exhibits, extent, views, patterns, looks, is_causal(newest.model))
-    _write(folder / OUTPUT, newest.model, extent, data)
+    _write(folder / OUTPUT, newest, extent, data)
     return folder / OUTPUT
 
 
@@ -106,10 +106,13 @@ def is_intact(checkpoints: Checkpointer, step: int) -> bool:
     return True
 
 
-def _write(path: Path, model: LanguageModel, extent: Extent, data: dict[str, Any]) -> None:
+def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any]) -> None:
+    result = read_result(path.parent)
+    is_whole = result is not None and result.status == "finished"
     lead = (
-        f"{count(len(extent.steps), 'checkpoint')} of a model of {count(model.n_params(), 'parameter')}, "
-        f"{count(len(extent.sequences), 'sequence')}. Point at a token, or move with the arrow keys, "
+        f"{count(len(extent.steps), 'checkpoint')} of a model of "
+        f"{count(newest.model.n_params(), 'parameter')}, {count(len(extent.sequences), 'sequence')}. "
+        f"{'' if is_whole else f'Its training has not ended: the newest is of step {newest.step:,}. '}Point at a token, or move with the arrow keys, "
         "to see where the model looks from there; put something in the place of a head, and see what becomes "
         "of its answers."
     )
