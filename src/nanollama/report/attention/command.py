@@ -109,12 +109,12 @@ def is_intact(checkpoints: Checkpointer, step: int) -> bool:
 def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any]) -> None:
     result = read_result(path.parent)
     is_whole = result is not None and result.status == "finished"
+    so_far = "" if is_whole else f"Its training has not ended: the newest is of step {newest.step:,}. "
     lead = (
         f"{count(len(extent.steps), 'checkpoint')} of a model of "
         f"{count(newest.model.n_params(), 'parameter')}, {count(len(extent.sequences), 'sequence')}. "
-        f"{'' if is_whole else f'Its training has not ended: the newest is of step {newest.step:,}. '}Point at a token, or move with the arrow keys, "
-        "to see where the model looks from there; put something in the place of a head, and see what becomes "
-        "of its answers."
+        f"{so_far}Point at a token, or move with the arrow keys, to see where the model looks from there; put "
+        "something in the place of a head, and see what becomes of its answers."
     )
     footer = (
         f"Made by nanollama {nanollama.__version__} from the checkpoints in the run folder. This file is "
