@@ -113,8 +113,8 @@ def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any
     lead = (
         f"{count(len(extent.steps), 'checkpoint')} of a model of "
         f"{count(newest.model.n_params(), 'parameter')}, {count(len(extent.sequences), 'sequence')}. "
-        f"{so_far}Point at a token, or move with the arrow keys, to see where the model looks from there; put "
-        "something in the place of a head, and see what becomes of its answers."
+        f"{so_far}Point at a token, or move with the arrow keys, to see where the model looks from there; "
+        "put something in the place of a head, and see what becomes of its answers."
     )
     footer = (
         f"Made by nanollama {nanollama.__version__} from the checkpoints in the run folder. This file is "
