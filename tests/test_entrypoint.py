@@ -153,7 +153,7 @@ def test_what_a_verb_raises_is_told(
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), KeyError("a bug"), BrokenPipeError("a bug"), OSError("a bug")]
+    "error", [ValueError("a bug"), AttributeError("a bug"), BrokenPipeError("a bug"), OSError("a bug")]
 )
 def test_a_bug_shows_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_main(ToyConfig, raising(error), ["toy.yaml"]) == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import select
 import shutil
 import sys
@@ -20,6 +19,7 @@ from contextlib import suppress
 from nanollama.config import C, Config, dump_config, load_config
 from nanollama.config.keys import KeyInfo, describe_keys
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
+from nanollama.failures import explain
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -98,27 +98,12 @@ def guard(work: Callable[[], int | None]) -> int:
         _say(f"{error.filename}: {error.strerror}: choose another place, or change who may use this one.")
         return EXIT_USER_ERROR
     except Exception as error:
-        if _is_out_of_memory(error):
-            _say(_more_memory(error), of_all=True)
-        else:
+        if (said := explain(error)) is None:
             traceback.print_exc()
+        else:
+            _say(said, of_all=True)
         return EXIT_FAILED
     return code or EXIT_OK
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Of the processor or a GPU; torch, which may not be there yet, has no name for the former."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool({"MemoryError", "OutOfMemoryError"} & names) or "can't allocate memory" in str(error)
-
-
-def _more_memory(error: Exception) -> str:
-    asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
-    return (
-        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, "
-        "more n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; "
-        "what was saved is there."
-    )
 
 
 def _file_of(error: OSError) -> str:
