@@ -25,8 +25,9 @@ def _of_memory(error: Exception) -> str | None:
         return None
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
     return (
-        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, more "
-        f"n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; {AGAIN}."
+        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, "
+        "more n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; "
+        f"{AGAIN}."
     )
 
 
