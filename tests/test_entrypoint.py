@@ -51,11 +51,11 @@ def raising(error: BaseException) -> Callable[[ToyConfig], None]:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "Out of memory: take"),
+        (MemoryError(), "Out of memory: let"),
         (RuntimeError("[alloc.cpp:1] can't allocate memory: you tried to allocate 400 bytes. Error code 12"),
-         "Out of memory, when 400 bytes were asked for: take"),
+         "Out of memory, when 400 bytes were asked for: let"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA. Tried to allocate 2.00 GiB. GPU 0"),
-         "Out of memory, when 2.00 GiB were asked for: take"),
+         "Out of memory, when 2.00 GiB were asked for: let"),
     ],
 )  # fmt: skip
 def test_too_little_memory_is_a_sentence_of_the_process_that_lacks_it(

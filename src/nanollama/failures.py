@@ -25,9 +25,9 @@ def _of_memory(error: Exception) -> str | None:
         return None
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
     return (
-        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: take a smaller batch_size, "
-        "more n_accumulation (which changes no result), a smaller model, or fewer runs beside each other; "
-        f"{AGAIN}."
+        f"Out of memory{f', when {asked[1]} were asked for' if asked else ''}: let fewer runs share the "
+        "machine, cut steps into more parts (training.n_accumulation), examine fewer rows at once "
+        "(batch_size), or take a smaller model; what was saved is there."
     )
 
 
@@ -38,6 +38,6 @@ def _of_processes(error: Exception) -> str | None:
     if _CLOSED.search(str(error)):
         return f"Another process of this run has ended: look for what it said; {AGAIN}."
     if silent := _SILENT.search(str(error)):
-        after = f" for {int(silent[1]) / 60_000:,.2g} minutes" if silent[1] else ""
+        after = f" for {int(silent[1]) / 1000:,.0f} seconds" if silent[1] else ""
         return f"Another process of this run has not answered{after}: look whether it still works; {AGAIN}."
     return None

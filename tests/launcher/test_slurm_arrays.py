@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -160,4 +161,17 @@ def test_a_grid_is_left_out_while_what_it_needs_is_at_work_here(fake_slurm: Path
     (tmp_path / "base").mkdir()
     begin_attempt(tmp_path / "base", os.getpid())
     assert "Nothing to submit" in (said := slurm.submit(plan)) and "Left out: 2 runs" in said
+    assert "sbatch" not in (fake_slurm / "calls").read_text()
+
+
+@pytest.mark.parametrize("exit_code", [1, None])  # None: Slurm killed it, and has forgotten it
+def test_what_is_needed_and_goes_on_by_hand_is_no_job(
+    exit_code: int | None, fake_slurm: Path, tmp_path: Path
+) -> None:
+    plan = needy(tmp_path)
+    (tmp_path / "base").mkdir()
+    write_launch(tmp_path / "base", Launch(n_attempts=1, job="12", exit_code=exit_code))
+    with open(tmp_path / "base/.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "Nothing to submit" in (said := slurm.submit(plan)) and "Left out: 2 runs" in said
     assert "sbatch" not in (fake_slurm / "calls").read_text()

@@ -14,7 +14,7 @@ import pytest
 from pydantic import Field
 
 from nanollama.config import Config, config_hash, load_config
-from nanollama.errors import UserError
+from nanollama.errors import Preempted, UserError
 from nanollama.monitor.run_folder import Run, check_config, is_held, open_run, read_result
 from tests.toy_training import ToyConfig, newest, rows, run_toy, same_end, toy_config
 
@@ -41,6 +41,23 @@ def test_the_written_config_gives_the_same_run(tmp_path: Path) -> None:
     run_toy(written.model_copy(update={"run_dir": str(tmp_path / "again")}))
     assert same_end(tmp_path / "run", tmp_path / "again")
     assert read_result(tmp_path / "run").config_hash == config_hash(written)
+
+
+class NewerConfig(ToyConfig):
+    """As it is in a later version: with a key more."""
+
+    added: int = Field(default=3, description="A key that runs of old do not have.")
+
+
+def test_a_run_goes_on_in_a_version_that_knows_a_key_more(tmp_path: Path) -> None:
+    run_toy(toy_config(tmp_path / "whole"))
+    with pytest.raises(Preempted):
+        run_toy(toy_config(tmp_path / "cut", max_minutes=1e-9))
+    begun = (tmp_path / "cut/metrics.jsonl").read_text()
+    run_toy(NewerConfig.model_validate(toy_config(tmp_path / "cut").model_dump()))
+    assert begun and (tmp_path / "cut/metrics.jsonl").read_text().startswith(begun)
+    assert "Going on from step 1" in (tmp_path / "cut/log.txt").read_text()
+    assert same_end(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_another_config_is_refused_naming_the_first_difference(tmp_path: Path) -> None:

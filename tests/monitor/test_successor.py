@@ -21,9 +21,9 @@ OWN = (".lock", ORDER)
 def finished(folder: Path) -> dict[str, bytes]:
     """A finished run beside files of a user's own; its content."""
     run_toy(toy_config(folder))
-    written = ("track/events", "tokenizer/tokenizer.json", "model/config.json")
+    written = ("track/events", "tokenizer/tokenizer.json", "model/config.json", "evaluations/of/result.json")
     for name in ("notes.txt", "checkpoints/mine.txt", *written):
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return content(folder)
 
@@ -52,7 +52,9 @@ def test_a_run_that_is_refused_at_its_start_leaves_what_it_was_to_replace(
         open_run(config, tmp_path, device="cpu", overwrite=True) as run,
     ):
         assert run.result is None and not run.checkpoints.steps()
-        assert not folders(tmp_path) & {"track", "tokenizer", "model"} - folders(tmp_path / REPLACED)
+        moved = {"track", "tokenizer", "model", "evaluations"}
+        assert not {path.name for path in tmp_path.iterdir()} & moved
+        assert moved <= folders(tmp_path / REPLACED)
         run.evals.append({"step": 0, "draw": 0.5})  # before its first step
         (tmp_path / "tokenizer").mkdir()
         (tmp_path / "tokenizer/tokenizer.json").write_text("new")
@@ -147,7 +149,7 @@ def test_a_start_anew_that_is_killed_at_any_moment_is_undone(
         settle(folder)
         assert content(folder) == before
         assert not folders(folder) & {REPLACED, MOVING}
-    assert n_moves == 24, "six files, three folders, two checkpoints and the folder itself, aside and back"
+    assert n_moves == 26, "six files, four folders, two checkpoints and the folder itself, aside and back"
     assert (folder / "checkpoints").is_symlink() == linked
 
 

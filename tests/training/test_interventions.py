@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
 from nanollama.model import ModelConfig, build_model
+from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.origin import read_origins
 from nanollama.monitor.run_folder import TrainResult, open_run
 from nanollama.training.intervention_config import InterventionConfig
@@ -153,6 +155,28 @@ def test_moments_of_loaded_parameters_are_forgotten_and_missing_ones_are_named(t
     deep = ModelConfig(vocab_size=VOCAB_SIZE, d_model=8, n_layers=3, n_heads=2)
     with pytest.raises(UserError, match=r"step_00000002 has no parameter blocks\.2\..*, which the model has"):
         intervention.check(build_model(deep, torch.Generator()))
+
+
+class SecondNameFirst(nn.Module):
+    """A tied matrix has the name of the other in a file: of several, the first in the alphabet is written."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.embedding = nn.Linear(4, 3, bias=False)
+        self.a_head = nn.Linear(4, 3, bias=False)
+        self.a_head.weight = self.embedding.weight
+        nn.init.normal_(self.embedding.weight, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_tied_matrix_is_loaded_by_whatever_name_it_was_saved(tmp_path: Path) -> None:
+    source, target = SecondNameFirst(0), SecondNameFirst(1)
+    optimizer = torch.optim.SGD(source.parameters())
+    path = Checkpointer(tmp_path / "checkpoints").save(1, source, optimizer, {})
+    assert set(load_file(path / "model.safetensors")) == {"a_head.weight"}
+    (intervention,) = built({"implementation": "load", "run": str(tmp_path)})
+    intervention.check(target)
+    intervention.change_weights(target, optimizer)
+    assert torch.equal(target.embedding.weight, source.embedding.weight)
 
 
 class StopAt:

@@ -27,6 +27,7 @@ N_STEPS, SWITCH = 12, 6
 UNTIE = {"implementation": "untie", "at_step": SWITCH}
 TIE = {"implementation": "tie", "at_step": SWITCH}
 REDRAW = {"implementation": "reinitialize", "parameters": ["head.*"], "at_step": SWITCH}
+FREEZE = {"implementation": "freeze"}
 FORGET = {"implementation": "forget", "parameters": ["embedding.*"], "at_step": SWITCH}
 MOMENTUM = {"implementation": "sgd", "momentum": 0.9}
 MATRICES = ("embedding.weight", "head.weight")
@@ -142,6 +143,20 @@ def test_tying_takes_the_output_matrix(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("frozen", "learns"), [("embedding.*", True), ("head.*", False)])
+def test_the_tied_matrix_learns_where_that_of_the_output_did(
+    tmp_path: Path, frozen: str, learns: bool
+) -> None:
+    both = [{**FREEZE, "parameters": [frozen]}, TIE]
+    run(tmp_path / "whole", *both, tied=False)
+    before, last = weights(tmp_path / "whole", SWITCH), weights(tmp_path / "whole", N_STEPS)
+    assert torch.equal(before["head.weight"], last["embedding.weight"]) != learns
+    with pytest.raises(Preempted):
+        run(tmp_path / "cut", *both, tied=False, loss_fn=Losses(SWITCH + 2))
+    run(tmp_path / "cut", *both, tied=False)
+    assert same_end(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("stop", [3, SWITCH, SWITCH + 1, SWITCH + 2, 11])
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, stop: int, tied: bool) -> None:
@@ -218,6 +233,12 @@ def test_a_run_starts_from_another_with_its_moments(tmp_path: Path) -> None:
         (False, [UNTIE], r"interventions\.0: the embeddings are not tied at step 6, so cannot be untied"),
         (True, [TIE], r"interventions\.0: the embeddings are tied already at step 6: set model\.tied_emb"),
         (True, [UNTIE, {**UNTIE, "at_step": 9}], r"interventions\.1: the embeddings are not tied at step 9"),
+        (False, [{**FREEZE, "but": ["head.*"]}, TIE, {**FREEZE, "at_step": 9}], "interventions.2 freezes"),
+        (
+            False,
+            [{**FREEZE, "but": ["embedding.*"]}, TIE],
+            r"interventions\.1 freezes every parameter that s",
+        ),
         (True, [REDRAW, UNTIE], r"interventions\.0\.parameters: 'head\.\*' matches no parameter"),
     ],
 )

@@ -19,11 +19,11 @@ from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT, last_row
 from nanollama.launcher.states import State
 from nanollama.measures import ABSENT, headline_names, is_number, show_measure, show_number
-from nanollama.monitor import checkpoint, track
+from nanollama.monitor import checkpoint, successor
 from nanollama.monitor.checkpoint import Checkpointer, DamagedCheckpoint
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import CONFIG, EVALS, EVALUATIONS, LOCK, is_held
-from nanollama.monitor.successor import MOVING, ORDER, REPLACED, WRITTEN
+from nanollama.monitor.run_folder import LOCK, is_held
+from nanollama.monitor.successor import CONFIG, EVALS, MOVING, ORDER, REPLACED, WRITTEN
 from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten
 from nanollama.report.attention import OUTPUT as EXPLORER
@@ -44,7 +44,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">=": lambda one, other: one >= other,
 }
 FILES = (*WRITTEN, LOCK, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, EXPLORER, ORDER)
-FOLDERS = (checkpoint.FOLDER, track.FOLDER, EVALUATIONS, MOVING, REPLACED)
+FOLDERS = (checkpoint.FOLDER, *successor.FOLDERS, MOVING, REPLACED)
 """What runs, and who starts and examines them, leave in a run folder."""
 MAX_CELL, WIDE = 60, 10_000
 

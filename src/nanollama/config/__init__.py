@@ -109,7 +109,20 @@ def dump_config(config: Config) -> str:
 
 def config_hash(config: Config) -> str:
     """The first 12 hex digits of the SHA-256 of the config's canonical JSON."""
-    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _hash(_plain(config))
+
+
+def file_hash(path: Path) -> str:
+    """The `config_hash` of a config when `dump_config` wrote it, whatever keys there have come since.
+
+    Raises:
+        ConfigError: it is no YAML.
+    """
+    return _hash(read_source([str(path)]).plain())
+
+
+def _hash(plain: Any) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:N_HASH_DIGITS]
 
 

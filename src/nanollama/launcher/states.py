@@ -49,6 +49,8 @@ REMEDY = (
     "remove its folder, or start it anew with `nanollama grid retry CONFIG overwrite=true`, as all that has "
     "failed (`grid retry` lets that go on first)"
 )
+BY_HAND = "by hand"
+"""Why a run is at work of which the last attempt by a launcher has ended."""
 ORDERED = "what is there is kept until it has begun anew"
 
 
@@ -59,7 +61,7 @@ class State:
     Args:
         kind: in a word.
         result: ``result.json``, empty when there is none.
-        reason: why it failed, or what it waits for.
+        reason: why it failed, what it waits for, or `BY_HAND`.
     """
 
     kind: Kind
@@ -101,7 +103,7 @@ def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
     """
     state, launch = inspect(run, queue), read_launch(run.folder)
     if state.kind not in ("running", "queued") and is_held(run.folder):
-        return State("running", state.result)  # by hand: nothing else tells
+        return State("running", state.result, BY_HAND)  # nothing else tells
     if state.kind != "finished" or launch is None or launch.exit_code == EXIT_OK:
         return state
     return _of_attempt(run, launch, queue, State("waiting", state.result))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from nanollama.config import Config, config_hash, dump_config, first_difference, load_config
+from nanollama.config import Config, dump_config, file_hash, first_difference, load_config
 from nanollama.errors import ConfigError, UserError
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
@@ -42,8 +42,6 @@ if TYPE_CHECKING:  # looking at runs does not wait for torch
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-EVALUATIONS = "evaluations"
-"""Folder of what examinations of its checkpoints write."""
 N_TRIES, SECONDS_BETWEEN_TRIES = 10, 0.05
 """To lock a folder: who only asks whether it is locked (`is_held`) holds it for an instant."""
 
@@ -106,7 +104,7 @@ class Run:
     Args:
         folder: where it is.
         world: the processes of this run; rank 0 is the only one that writes.
-        config_hash: of the config in ``config.yaml``.
+        config_hash: of the config in ``config.yaml``, as it was when the run began.
         log: says things on the terminal and in ``log.txt``.
     """
 
@@ -224,10 +222,9 @@ def open_run(
             stack.enter_context(succeed(folder, anew=overwrite))
             _claim(folder, config)
         world.wait()
-        started = load_config(type(config), [str(folder / CONFIG)])
         log = RunLog(folder / LOG if world.is_main else None)
         stack.enter_context(log.listen())
-        run = Run(folder, world, config_hash(started), log)
+        run = Run(folder, world, file_hash(folder / CONFIG), log)
         finished = run.result is not None
         if finished:
             logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)

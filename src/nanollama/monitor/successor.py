@@ -34,7 +34,9 @@ WRITTEN = (RESULT, METRICS, EVALS, DIALOGS, SAMPLES, LOG, EXAMINATIONS, TOKENIZE
 """The files of a run; beside them it has its checkpoints and `FOLDERS`."""
 TOKENIZER_FOLDER, MODEL = "tokenizer", "model"
 """Of a run of a pretrained model: its tokenizer, and what transformers reads of what was learned."""
-FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL)
+EVALUATIONS = "evaluations"
+"""Folder of what examinations of its checkpoints write."""
+FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL, EVALUATIONS)
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
 

@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 from nanollama.errors import UserError
 from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
+from nanollama.monitor.successor import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
 from nanollama.wording import suggest_folder
 

@@ -52,6 +52,11 @@ class Intervention(Protocol):
         """Optimizer steps done when it acts."""
         ...
 
+    @property
+    def where(self) -> str:
+        """The key of the config that says so."""
+        ...
+
     def check(self, model: nn.Module) -> None:
         """Raise a `UserError` if it cannot be done to this model; called before it is due."""
         ...
@@ -130,9 +135,9 @@ def check_interventions(
         if isinstance(intervention, Freeze):
             for parameter in select(outline, intervention.config, intervention.where).values():
                 parameter.requires_grad_(False)
-            if not any(parameter.requires_grad for parameter in outline.parameters()):
-                frozen = f"{intervention.where} freezes every parameter that still learns"
-                raise UserError(f"{frozen}: nothing is left to learn.")
+        if not any(parameter.requires_grad for parameter in outline.parameters()):
+            frozen = f"{intervention.where} freezes every parameter that still learns"
+            raise UserError(f"{frozen}: nothing is left to learn.")
 
 
 def _without_values(model: nn.Module) -> nn.Module:
@@ -286,9 +291,9 @@ class Load(_Selecting):
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         path = self.find()
-        saved = load_file(path / MODEL)
-        for name, parameter in select(model, self.config, self.where).items():
-            parameter.copy_(saved[name])
+        saved, names = load_file(path / MODEL), names_of(model)
+        for parameter in select(model, self.config, self.where).values():
+            parameter.copy_(next(saved[name] for name in names[parameter] if name in saved))
             forget(optimizer, parameter)
         if self.config.optimizer:
             take_moments(optimizer, path, self.where)
@@ -309,19 +314,20 @@ def check_fit(
     Raises:
         UserError: naming the first parameter.
     """
-    chosen = select(model, config, where)
-    if any(name in shapes and parameter in chosen for name, parameter in _second_names(model).items()):
-        raise UserError(
-            f"{where}.run: the embeddings are two matrices in {source} and one in the model: set "
-            "model.tied_embeddings=false, and leave it to an intervention `tie` to make them one."
-        )
-    for name, parameter in chosen.items():
-        if name not in shapes:
+    names = names_of(model)
+    for name, parameter in select(model, config, where).items():
+        there = [one for one in names[parameter] if one in shapes]
+        if not there:
             raise UserError(f"{where}.run: {source} has no parameter {name}, which the model has.")
-        if shapes[name] != tuple(parameter.shape):
+        if len(there) > 1:
             raise UserError(
-                f"{where}.run: {name} has shape {shapes[name]} in {source} and {tuple(parameter.shape)} in "
-                "the model; leave it out by `but`, or give both one size."
+                f"{where}.run: the embeddings are two matrices in {source} and one in the model: set "
+                "model.tied_embeddings=false, and leave it to an intervention `tie` to make them one."
+            )
+        if shapes[there[0]] != tuple(parameter.shape):
+            raise UserError(
+                f"{where}.run: {name} has shape {shapes[there[0]]} in {source} and "
+                f"{tuple(parameter.shape)} in the model; leave it out by `but`, or give both one size."
             )
 
 
@@ -334,11 +340,12 @@ def note_origin(intervention: Intervention, folder: Path) -> None:
         record_origin(folder, intervention.where, origin)
 
 
-def _second_names(model: nn.Module) -> dict[str, str]:
-    """The further names of tied parameters, each with the first."""
-    first = {parameter: name for name, parameter in model.named_parameters()}
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: first[parameter] for name, parameter in named if first[parameter] != name}
+def names_of(model: nn.Module) -> dict[nn.Parameter, list[str]]:
+    """All names of each parameter; a tied one has several, by one of which it is saved."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    return names
 
 
 def take_moments(optimizer: torch.optim.Optimizer, checkpoint: Path, where: str) -> None:

@@ -17,7 +17,7 @@ from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
-from nanollama.monitor.run_folder import CONFIG, EVALUATIONS
+from nanollama.monitor.successor import CONFIG, EVALUATIONS
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig

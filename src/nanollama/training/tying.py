@@ -90,7 +90,11 @@ class Tie:
             )
 
     def change_structure(self, model: nn.Module) -> None:
-        _shell(model, self.where).tie()
+        """The matrix that stays is that of the output, so it learns where that one did."""
+        shell = _shell(model, self.where)
+        learns = shell.head.weight.requires_grad
+        shell.tie()
+        shell.embedding.weight.requires_grad_(learns)
 
     @torch.no_grad()
     def change_weights(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -99,6 +103,8 @@ class Tie:
         first.copy_(second)
         if second in optimizer.state:
             optimizer.state[first] = optimizer.state[second]
+        else:
+            forget(optimizer, first)
         self.change_training(shell, optimizer)
 
     def change_training(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -14,7 +14,7 @@ from nanollama.launcher.attempts import LAUNCH_CONFIG
 from nanollama.launcher.plan import Plan
 from nanollama.measures import headline_names
 from nanollama.monitor import checkpoint
-from nanollama.monitor.run_folder import CONFIG, EVALUATIONS
+from nanollama.monitor.successor import CONFIG, EVALUATIONS
 from nanollama.report.aggregate import NAMING, SEEDS
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.report.style import COLOURS

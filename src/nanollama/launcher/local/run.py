@@ -161,7 +161,9 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
         return EXIT_FAILED
     if all(states[run.name].kind == "finished" for run in asked):
         if kinds - {"finished", *ACTIVE}:
-            print("The others were left out: `nanollama grid run` runs them.")
+            busy = [run.name for run in plan.needed if states[run.name].kind in ACTIVE]
+            then = f", once {busy[0]} has finished" if busy else ""
+            print(f"The others were left out: `nanollama grid run` runs them{then}.")
         return EXIT_OK
     raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
 

@@ -30,7 +30,7 @@ from nanollama.launcher.slurm.job import JobSpec
 from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_size
 from nanollama.launcher.slurm.script import EVAL, RUN_KEY, array_script, evaluation_script
 from nanollama.launcher.slurm.snapshot import check_place, take_snapshot
-from nanollama.launcher.states import ACTIVE, State, mark_anew, parents_first, write_config
+from nanollama.launcher.states import ACTIVE, BY_HAND, State, mark_anew, parents_first, write_config
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
 
@@ -151,9 +151,9 @@ def choose_runs(
     anew = {run.name for run in plan.runs if plan.overwrite or not run.trains}
     finished = {run.name for run in plan.runs if states[run.name].kind == "finished"} - anew
     active = [run for run in plan.runs if states[run.name].kind in ACTIVE]
-    held = {run.name: job for run in active if (job := _job_of(run))}
+    held = {run.name: job for run in active if (job := _job_of(run, states))}
     missing = [run for run in plan.runs if run.name not in finished and states[run.name].kind not in ACTIVE]
-    if any(states[run.name].kind in ACTIVE and not _job_of(run) for run in plan.needed):
+    if any(states[run.name].kind in ACTIVE and not _job_of(run, states) for run in plan.needed):
         return [], held, missing
     can, cannot = parents_first(missing, {*finished, *held})
     return can, held, cannot
@@ -163,13 +163,13 @@ def choose_needs(plan: Plan, states: Mapping[str, State]) -> tuple[list[Plan], l
     """What a plan needs that is to be submitted before it, and Slurm's numbers of the jobs it has of it."""
     left = [need for need in plan.needs if states[need.name].kind != "finished"]
     active = [need for need in left if states[need.name].kind in ACTIVE]
-    return [need for need in left if need not in active], [_job_of(need.runs[0]) for need in active]
+    return [need for need in left if need not in active], [_job_of(need.runs[0], states) for need in active]
 
 
-def _job_of(run: GridRun) -> str:
+def _job_of(run: GridRun, states: Mapping[str, State]) -> str:
     """Slurm's number of the job of a run that is queued or running; nothing where it is not Slurm's."""
     launch = read_launch(run.folder)
-    return "" if launch is None else launch.job
+    return "" if launch is None or states[run.name].reason == BY_HAND else launch.job
 
 
 def check_slurm(plan: Plan) -> None:
