@@ -175,6 +175,16 @@ def test_the_table_has_the_last_rows_the_states_and_what_differs(folder: Path, t
     assert {row["state"] for row in state["runs"]} == {"finished", "stopped"}
 
 
+@pytest.mark.parametrize("name", ["accuracy", "accuracy_low", "accuracy_high"])
+def test_what_is_no_number_in_a_row_hides_neither_its_run_nor_others(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "good")
+    row = {"step": 500, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, name: None}
+    append(write_run(tmp_path / "with_null") / "evals.jsonl", row)
+    runs = {run["name"]: run for run in followed(tmp_path).state()["runs"]}
+    assert runs["with_null"]["measures"]["accuracy"] == ("-" if name == "accuracy" else "0.5")
+    assert "[" in runs["good"]["measures"]["accuracy"]
+
+
 def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> None:
     write_run(tmp_path / "good")
     bad = write_run(tmp_path / "bad")
