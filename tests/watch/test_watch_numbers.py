@@ -77,6 +77,18 @@ def test_a_group_is_one_value_of_a_key(folder: Path) -> None:
     assert (everything.n_seeds, len(everything.runs)) == (3, 6)
 
 
+def test_each_seed_is_a_group_of_its_own_where_seeds_are_asked_for(folder: Path) -> None:
+    lines = followed(folder).curves(View("loss", group="training.seed"))
+    assert [(line["name"], len(line["runs"]), line["n"]) for line in lines] == [
+        ("seed=0", 2, 1),
+        ("seed=1", 2, 1),
+        ("seed=2", 2, 1),
+    ]
+    rows = [rows_of(folder / f"d{d_model}_s1" / "metrics.jsonl") for d_model in (16, 64)]
+    expected = [fmean(row["loss"] for row in pair) for pair in zip(*rows, strict=True)]
+    assert lines[1]["y"] == expected and "low" not in lines[1]
+
+
 def test_a_mean_ends_where_the_first_of_its_runs_ends(tmp_path: Path) -> None:
     write_run(tmp_path / "short", seed=0, n_rows=5)
     write_run(tmp_path / "long", seed=1, n_rows=9)
