@@ -211,3 +211,21 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
 def test_nothing_to_follow_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run is there; name folders"):
         Watched([tmp_path])
+
+
+def test_more_runs_than_can_be_followed_are_refused_and_later_ones_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_run(tmp_path / name)
+    monkeypatch.setattr("nanollama.watch.watched.MAX_RUNS", 2)
+    with pytest.raises(UserError, match="more than 2 runs are there"):
+        Watched([tmp_path])
+    monkeypatch.setattr("nanollama.watch.watched.MAX_RUNS", 3)
+    watched = followed(tmp_path, tmp_path)
+    assert watched.state()["n_left_out"] == 0
+    write_run(tmp_path / "d")
+    watched._look_at = 0
+    watched.refresh()
+    state = watched.state()
+    assert (len(state["runs"]), state["n_left_out"]) == (3, 1)

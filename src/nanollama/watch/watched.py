@@ -46,6 +46,8 @@ class Watched:
     def __init__(self, folders: Sequence[Path], plans: Sequence[Plan] = ()) -> None:
         self.runs: list[WatchedRun] = []
         self._known: set[Path] = set()
+        self._left_out: set[Path] = set()
+        """Folders of runs that came when there were `MAX_RUNS` already."""
         self._roots = [folder.resolve() for folder in folders]
         self._lock = Lock()
         self.is_shown = Event()
@@ -59,7 +61,7 @@ class Watched:
         """Runs of which all rows have been read; of the others there is a sample."""
         self.grids = [self._add_grid(plan) for plan in plans]
         self._look()
-        if not 0 < len(self.runs) <= MAX_RUNS:
+        if not 0 < len(self.runs) + len(self._left_out) <= MAX_RUNS:
             there = "no run is there" if not self.runs else f"more than {MAX_RUNS:,} runs are there"
             named = ", ".join(str(path) for path in (*folders, *(plan.folder for plan in plans)))
             raise UserError(
@@ -100,6 +102,7 @@ class Watched:
                 summary["values"] = [keys[key][run.number] for key in keys]
             return {
                 "n_read": self.n_read,
+                "n_left_out": len(self._left_out),
                 "grids": [grid.summary() for grid in self.grids],
                 "runs": summaries,
                 "keys": list(keys),
@@ -140,7 +143,11 @@ class Watched:
         """Find runs that are new, and what all are at."""
         for root in self._roots:
             for folder in run_folders(root):
-                if folder not in self._known and len(self.runs) < MAX_RUNS:
+                if folder in self._known:
+                    continue
+                if len(self.runs) >= MAX_RUNS:
+                    self._left_out.add(folder)
+                else:
                     self._known.add(folder)
                     self.runs.append(WatchedRun(len(self.runs), self._name(root, folder), folder, root))
         for grid in self.grids:
