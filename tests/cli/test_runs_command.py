@@ -143,6 +143,15 @@ def test_a_changed_checkpoint_is_found(three: Path, capsys: pytest.CaptureFixtur
     assert "SHA-256 differs" in out and "2 checkpoints as they were written, 1 damaged" in out
 
 
+def test_a_damaged_checkpoint_is_found_however_deep_its_run_lies(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = write_run(three.joinpath(*"abcdefgh"), 16, 0.5)
+    (deep / "checkpoints" / "step_00000010" / "model.safetensors").write_bytes(b"other")
+    assert nanollama(["runs", "verify", str(three)]) == 1
+    assert "3 checkpoints as they were written, 1 damaged" in capsys.readouterr().out
+
+
 def test_what_a_run_left_is_removed_and_nothing_else(
     three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

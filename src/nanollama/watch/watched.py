@@ -26,7 +26,8 @@ from nanollama.watch.series import RUN, SETTING, View, series
 SECONDS_BETWEEN_READS, SECONDS_TO_LET_IN = 0.3, 0.002
 SECONDS_BETWEEN_LOOKS, SHARE_OF_LOOKS = 2.0, 0.1
 """At folders and states: no sooner, and no more than that share of the time, on slow disks too."""
-MAX_DEPTH = 4
+MAX_DEPTH = 32
+"""Of folders of runs below one that is named: deeper than anybody lays them, and an end to hostile ones."""
 MAX_RUNS = 2_000
 N_TOLD_APART = 12
 """Lines that can be told apart; more are shown as means of settings, unless something else is asked for."""
@@ -201,7 +202,7 @@ class Watched:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders of runs at or below a folder, in the order of their names; links are not followed."""
+    """Folders of runs at or below a folder, by name, down to `MAX_DEPTH`; links are not followed."""
     if is_run(root):
         yield root
         return
