@@ -60,13 +60,11 @@ def show_interval(value: float, low: float = math.nan, high: float = math.nan) -
     return words[0] if math.isnan(low) else f"{words[0]} [{words[1]}, {words[2]}]"
 
 
-def show_measure(measures: Mapping[str, float], name: str) -> str:
-    """A measure with its interval, where it has one."""
-    if name not in measures:
-        return ABSENT
-    if name + LOW in measures and name + HIGH in measures:
-        return show_interval(measures[name], measures[name + LOW], measures[name + HIGH])
-    value = measures[name]
+def show_measure(measures: Mapping[str, Any], name: str) -> str:
+    """A measure with its interval, where it has one: rows have null for an end that is not a number."""
+    value, low, high = (measures.get(key) for key in (name, name + LOW, name + HIGH))
+    if is_number(value) and is_number(low) and is_number(high):
+        return show_interval(value, low, high)
     is_below = name.startswith("bits_per_") and is_number(value) and value < 0
     return show_number(value) + (f" ({BELOW_ZERO})" if is_below else "")
 

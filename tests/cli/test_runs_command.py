@@ -11,6 +11,7 @@ import pytest
 from nanollama.cli import runs as runs_module
 from nanollama.cli.command import main as nanollama
 from nanollama.monitor.checkpoint import fingerprint
+from nanollama.monitor.run_folder import is_held
 from nanollama.watch.watched import Watched
 
 
@@ -142,6 +143,15 @@ def test_a_changed_checkpoint_is_found(three: Path, capsys: pytest.CaptureFixtur
     assert "SHA-256 differs" in out and "2 checkpoints as they were written, 1 damaged" in out
 
 
+def test_a_damaged_checkpoint_is_found_however_deep_its_run_lies(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = write_run(three.joinpath(*"abcdefgh"), 16, 0.5)
+    (deep / "checkpoints" / "step_00000010" / "model.safetensors").write_bytes(b"other")
+    assert nanollama(["runs", "verify", str(three)]) == 1
+    assert "3 checkpoints as they were written, 1 damaged" in capsys.readouterr().out
+
+
 def test_what_a_run_left_is_removed_and_nothing_else(
     three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,3 +183,41 @@ def test_a_folder_of_runs_or_a_run_at_work_is_not_removed(
         assert nanollama(["runs", "delete", "--yes", str(three / "small")]) == 2
     assert "A run is at work" in capsys.readouterr().err
     assert (three / "small" / "config.yaml").exists()
+
+
+def test_a_run_that_begins_while_the_question_stands_stays(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [three / "small", three / "grid" / "large"]
+    with open(names[0] / ".lock", "w") as lock:
+
+        def begin_and_say_yes(_: str) -> str:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return "yes"
+
+        monkeypatch.setattr(runs_module.sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr("builtins.input", begin_and_say_yes)
+        assert nanollama(["runs", "delete", *map(str, names)]) == 1
+    assert f"left {names[0]}: a run is at work" in capsys.readouterr().out
+    assert (names[0] / "checkpoints" / "step_00000010").is_dir() and not names[1].exists()
+
+
+def test_no_run_can_begin_while_it_is_removed(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed = []
+
+    def begin(path: Path) -> None:
+        with open(three / "small" / ".lock", "a") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_held(three / "small") is False
+        removed.append(path)
+
+    monkeypatch.setattr(runs_module.shutil, "rmtree", begin)
+    nanollama(["runs", "delete", "--yes", str(three / "small")])
+    assert removed
+
+
+def test_a_run_that_is_named_twice_is_removed_once(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{three}/small", f"{three}/grid/../small/", f"{three}/grid/large"]
+    assert nanollama(["runs", "delete", "--yes", *names]) == 0
+    assert capsys.readouterr().out.count("removed") == 2
+    assert not (three / "small").exists() and not (three / "grid" / "large").exists()

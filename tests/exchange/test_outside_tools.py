@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import string
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +184,22 @@ def test_what_is_written_is_the_likeliest_each_time(prompt: str) -> None:
     text = tokenizer.decode([token for token in expected if token != scorer.end])
     assert len(expected) > 2 and scorer.write(prompt, [], 9) == text
     assert scorer.write(prompt, [text[2]], 9) == text[: text.index(text[2])]
+
+
+@pytest.mark.parametrize(("n_prompt", "n_read", "n_written"), [(5, 5, 19), (14, 12, 12), (99, 12, 12)])
+def test_who_asks_for_more_than_a_model_reads_still_has_the_prompt_read(
+    n_prompt: int, n_read: int, n_written: int
+) -> None:
+    pytest.importorskip("tokenizers")
+    tokenizer = ByteTokenizer(("assistant",))
+    model = build(shape(vocab_size=tokenizer.vocab_size, max_seq_len=24))
+    scorer = build_scorer(model, tokenizer, "here", batch_size=1)
+    prompt = string.printable[:n_prompt]
+    expected: list[int] = []
+    while len(expected) < n_written and expected[-1:] != [scorer.end]:
+        expected.append(next_token(model, [*scorer.encode(prompt)[-n_read:], *expected]))
+    text = tokenizer.decode([token for token in expected if token != scorer.end])
+    assert len(expected) > 2 and scorer.write(prompt, [], 256) == text
 
 
 def test_what_cannot_be_asked_in_text_is_told() -> None:

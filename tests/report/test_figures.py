@@ -91,6 +91,10 @@ def test_series_differ_in_more_than_colour() -> None:
 def test_bands_are_drawn_where_both_ends_are_known() -> None:
     assert len(curves(low="low", high="high").axes[0].collections) == 2
     assert len(curves(low="low", high="none").axes[0].collections) == 0
+    rows = [{"run": "a", "step": n, "loss": n, "low": None if n == 3 else n, "high": n + 1} for n in range(6)]
+    figure = plot_curves(rows, "step", "loss", low="low", high="high", x_label="x", y_label="y")
+    band = figure.axes[0].collections[0].get_paths()
+    assert [{x for x, _ in part.vertices} for part in band] == [{0, 1, 2}, {4, 5}]
 
 
 def test_rows_that_cannot_be_drawn_are_left_out() -> None:

@@ -164,6 +164,20 @@ def test_what_examinations_have_found_is_on_the_page(tmp_path: Path) -> None:
     assert "0.199" in page and "0.200<" not in page
 
 
+def test_an_interval_of_which_a_row_or_an_examination_has_no_ends_is_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one", recall=0.5)
+    found = run / "evaluations" / "step_00000100_abc"
+    found.mkdir(parents=True)
+    no_ends = {"recall_trained_low": None, "recall_trained_high": None}
+    (found / "result.json").write_text(json.dumps({"metrics": {"recall_trained": 0.125, **no_ends}}))
+    first, last = (run / "evals.jsonl").read_text().splitlines()
+    (run / "evals.jsonl").write_text(f"{json.dumps({**json.loads(first), **no_ends})}\n{last}\n")
+    assert main([str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert ">0.125<" in page and "0.500 [0.450, 0.550]" in page
+    assert "Recall trained by step. Bands are 95 % confidence intervals." in page
+
+
 def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     run = write_run(tmp_path / "one", finished=False)
     for name in ("metrics.jsonl", "evals.jsonl", "environment.json"):

@@ -127,6 +127,17 @@ def test_a_run_in_progress_moves_without_reload(server: WatchServer, browser: An
         page.wait_for_selector("canvas[data-lines='7']")
 
 
+def test_runs_that_are_too_many_are_told(
+    server: WatchServer, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanollama.watch.watched.MAX_RUNS", 6)
+    with open_page(browser, server.url) as page:
+        page.wait_for_selector("#status:has-text('6 runs')")
+        write_run(tmp_path / "later")
+        server.watched._look_at = 0
+        page.wait_for_selector("#status:has-text('1 that came later')")
+
+
 def test_the_table_is_sorted_and_filtered_and_opens_a_run(
     server: WatchServer, browser: Any, tmp_path: Path
 ) -> None:

@@ -87,6 +87,8 @@ def test_settings_are_those_of_the_grid(grid: Watched) -> None:
         (lambda folder: ["none"], "none: no such folder; expected the folder of a run"),
         (lambda folder: [str(folder)], "no run is there"),
         (lambda folder: ["--port", "x", str(folder)], "invalid int value"),
+        (lambda folder: [f"{folder}/lr=1e-3"], "lr=1e-3: no such folder; a key is of the config of a grid"),
+        (lambda folder: [f"{folder}", "d_model=8"], "d_model=8: no such folder; a key is of"),
         (lambda folder: ["apps/memory/config/debug.yaml"], "no section `grid`"),
     ],
 )

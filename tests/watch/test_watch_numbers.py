@@ -77,6 +77,18 @@ def test_a_group_is_one_value_of_a_key(folder: Path) -> None:
     assert (everything.n_seeds, len(everything.runs)) == (3, 6)
 
 
+def test_each_seed_is_a_group_of_its_own_where_seeds_are_asked_for(folder: Path) -> None:
+    lines = followed(folder).curves(View("loss", group="training.seed"))
+    assert [(line["name"], len(line["runs"]), line["n"]) for line in lines] == [
+        ("seed=0", 2, 1),
+        ("seed=1", 2, 1),
+        ("seed=2", 2, 1),
+    ]
+    rows = [rows_of(folder / f"d{d_model}_s1" / "metrics.jsonl") for d_model in (16, 64)]
+    expected = [fmean(row["loss"] for row in pair) for pair in zip(*rows, strict=True)]
+    assert lines[1]["y"] == expected and "low" not in lines[1]
+
+
 def test_a_mean_ends_where_the_first_of_its_runs_ends(tmp_path: Path) -> None:
     write_run(tmp_path / "short", seed=0, n_rows=5)
     write_run(tmp_path / "long", seed=1, n_rows=9)
@@ -175,6 +187,16 @@ def test_the_table_has_the_last_rows_the_states_and_what_differs(folder: Path, t
     assert {row["state"] for row in state["runs"]} == {"finished", "stopped"}
 
 
+@pytest.mark.parametrize("name", ["accuracy", "accuracy_low", "accuracy_high"])
+def test_what_is_no_number_in_a_row_hides_neither_its_run_nor_others(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "good")
+    row = {"step": 500, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, name: None}
+    append(write_run(tmp_path / "with_null") / "evals.jsonl", row)
+    runs = {run["name"]: run for run in followed(tmp_path).state()["runs"]}
+    assert runs["with_null"]["measures"]["accuracy"] == ("-" if name == "accuracy" else "0.5")
+    assert "[" in runs["good"]["measures"]["accuracy"]
+
+
 def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> None:
     write_run(tmp_path / "good")
     bad = write_run(tmp_path / "bad")
@@ -189,3 +211,21 @@ def test_a_damaged_run_is_named_and_does_not_hide_the_others(tmp_path: Path) -> 
 def test_nothing_to_follow_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run is there; name folders"):
         Watched([tmp_path])
+
+
+def test_more_runs_than_can_be_followed_are_refused_and_later_ones_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_run(tmp_path / name)
+    monkeypatch.setattr("nanollama.watch.watched.MAX_RUNS", 2)
+    with pytest.raises(UserError, match="more than 2 runs are there"):
+        Watched([tmp_path])
+    monkeypatch.setattr("nanollama.watch.watched.MAX_RUNS", 3)
+    watched = followed(tmp_path, tmp_path)
+    assert watched.state()["n_left_out"] == 0
+    write_run(tmp_path / "d")
+    watched._look_at = 0
+    watched.refresh()
+    state = watched.state()
+    assert (len(state["runs"]), state["n_left_out"]) == (3, 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +45,7 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": lambda one, other: one > other,
     ">=": lambda one, other: one >= other,
 }
-FILES = (*WRITTEN, LOCK, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, EXPLORER, ORDER)
+FILES = (*WRITTEN, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, EXPLORER, ORDER, LOCK)
 FOLDERS = (checkpoint.FOLDER, *successor.FOLDERS, MOVING, REPLACED)
 """What runs, and who starts and examines them, leave in a run folder."""
 MAX_CELL, WIDE = 60, 10_000
@@ -162,6 +164,8 @@ def verify_runs(folders: Sequence[Path]) -> int:
 def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
     """Remove what runs have left, after a question; files of others in their folders stay.
 
+    A run that has begun to work by then stays as well, which is told; the status is then 1.
+
     Args:
         folders: of runs, each named.
         is_sure: ask nothing.
@@ -174,16 +178,41 @@ def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
             raise UserError(f"{folder} is not the folder of a run: each run that is to go has to be named.")
         if is_held(folder):
             raise UserError(f"A run is at work in {folder}: stop it first.")
-    runs = [RunEntry(str(folder), folder) for folder in folders]
+    named: dict[Path, Path] = {}
+    for folder in folders:
+        named.setdefault(folder.resolve(), folder)
+    runs = [RunEntry(str(folder), folder) for folder in named.values()]
     for run in runs:
         print(f"{run.name}  {run.state.kind}, {_megabytes(run.n_bytes)} MB")
     if not is_sure and not _ask(f"Remove {count(len(runs), 'run')} for ever?"):
         print("Nothing was removed.")
         return EXIT_OK
+    n_at_work = 0
     for run in runs:
-        left = remove_run(run.folder)
-        print(f"removed {run.name}" + (f"; not of a run, and left there: {', '.join(left)}" if left else ""))
-    return EXIT_OK
+        with _without_beginners(run.folder) as is_free:
+            left = remove_run(run.folder) if is_free else []
+        n_at_work += not is_free
+        said = f"removed {run.name}" if is_free else f"left {run.name}: a run is at work in it by now"
+        print(said + (f"; not of a run, and left there: {', '.join(left)}" if left else ""))
+    return EXIT_FAILED if n_at_work else EXIT_OK
+
+
+@contextmanager
+def _without_beginners(folder: Path) -> Iterator[bool]:
+    """Let no run begin in a folder while it is removed; False where one is at work in it.
+
+    Who only asks (`is_held`) is not in the way. Where nothing can be locked, nobody knows, and it is free.
+    """
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(open(folder / LOCK, "ab"))
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
 
 
 def remove_run(folder: Path) -> list[str]:

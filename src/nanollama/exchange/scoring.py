@@ -76,13 +76,18 @@ class Scorer:
     def write(self, text: str, until: Sequence[str], n_tokens: int) -> str:
         """What the model writes after a text, taking the likeliest token each time.
 
+        Where the model reads too few tokens for both, what is written is shortened, to no less than half of
+        them; of a text that does not fit beside that, the end is read.
+
         Args:
-            text: what it reads; its end, where it is too long.
+            text: what it reads.
             until: texts that end it and are cut off; so does the token that ends a document.
             n_tokens: most tokens to write.
         """
-        n_tokens = max(1, min(n_tokens, self.model.max_seq_len - 1))
-        new = (self.encode(text) or [self.end])[n_tokens - self.model.max_seq_len :]
+        longest = self.model.max_seq_len
+        room = max(1, min(n_tokens, longest // 2))
+        new = (self.encode(text) or [self.end])[room - longest :]
+        n_tokens = max(1, min(n_tokens, longest - len(new)))
         written: list[int] = []
         with evaluating(self.model):
             state = self.model.make_state(1, len(new) + n_tokens)

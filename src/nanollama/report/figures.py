@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nanollama.measures import is_number
 from nanollama.report.interactive import BAND, CURVE
 from nanollama.report.style import COLOURS, INK, LINE_STYLES, figure_style
 
@@ -67,8 +68,8 @@ def plot_curves(
             ys = [row[y] for row in points]
             axes.plot(xs, ys, **look, marker=marker, markersize=3.5, label=name, gid=CURVE.format(number))
             if low and high and are_few and points and all({low, high} <= row.keys() for row in points):
-                ends = [row[low] for row in points], [row[high] for row in points]
-                band = axes.fill_between(xs, *ends, color=look["color"], alpha=0.2, linewidth=0)
+                lows, highs = ([_number(row[end]) for row in points] for end in (low, high))
+                band = axes.fill_between(xs, lows, highs, color=look["color"], alpha=0.2, linewidth=0)
                 band.set_gid(BAND.format(number))
         axes.set(xlabel=x_label, ylabel=y_label)
         _log_axes(axes, log_x, log_y)
@@ -173,6 +174,11 @@ def _drawable(row: Mapping[str, Any], x: str, y: str, log_y: bool) -> bool:
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
         return False
     return row[y] > 0 or not log_y
+
+
+def _number(value: Any) -> float:
+    """NaN, where a band has a gap, for the null that rows have in its place."""
+    return value if is_number(value) else math.nan
 
 
 def _look(number: int, n_curves: int) -> dict[str, Any]:

@@ -116,7 +116,9 @@ def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
             )
             caption = f"{spell(name).capitalize()} by {'step' if by == 'step' else 'time'}."
             caption += (
-                " Bands are 95 % confidence intervals." if any(name + LOW in row for row in rows) else ""
+                " Bands are 95 % confidence intervals."
+                if any(is_number(row.get(name + LOW)) for row in rows)
+                else ""
             )
             pictures.append(Picture(f"{name}_by_{by}", figure, caption, _describe(spell(name), rows, name)))
     return tuple(pictures)
@@ -190,7 +192,11 @@ def _changes(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 def _is_share(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Does a measure with its interval stay between 0 and 1? Then it is drawn on that whole range."""
-    ends = [(row[name + LOW], row[name + HIGH]) for row in rows if name + LOW in row and name + HIGH in row]
+    ends = [
+        (low, high)
+        for row in rows
+        if is_number(low := row.get(name + LOW)) and is_number(high := row.get(name + HIGH))
+    ]
     return bool(ends) and all(0 <= low <= high <= 1 for low, high in ends)
 
 

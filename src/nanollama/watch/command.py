@@ -47,10 +47,10 @@ def watch(what: Sequence[str]) -> Watched:
     """What arguments name: folders, configs of grids, and keys for these.
 
     Raises:
-        UserError: a path is neither, or there is nothing to follow.
+        UserError: a path is neither, keys are given without a config, or there is nothing to follow.
     """
     keys = [item for item in what if "=" in item and not Path(item).exists()]
-    paths = [item for item in what if item not in keys] or [RUNS]
+    paths = [item for item in what if item not in keys] or ([] if keys else [RUNS])
     folders: list[Path] = []
     plans: list[Plan] = []
     for item in paths:
@@ -63,6 +63,11 @@ def watch(what: Sequence[str]) -> Watched:
             problem = "is a file" if path.exists() else "no such folder"
             expected = "; expected the folder of a run or of several, or the config of a grid."
             raise UserError(f"{item}: {problem}{suggest_folder(path) or expected}")
+    if keys and not plans:
+        hint = (
+            suggest_folder(Path(keys[0])) or "; a key is of the config of a grid, which has to be named too."
+        )
+        raise UserError(f"{keys[0]}: no such folder{hint}")
     return Watched(folders, plans)
 
 

@@ -62,10 +62,11 @@ def series(runs: Sequence[WatchedRun], view: View) -> list[dict[str, Any]]:
 def groups(runs: Sequence[WatchedRun], group: str) -> list[Setting[WatchedRun]]:
     """Runs with one value of a key together, or those that differ in their seed alone.
 
-    Where all are of grids, settings are those of the grids.
+    Where all are of grids, settings are those of the grids. Of a key of seeds, each seed is a value.
     """
     known = [run for run in runs if run.config]
     seeds = (*SEEDS, *{run.seed_key for run in known if run.seed_key not in (None, *SEEDS)})
+    seeds = tuple(key for key in seeds if key != group)
     if group != SETTING:
         kept = (*seeds, group)
         values = [{key: run.config[key] for key in kept if key in run.config} for run in known]

@@ -56,11 +56,12 @@ function tellStatus(isLost, error) {
     status.textContent = readable(`no answer (${error.message}): is the command still running?`);
     return;
   }
-  const { runs, n_read } = state;
+  const { runs, n_read, n_left_out } = state;
   const counts = STATES.map((kind) => [runs.filter((run) => run.state === kind).length, kind]);
   const words = counts.filter(([n]) => n).map(([n, kind]) => `${n} ${kind}`);
   const reading = n_read < runs.length ? ` – read ${n_read} of ${runs.length}, samples of the others` : "";
-  status.textContent = `${runs.length} runs: ${words.join(", ")}${reading}`;
+  const more = n_left_out ? ` – ${n_left_out} that came later are too many to be followed: name fewer folders` : "";
+  status.textContent = `${runs.length} runs: ${words.join(", ")}${reading}${more}`;
   status.dataset.read = n_read;
 }
 

@@ -26,7 +26,8 @@ from nanollama.watch.series import RUN, SETTING, View, series
 SECONDS_BETWEEN_READS, SECONDS_TO_LET_IN = 0.3, 0.002
 SECONDS_BETWEEN_LOOKS, SHARE_OF_LOOKS = 2.0, 0.1
 """At folders and states: no sooner, and no more than that share of the time, on slow disks too."""
-MAX_DEPTH = 4
+MAX_DEPTH = 32
+"""Of folders of runs below one that is named: deeper than anybody lays them, and an end to hostile ones."""
 MAX_RUNS = 2_000
 N_TOLD_APART = 12
 """Lines that can be told apart; more are shown as means of settings, unless something else is asked for."""
@@ -46,6 +47,8 @@ class Watched:
     def __init__(self, folders: Sequence[Path], plans: Sequence[Plan] = ()) -> None:
         self.runs: list[WatchedRun] = []
         self._known: set[Path] = set()
+        self._left_out: set[Path] = set()
+        """Folders of runs that came when there were `MAX_RUNS` already."""
         self._roots = [folder.resolve() for folder in folders]
         self._lock = Lock()
         self.is_shown = Event()
@@ -59,7 +62,7 @@ class Watched:
         """Runs of which all rows have been read; of the others there is a sample."""
         self.grids = [self._add_grid(plan) for plan in plans]
         self._look()
-        if not 0 < len(self.runs) <= MAX_RUNS:
+        if not 0 < len(self.runs) + len(self._left_out) <= MAX_RUNS:
             there = "no run is there" if not self.runs else f"more than {MAX_RUNS:,} runs are there"
             named = ", ".join(str(path) for path in (*folders, *(plan.folder for plan in plans)))
             raise UserError(
@@ -100,6 +103,7 @@ class Watched:
                 summary["values"] = [keys[key][run.number] for key in keys]
             return {
                 "n_read": self.n_read,
+                "n_left_out": len(self._left_out),
                 "grids": [grid.summary() for grid in self.grids],
                 "runs": summaries,
                 "keys": list(keys),
@@ -140,7 +144,11 @@ class Watched:
         """Find runs that are new, and what all are at."""
         for root in self._roots:
             for folder in run_folders(root):
-                if folder not in self._known and len(self.runs) < MAX_RUNS:
+                if folder in self._known:
+                    continue
+                if len(self.runs) >= MAX_RUNS:
+                    self._left_out.add(folder)
+                else:
                     self._known.add(folder)
                     self.runs.append(WatchedRun(len(self.runs), self._name(root, folder), folder, root))
         for grid in self.grids:
@@ -194,7 +202,7 @@ class Watched:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders of runs at or below a folder, in the order of their names; links are not followed."""
+    """Folders of runs at or below a folder, by name, down to `MAX_DEPTH`; links are not followed."""
     if is_run(root):
         yield root
         return
