@@ -18,12 +18,15 @@ import json
 import shutil
 from pathlib import Path
 
-from apps.memory.settings import MemoryConfig
 from nanollama.api import UserError, load_config, load_run
 from nanollama.cli.command import main as nanollama
-from nanollama.studies import find_root
+from nanollama.studies import use_checkout
 
-CONFIG = str(find_root() / "apps/memory/config/debug.yaml")
+ROOT = use_checkout()  # from here on, Python finds its `apps`
+
+from apps.memory.settings import MemoryConfig
+
+CONFIG = str(ROOT / "apps/memory/config/debug.yaml")
 RUN = Path("runs/first")
 
 # %% [markdown]

@@ -15,18 +15,21 @@
 import hashlib
 from pathlib import Path
 
+from nanollama.api import Message, load_run
+from nanollama.cli.command import main as nanollama
+from nanollama.dialogs.generate import generate
+from nanollama.dialogs.tools import build_tool
+from nanollama.studies import use_checkout
+
+ROOT = use_checkout()  # from here on, Python finds its `apps`
+
 from apps.memory.dataset.paths import database_path
 from apps.memory.dataset.people import people
 from apps.memory.recall import open_tool
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import tokenizer_of
-from nanollama.api import Message, load_run
-from nanollama.cli.command import main as nanollama
-from nanollama.dialogs.generate import generate
-from nanollama.dialogs.tools import build_tool
-from nanollama.studies import find_root
 
-CONFIG = str(find_root() / "apps/memory/config/ask.yaml")
+CONFIG = str(ROOT / "apps/memory/config/ask.yaml")
 RUN = Path("runs/ask")
 
 # %% [markdown]

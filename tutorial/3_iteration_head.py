@@ -16,17 +16,20 @@ from pathlib import Path
 
 import torch
 
+from nanollama.api import ablated_heads, edited_maps, load_run, recorded_maps
+from nanollama.cli.command import main as nanollama
+from nanollama.studies import use_checkout
+
+ROOT = use_checkout()  # from here on, Python finds its `apps`
+
 from apps.composition.circuit import build_handmade
 from apps.composition.data import build_dataset
 from apps.composition.figures import plot_maps, role_labels
 from apps.composition.heads import pattern_index, score_heads
 from apps.composition.measures import accuracy, build_groups, predict
 from apps.composition.settings import CompositionConfig, MeasuresConfig
-from nanollama.api import ablated_heads, edited_maps, load_run, recorded_maps
-from nanollama.cli.command import main as nanollama
-from nanollama.studies import find_root
 
-CONFIG = str(find_root() / "apps/composition/config/head.yaml")
+CONFIG = str(ROOT / "apps/composition/config/head.yaml")
 RUN = Path("runs/iteration")
 
 # %% [markdown]

@@ -17,16 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
+from nanollama.api import load_config
+from nanollama.cli.command import main as nanollama
+from nanollama.studies import use_checkout
+
+ROOT = use_checkout()  # from here on, Python finds its `apps`
+
 from apps.gssm.entropy import entropy
 from apps.gssm.floor import Floor
 from apps.gssm.references import ngram_cross_entropy, unigram_entropy
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
-from nanollama.api import load_config
-from nanollama.cli.command import main as nanollama
-from nanollama.studies import find_root
 
-CONFIG = str(find_root() / "apps/gssm/config/debug.yaml")
+CONFIG = str(ROOT / "apps/gssm/config/debug.yaml")
 
 # %% [markdown]
 # ## The graph, and what can be known

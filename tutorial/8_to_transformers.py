@@ -19,12 +19,15 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from apps.memory.settings import MemoryConfig
 from nanollama.api import load_run
 from nanollama.cli.command import main as nanollama
-from nanollama.studies import find_root
+from nanollama.studies import use_checkout
 
-CONFIG = str(find_root() / "apps/memory/config/debug.yaml")
+ROOT = use_checkout()  # from here on, Python finds its `apps`
+
+from apps.memory.settings import MemoryConfig
+
+CONFIG = str(ROOT / "apps/memory/config/debug.yaml")
 RUN, FOLDER = "runs/there", "exported"
 
 # %% [markdown]

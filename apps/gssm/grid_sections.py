@@ -1,18 +1,20 @@
 """What the page of a grid of this study shows beside what every grid has: the sources and the gaps to them.
 
-Bands are over kernel seeds. The excess is the divergence from the exact distribution of the next symbol.
+Bands are over kernel seeds, a value each. The excess is the divergence from the exact distribution of the
+next symbol.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from apps.gssm.data_config import GraphDataConfig
 from apps.gssm.picture import source_picture
 from apps.gssm.recall_sections import recall_sections
-from apps.gssm.scaling import PowerLaw, fit_power_law
+from apps.gssm.scaling import Points, PowerLaw, fit_power_law
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
 from nanollama.launcher.grid.results import Finished, GridResults, final
@@ -20,9 +22,10 @@ from nanollama.launcher.grid.sections import MAX_LINES, draw_means
 from nanollama.measures import ABSENT
 from nanollama.report.figures import plot_curves
 from nanollama.report.grouping import Setting
-from nanollama.report.page import Block, Picture, Section
+from nanollama.report.page import Block, Picture, Section, Words
 from nanollama.report.tables import Table, show_mean
-from nanollama.statistics import mean_interval
+from nanollama.statistics import Interval, mean_interval
+from nanollama.wording import count
 
 BY_POSITION = re.compile(r"kl_nats/positions_(\d+)_(\d+)")
 EXCESS = "kl_nats"
@@ -40,10 +43,20 @@ def grid_sections(grid: GridResults) -> Sequence[Section]:
     if not any(final(setting, EXCESS) for setting in grid.settings):
         return recall_sections(grid)  # another task than graphs, or none whose floor is known
     return [
-        Section("By position", tuple(position_pictures(grid))),
+        Section("By position", (*left_out(grid), *position_pictures(grid))),
         Section("Sources", (entropy_table(grid), *source_pictures(grid))),
         Section("Excess against size", scaling_blocks(grid)),
     ]
+
+
+def left_out(grid: GridResults) -> tuple[Words, ...]:
+    """Which settings are in the tables alone, as there are too many lines for a figure."""
+    others = grid.settings[MAX_LINES:]
+    if not others:
+        return ()
+    names = "; ".join(setting.label for setting in others)
+    drawn = f"{MAX_LINES} of {count(len(grid.settings), 'setting')}"
+    return (Words(f"Figures with a line a setting draw the first {drawn}; left out: {names}."),)
 
 
 def position_pictures(grid: GridResults) -> Iterator[Picture]:
@@ -103,12 +116,13 @@ def scaling_blocks(grid: GridResults) -> tuple[Block, ...]:
         laws += [
             (line, label, ABSENT if law is None else show_mean(law.exponent)) for line, law in fitted.items()
         ]
-        if any(law is not None for law in fitted.values()):
-            pictures.append(_picture(name, label, lines, fitted))
+        drawn = dict([*lines.items()][:MAX_LINES])
+        if any(fitted[line] is not None for line in drawn):
+            pictures.append(_picture(name, label, drawn, fitted))
     if not pictures:
         return ()
     caption = "Exponents of fitted power laws, excess ~ size ^ -exponent, with 95 % intervals over seeds."
-    return (*pictures, Table(caption, ("setting", "size", "exponent"), tuple(laws)))
+    return (*left_out(grid), *pictures, Table(caption, ("setting", "size", "exponent"), tuple(laws)))
 
 
 def _lines(
@@ -116,7 +130,7 @@ def _lines(
 ) -> dict[str, dict[Any, list[tuple[float, float]]]]:
     """Points by setting and seed; where the last evaluation counts alone, all settings are one line."""
     lines: dict[str, dict[Any, list[tuple[float, float]]]] = {}
-    for setting in grid.settings[:MAX_LINES]:
+    for setting in grid.settings:
         by_seed = lines.setdefault("all settings" if last_alone else setting.label, {})
         for seed, done in _by_seed(grid, setting):
             rows = [row for row in done.evals if row.get(EXCESS)]
@@ -130,6 +144,13 @@ def _by_seed(grid: GridResults, setting: Setting[Finished]) -> Iterator[tuple[An
         yield done.run.values.get(grid.plan.seed_key or ""), done
 
 
+def means_by_size(by_seed: Mapping[Any, Points]) -> Iterator[tuple[float, Interval]]:
+    """The mean over seeds at each size: a value a seed, its mean where several settings are as large."""
+    for size in sorted({x for points in by_seed.values() for x, _ in points}):
+        of_seeds = [[y for x, y in points if x == size] for points in by_seed.values()]
+        yield size, mean_interval([fmean(excesses) for excesses in of_seeds if excesses])
+
+
 def _picture(
     name: str,
     label: str,
@@ -138,9 +159,7 @@ def _picture(
 ) -> Picture:
     rows: list[dict[str, Any]] = []
     for line, by_seed in lines.items():
-        places = sorted({x for points in by_seed.values() for x, _ in points})
-        for place in places:
-            found = mean_interval([y for points in by_seed.values() for x, y in points if x == place])
+        for place, found in means_by_size(by_seed):
             rows.append({"run": line, "x": place, "mean": found.mean, "low": found.low, "high": found.high})
             law = fitted[line]
             if law is not None:
@@ -158,7 +177,7 @@ def _picture(
         log_y=True,
     )
     exponents = "; ".join(
-        f"{line}: exponent {show_mean(law.exponent)}" for line, law in fitted.items() if law is not None
+        f"{line}: exponent {show_mean(law.exponent)}" for line in lines if (law := fitted[line]) is not None
     )
     return Picture(
         f"excess_by_{name}",

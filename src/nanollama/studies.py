@@ -91,7 +91,7 @@ def find_study(name: str) -> Study:
     known = list_studies()
     if name not in known:
         raise UserError(f"Unknown study '{name}'{suggest(name, known) or '.'} (known: {', '.join(known)})")
-    _look_in(find_root())
+    use_checkout()
     study = importlib.import_module(f"{APPS}.{name}.{SETTINGS}").STUDY
     assert isinstance(study, Study)
     return study
@@ -144,7 +144,7 @@ def study_of(argv: Sequence[str]) -> str:
     from nanollama.config.source import read_source
 
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
-    _look_in(find_root(Path(source.place.file)))
+    use_checkout(Path(source.place.file))
     known = list_studies()
     where, name = source.place_of((STUDY_KEY,)).of(STUDY_KEY), source.plain().get(STUDY_KEY)
     expected = f"expected one of {', '.join(map(repr, known))}"
@@ -186,14 +186,25 @@ def find_root(path: Path | None = None) -> Path:
     )
 
 
-def _studies_in(root: Path) -> list[str]:
-    return sorted(path.parent.name for path in root.glob(f"{APPS}/*/{SETTINGS}.py"))
+def use_checkout(path: Path | None = None) -> Path:
+    """Let ``import apps`` find the studies of the checkout that `find_root` finds; its folder.
 
+    Neither a console script nor a notebook in another folder looks for modules there, as `python -m` does.
 
-def _look_in(root: Path) -> None:
-    """Let Python find the studies: a console script, unlike `python -m`, does not look where it is called."""
+    Args:
+        path: of a file or folder that may lie in a checkout.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = find_root(path)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
+    return root
+
+
+def _studies_in(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob(f"{APPS}/*/{SETTINGS}.py"))
 
 
 def _call(study: str, verb: str, argv: Sequence[str]) -> int:

@@ -99,6 +99,30 @@ def test_fresh_seeds_say_for_how_many_each_claim_holds(
     assert rates["an ideal map in layer 1 costs no accuracy"] == "3 of 3 [0.292, 1.000]", "given learning"
 
 
+def test_a_seed_of_several_runs_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Three rates a seed: nine runs are of three seeds, and one run that misses is a seed that misses."""
+    config = Path(__file__).parents[2] / "apps/gssm/config/recall.yaml"
+    plan = read_grid([str(config), "grid.seeds=[100,101,102]"])
+    for one in plan.runs:
+        (tmp_path / one.folder).mkdir(parents=True)
+        (tmp_path / one.folder / "config.yaml").write_text(dump_config(one.config))
+    odd = [one.name for one in plan.runs if one.values["training.seed"] == 101]
+    small = next(one.name for one in plan.runs if one.name in odd and one.values["model.d_state"] == 2)
+
+    def collect(other: Plan) -> list[dict[str, object]]:
+        facts = {"status": "finished", "step": 2000, "seconds": 60.0, "commit": "abcdef0123456789"}
+        names = [one.name for one in other.runs] if other.name == plan.name else []
+        return [{"run": name, **facts, "recall": 0.9 if name == small else 0.4} for name in names]
+
+    monkeypatch.setattr(book, "collect", collect)
+    found = section(book.write_book(["gssm"]), "recall").split("On 3 seeds")[1]
+    rates = {
+        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in found.splitlines() if "|" in line
+    }
+    assert rates["a small state does not hold them, whatever the learning rate"] == "2 of 3 [0.094, 0.992]"
+    assert rates["attention recalls all pairs"] == "0 of 3 [0.000, 0.708]"
+
+
 def test_all_of_it_is_run_by_one_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from apps.gssm import difficulty, entropy, eval, gap, show, train
 from apps.gssm.examination import recovery, steps_since_switch, switch_rows
 from apps.gssm.examiner import Losses, build_test_set
-from apps.gssm.grid_sections import entropy_table
+from apps.gssm.grid_sections import entropy_table, means_by_size, scaling_blocks
 from apps.gssm.picture import node_entropies, plot_source
 from apps.gssm.scaling import fit_power_law
 from apps.gssm.settings import GssmConfig
@@ -23,7 +23,9 @@ from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
 from nanollama.report import command as report_command
 from nanollama.report.grouping import Setting
-from nanollama.report.page import Picture
+from nanollama.report.page import Picture, Words
+from nanollama.report.tables import Table, show_mean
+from nanollama.statistics import mean_interval
 from tests.apps.gssm.test_training import CONFIGS, SMALL, arguments, graph_data
 
 SLOW = (
@@ -203,3 +205,34 @@ def test_settings_without_a_floor_are_left_out_of_the_table_of_entropies() -> No
     ]
     grid: Any = SimpleNamespace(settings=settings)
     assert [row[0] for row in entropy_table(grid).rows] == ["known"]
+
+
+def test_a_law_over_all_settings_is_of_all_of_them(tmp_path: Path) -> None:
+    """15 settings, more than a figure has lines; the last width breaks the law of the others."""
+    widths = "model.d_model: [16, 32, 48, 64, 80]"
+    rates = "training.optimizer.learning_rate: [1e-3, 2e-3, 3e-3]"
+    keys = [f"grid.product={{{widths}, {rates}}}", "grid.seeds=2", "expect=[]", f"run_dir={tmp_path}"]
+    plan = read_grid([str(CONFIGS / "scaling.yaml"), *keys])
+    by_seed: dict[Any, list[tuple[float, float]]] = {}
+    results = []
+    for run in plan.runs:
+        width = run.values["model.d_model"]
+        point = (100.0 * width, 0.5 if width == 80 else 1 / width)
+        by_seed.setdefault(run.values["data.kernel_seed"], []).append(point)
+        measures = {"n_params": point[0], "kl_nats": point[1]}
+        results.append({"run": run.name, "status": "finished", "step": 100, **measures})
+    said, picture, table = scaling_blocks(judge_grid(plan, results))
+    assert isinstance(table, Table) and isinstance(said, Words) and isinstance(picture, Picture)
+    law = fit_power_law(by_seed)
+    assert law is not None and abs(law.exponent.mean) < 0.9
+    (row,) = [row for row in table.rows if row[0] == "all settings"]
+    assert row[2] == show_mean(law.exponent)
+    assert "first 12 of 15 settings" in said.text and "d_model=80" in said.text
+
+
+def test_a_band_is_over_seeds_and_not_over_settings() -> None:
+    """Two settings of one size with three seeds are three values."""
+    by_seed = {seed: [(10.0, 1.0 + seed), (10.0, 2.0 + seed)] for seed in range(3)}
+    ((size, found),) = means_by_size(by_seed)
+    assert size == 10.0
+    assert found == mean_interval([1.5, 2.5, 3.5])

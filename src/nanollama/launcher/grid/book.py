@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from nanollama import studies
 from nanollama.config.source import read_source
@@ -14,7 +13,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import SECTION
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.verdict import Verdict, verdict_table
+from nanollama.launcher.grid.verdict import Verdict, judge, verdict_table
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.measures import ABSENT
 from nanollama.monitor.run_folder import CONFIG
@@ -77,6 +76,21 @@ def _claims(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """Seeds that a config does not name and that have been run here too.
+
+    Args:
+        seeds: the seeds.
+        verdicts: on each claim, of the runs of all of them.
+        held: of each claim, does it hold for each seed of which it can be told?
+    """
+
+    seeds: Sequence[int]
+    verdicts: Sequence[Verdict]
+    held: Sequence[Sequence[bool]]
+
+
+@dataclass(frozen=True)
 class Entry:
     """A config of the book.
 
@@ -86,7 +100,7 @@ class Entry:
         rows: of its runs that have a result here.
         verdicts: on its claims.
         problem: why rows that are here are of no use; empty where they are.
-        fresh: seeds that the config does not name and that have been run here too, and the verdicts on them.
+        fresh: what seeds say that the config does not name, where some have been run here.
     """
 
     path: Path
@@ -94,7 +108,7 @@ class Entry:
     rows: Sequence[Row]
     verdicts: Sequence[Verdict]
     problem: str
-    fresh: tuple[Sequence[Any], Sequence[Verdict]] = ((), ())
+    fresh: Fresh | None = None
 
     @property
     def seconds(self) -> float:
@@ -117,8 +131,8 @@ def _read(path: Path) -> Entry:
         return Entry(path, plan, [], judge_grid(plan, []).verdicts, problem)
 
 
-def _of_fresh_seeds(path: Path, plan: Plan) -> tuple[Sequence[Any], Sequence[Verdict]]:
-    """Seeds of runs in the folder of a grid that its config does not name, and the verdicts on them alone."""
+def _of_fresh_seeds(path: Path, plan: Plan) -> Fresh | None:
+    """What runs in the folder of a grid say whose seeds its config does not name, judged alone."""
     key = plan.seed_key or ""
     own = {run.values.get(key) for run in plan.runs}
     found = {
@@ -127,9 +141,21 @@ def _of_fresh_seeds(path: Path, plan: Plan) -> tuple[Sequence[Any], Sequence[Ver
     }
     fresh = sorted(seed for seed in found - own if isinstance(seed, int))
     if not fresh:
-        return (), ()
+        return None
     other = read_grid([str(path), f"grid.seeds=[{','.join(map(str, fresh))}]"])
-    return fresh, judge_grid(other, collect(other)).verdicts
+    rows = collect(other)
+    by_seed = [_seed_holds(other, rows, seed) for seed in fresh]
+    held = [[told for told in claim if told is not None] for claim in zip(*by_seed, strict=True)]
+    return Fresh(fresh, judge_grid(other, rows).verdicts, held)
+
+
+def _seed_holds(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
+    """Of each claim: does it hold in all runs of a seed that it is about? None where that is not told."""
+    key = plan.seed_key or ""
+    runs = [run for run in plan.runs if run.values.get(key) == seed]
+    alone = [claim.model_copy(update={"statistic": "each"}) for claim in plan.expect]
+    verdicts = judge(alone, runs, rows, key)
+    return [False if not all(v.each) else True if len(v.each) == v.n_expected else None for v in verdicts]
 
 
 def _section(entry: Entry) -> Iterator[str]:
@@ -137,21 +163,24 @@ def _section(entry: Entry) -> Iterator[str]:
     told = _work(entry) if entry.rows else _price(entry.plan)
     yield from ("", f"### {entry.path.stem}", "", told + entry.problem, "")
     yield verdict_table(entry.verdicts).to_markdown().rstrip()
-    seeds, verdicts = entry.fresh
-    if seeds:
+    if entry.fresh is not None:
+        seeds = entry.fresh.seeds
         yield from ("", f"On {count(len(seeds), 'seed')} that the config does not name, {_named(seeds)}:", "")
-        yield success_table(verdicts).to_markdown().rstrip()
+        yield success_table(entry.fresh).to_markdown().rstrip()
 
 
-def success_table(verdicts: Sequence[Verdict]) -> Table:
+def success_table(fresh: Fresh) -> Table:
     """One row a claim: for how many seeds it holds by itself, of those of which it can be told."""
-    rows = tuple((v.expectation.claim, v.expectation.bound, v.shown, success_rate(v)) for v in verdicts)
+    rows = tuple(
+        (verdict.expectation.claim, verdict.expectation.bound, verdict.shown, success_rate(held))
+        for verdict, held in zip(fresh.verdicts, fresh.held, strict=True)
+    )
     return Table("Seeds for which each claim holds.", ("claim", "expected", "found", "holds for"), rows)
 
 
-def success_rate(verdict: Verdict) -> str:
-    """``17 of 20 [0.621, 0.968]``: values as claimed, of those told, with the exact interval of the share."""
-    n_told, n_held = len(verdict.each), sum(verdict.each)
+def success_rate(held: Sequence[bool]) -> str:
+    """``17 of 20 [0.621, 0.968]``: seeds as claimed, of those told, with the exact interval of the share."""
+    n_told, n_held = len(held), sum(held)
     if n_told == 0:
         return ABSENT
     low, high = exact_ends(n_held / n_told, n_told)
