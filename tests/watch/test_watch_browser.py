@@ -134,6 +134,21 @@ def test_without_measures_nothing_is_drawn_and_controls_stay(
         assert page.locator("canvas").count() == 1
 
 
+def test_a_zoom_beyond_0_leaves_a_logarithmic_axis_its_lines(server: WatchServer, browser: Any) -> None:
+    with open_page(browser, server.url) as page:
+        page.wait_for_selector("canvas[data-lines='6']")
+        chart = page.locator("canvas").first
+        chart.focus()
+        page.keyboard.press("-")
+        wait_until(page, lambda: end_of(chart, "low") < 0)
+        high = end_of(chart, "high")
+        page.locator("#logx").check()
+        wait_until(page, lambda: end_of(chart, "low") == 10)
+        assert end_of(chart, "high") == high
+        step, told = point_at(page, 0.1)
+        assert 10 <= step < 30 and told
+
+
 def test_a_run_in_progress_moves_without_reload(server: WatchServer, browser: Any, tmp_path: Path) -> None:
     with open_page(browser, server.url) as page:
         page.wait_for_selector("canvas[data-end='400']")
