@@ -64,7 +64,9 @@ def watch(what: Sequence[str]) -> Watched:
             expected = "; expected the folder of a run or of several, or the config of a grid."
             raise UserError(f"{item}: {problem}{suggest_folder(path) or expected}")
     if keys and not plans:
-        hint = suggest_folder(Path(keys[0])) or "; a key is of the config of a grid, which has to be named too."
+        hint = (
+            suggest_folder(Path(keys[0])) or "; a key is of the config of a grid, which has to be named too."
+        )
         raise UserError(f"{keys[0]}: no such folder{hint}")
     return Watched(folders, plans)
 
