@@ -116,6 +116,39 @@ def test_lines_are_hidden_grouped_and_smoothed(server: WatchServer, browser: Any
         wait_until(page, lambda: end_of(page.locator("canvas").first, "high") == 20)
 
 
+def test_without_measures_nothing_is_drawn_and_controls_stay(
+    server: WatchServer, browser: Any, tmp_path: Path
+) -> None:
+    with open_page(browser, server.url) as page:
+        page.wait_for_selector("canvas[data-lines='6']")
+        page.select_option("#window", "10")
+        page.locator("#measures-box summary").click()
+        ticks = page.locator("#measures input:checked")
+        while ticks.count():
+            ticks.first.uncheck()
+        append(tmp_path / "d16_s0" / "metrics.jsonl", {"step": 500, "loss": 0.5, "elapsed_seconds": 25})
+        page.wait_for_selector("#runs td:has-text('500')")
+        assert (page.locator("canvas").count(), page.locator("#window").input_value()) == (0, "10")
+        page.locator("#measures label", has_text="loss").locator("input").check()
+        page.wait_for_selector("canvas[data-end='500']")
+        assert page.locator("canvas").count() == 1
+
+
+def test_a_zoom_beyond_0_leaves_a_logarithmic_axis_its_lines(server: WatchServer, browser: Any) -> None:
+    with open_page(browser, server.url) as page:
+        page.wait_for_selector("canvas[data-lines='6']")
+        chart = page.locator("canvas").first
+        chart.focus()
+        page.keyboard.press("-")
+        wait_until(page, lambda: end_of(chart, "low") < 0)
+        high = end_of(chart, "high")
+        page.locator("#logx").check()
+        wait_until(page, lambda: end_of(chart, "low") == 10)
+        assert end_of(chart, "high") == high
+        step, told = point_at(page, 0.1)
+        assert 10 <= step < 30 and told
+
+
 def test_a_run_in_progress_moves_without_reload(server: WatchServer, browser: Any, tmp_path: Path) -> None:
     with open_page(browser, server.url) as page:
         page.wait_for_selector("canvas[data-end='400']")

@@ -130,6 +130,16 @@ def test_the_first_rows_have_fewer_before_them() -> None:
     assert trailing_mean(np.array([1.0, 3.0, 5.0, 7.0]), 3).tolist() == [1.0, 2.0, 3.0, 5.0]
 
 
+@pytest.mark.parametrize("n_rows", [1, 4, 5, 6, 40])
+@pytest.mark.parametrize("window", [2, 5, 7])
+def test_a_mean_over_rows_is_of_these_alone(n_rows: int, window: int) -> None:
+    values = np.random.default_rng(0).normal(size=n_rows)
+    values[n_rows // 2] = 1e18
+    values[n_rows // 3] = np.nan
+    expected = [np.mean(values[max(0, end - window) : end]) for end in range(1, n_rows + 1)]
+    np.testing.assert_allclose(trailing_mean(values, window), expected, rtol=1e-12)
+
+
 def test_new_rows_are_shown_and_rows_that_were_cut_are_not(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", n_rows=3) / "metrics.jsonl"
     watched = followed(tmp_path)

@@ -38,7 +38,9 @@ export class Chart {
 
   // The values that the axes span: what is drawn, in the part of the horizontal axis that is asked for.
   ranges() {
-    const { logX, logY, bands, low, high } = this.options;
+    const { logX, logY, bands } = this.options;
+    // An end at or below 0, which a zoom may have, has no place on a logarithmic axis.
+    const [low, high] = [this.options.low, this.options.high].map((end) => (logX && end <= 0 ? null : end));
     const x = [Infinity, -Infinity];
     const y = [Infinity, -Infinity];
     const take = (range, value, isLog) => {

@@ -16,7 +16,8 @@ const hidden = new Set(); // names of lines
 const order = new Map(); // name of a line -> its number, so that it keeps its look
 const stateTags = new Map();
 let state = null;
-let chosen = null; // measures that are drawn
+let chosen = []; // measures that are drawn
+let isChosen = false; // by default, once there are some, or by hand
 let opened = null; // number of the run whose details are shown
 let sorted = { column: -1, down: false };
 let round = 0;
@@ -66,9 +67,9 @@ function tellStatus(isLost, error) {
 }
 
 function showState() {
-  if (chosen === null || chosen.length === 0) {
+  if (!isChosen && state.shown.length) {
     chosen = [...state.shown];
-    fillChoices();
+    isChosen = true;
   }
   fillGroups();
   fillMeasures();
@@ -104,6 +105,7 @@ function fillMeasures() {
     ...state.measures.map((name) => {
       const tick = element("input", { type: "checkbox", checked: chosen.includes(name) });
       tick.addEventListener("change", () => {
+        isChosen = true;
         chosen = tick.checked ? [...chosen, name] : chosen.filter((one) => one !== name);
         if (!tick.checked && charts.has(name)) charts.get(name).chart.node.remove();
         if (!tick.checked) charts.delete(name);
@@ -378,5 +380,6 @@ function listen() {
   document.addEventListener("visibilitychange", () => { if (!document.hidden) update(); });
 }
 
+fillChoices();
 listen();
 update();
