@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nanollama.launcher.grid.verdict import judge
 from nanollama.launcher.plan import read_grid
 
 SCRIPTS = Path("apps/memory/scripts")
@@ -40,6 +41,18 @@ def test_published_sizes_train_as_published(name: str, scale: str) -> None:
     assert (training.n_steps, training.batch_size) == (100_000, 128)
     assert training.optimizer.learning_rate == 1e-3
     assert plan.name == f"{name}_{scale}"
+
+
+@pytest.mark.parametrize(
+    ("trained", "word"), [(0.99, "holds"), (0.1, "not told: recall_trained >= 0.9 in 0 of 3")]
+)
+def test_few_people_are_by_heart_only_where_they_are_known(trained: float, word: str) -> None:
+    plan = read_grid(["apps/memory/config/ood_grid.yaml"])
+    (claim,) = (each for each in plan.expect if each.claim.startswith("few people are learned by heart"))
+    measures = {"recall_trained": trained, "recall_new_names": 0.02}
+    rows = [{"run": run.name, "status": "finished", **measures} for run in plan.runs]
+    (verdict,) = judge([claim], plan.runs, rows, plan.seed_key or "")
+    assert verdict.word.startswith(word)
 
 
 @pytest.mark.slow
