@@ -15,6 +15,7 @@ from nanollama.cli.command import main as nanollama
 from nanollama.measures import show_number
 from nanollama.report import default_output, main
 from nanollama.report.page import Picture, Section, render_page
+from nanollama.report.tables import Table
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -135,6 +136,14 @@ def test_a_picture_wider_than_curves_keeps_its_width() -> None:
     ]
     page = render_page("title", "lead", [Section("Pictures", tuple(pictures))], "footer")
     assert [each.get("style") for each in Elements(page).all("figure")] == [None, None, "width: 11.5in"]
+
+
+def test_long_cells_may_break_and_short_ones_may_not() -> None:
+    long = ("a claim of more than some words", "0.1 [0.0, 0.2], 3 seeds (given)")
+    tables = [Table("caption", ("claim", "found"), (row,)) for row in (long, ("a claim", "0.1 [0.0, 0.2]"))]
+    page = Elements(render_page("title", "lead", [Section("Claims", tuple(tables))], "footer"))
+    cells = [each for tag in ("th", "td") for each in page.all(tag) if each.get("scope") != "col"]
+    assert [cell.get("class") for cell in cells] == ["long", None, "long", None]
 
 
 def test_the_command_writes_page_figures_and_tables(
