@@ -136,8 +136,9 @@ def check_interventions(
             for parameter in select(outline, intervention.config, intervention.where).values():
                 parameter.requires_grad_(False)
         if not any(parameter.requires_grad for parameter in outline.parameters()):
-            frozen = f"{intervention.where} freezes every parameter that still learns"
-            raise UserError(f"{frozen}: nothing is left to learn.")
+            freezes = isinstance(intervention, Freeze)
+            does = "freezes every parameter that still learns" if freezes else "ties what alone still learned"
+            raise UserError(f"{intervention.where} {does}: nothing is left to learn.")
 
 
 def _without_values(model: nn.Module) -> nn.Module:
