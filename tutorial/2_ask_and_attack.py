@@ -13,12 +13,14 @@
 
 # %%
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from nanollama.api import Message, load_run
 from nanollama.cli.command import main as nanollama
 from nanollama.dialogs.generate import generate
 from nanollama.dialogs.tools import build_tool
+from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.studies import use_checkout
 
 ROOT = use_checkout()  # from here on, Python finds its `apps`
@@ -46,32 +48,52 @@ tokenizer, config = tokenizer_of(trained.config), trained.config
 # %% [markdown]
 # ## Watch
 #
-# We ask about somebody whom it has met. The answer is right, and it was not in the weights: ask with the
-# database closed, and the model cannot say it.
+# We ask about somebody whom it has met, and see the request go out and the reply come back.
 
 # %%
 person = people(0, 1)[0]
 
 
-def ask(question: str, answers: bool = True) -> tuple[list[Message], bool]:
-    """The dialog that follows a question, and whether all its requests were valid."""
-    prompt = tokenizer.encode_prompt([Message("user", question)])
-    with open_tool(config, n_people=1000) as tool:  # else everybody is put into the database
-        completion = generate(
-            trained.model, tokenizer, [prompt], tool if answers else None, max_new_tokens=200
-        )[0]
-    valid = bool(completion.replies) and all(reply.ok for reply in completion.replies)
-    return tokenizer.decode_dialog(completion.ids), valid
+def ask(questions: list[str], tool: Tool | None = None) -> list[list[Message]]:
+    """The dialogs that follow questions, with the database or another tool."""
+    prompts = [tokenizer.encode_prompt([Message("user", question)]) for question in questions]
+    with open_tool(config, n_people=1000) as database:  # else everybody is put into it
+        completions = generate(trained.model, tokenizer, prompts, tool or database, max_new_tokens=200)
+    return [tokenizer.decode_dialog(completion.ids) for completion in completions]
 
 
-dialog, valid = ask(f"Where was {person.name} born?")
+(dialog,) = ask([f"Where was {person.name} born?"])
 for role, content in dialog:
     print(f"{role:>9}  {content}")
-assert valid, "the request is well formed, and finds somebody"
 assert dialog[-2].role == "database"
-assert dialog[-2].content == person.birth_place
-closed, _ = ask(f"Where was {person.name} born?", answers=False)
-assert person.birth_place not in closed[-1].content, "without the reply there is no answer"
+assert dialog[-2].content == person.birth_place, "the request is well formed, and finds somebody"
+assert person.birth_place in dialog[-1].content
+
+# %% [markdown]
+# Does it need the reply, or does it know the place by heart all the same? We put a tool in the place of the
+# database that takes every request and says nothing, and count right answers about all whom it has met.
+
+
+# %%
+class Silence(Tool):
+    """Replies nothing to anybody."""
+
+    role = "database"
+
+    def reply(self, requests: Sequence[str]) -> list[Reply]:
+        """See `Tool`."""
+        return [Reply("", ok=True)] * len(requests)
+
+    def close(self) -> None:
+        """See `Tool`."""
+
+
+met = people(0, config.data.n_people)
+for name, tool in (("database", None), ("silence", Silence())):
+    dialogs = ask([f"Where was {one.name} born?" for one in met], tool)
+    right = [one.birth_place in dialog[-1].content for one, dialog in zip(met, dialogs, strict=True)]
+    print(f"{name}: {sum(right)} of {len(met)} places are right; {dialogs[0][-1].content!r}")
+    assert sum(right) > 28 if name == "database" else sum(right) < 10, "the answer comes from the reply"
 
 # %% [markdown]
 # ## Attack
@@ -82,14 +104,14 @@ assert person.birth_place not in closed[-1].content, "without the reply there is
 # read; nothing raises.
 
 # %%
-database = database_path(config.data_root)
-before = hashlib.sha256(database.read_bytes()).hexdigest()
-tool = build_tool(config.database.tool_config(config.data_root, "sql"))
+file = database_path(config.data_root)
+before = hashlib.sha256(file.read_bytes()).hexdigest()
+sandbox = build_tool(config.database.tool_config(config.data_root, "sql"))
 
 
 def request(sql: str) -> str:
     """The reply to a request, as the model would write it."""
-    return tool.answer([f"Let me see.\n```\n{sql}\n```"])[0]
+    return sandbox.answer([f"Let me see.\n```\n{sql}\n```"])[0]
 
 
 good = f"SELECT birth_place FROM people WHERE name = '{person.name}'"
@@ -119,7 +141,7 @@ for attack in attacks:
     assert len(reply) <= config.database.limits.max_reply_bytes
 
 assert request(good) == person.birth_place, "the tool still works"
-assert hashlib.sha256(database.read_bytes()).hexdigest() == before, "and no byte of the database has changed"
+assert hashlib.sha256(file.read_bytes()).hexdigest() == before, "and no byte of the database has changed"
 
 # %% [markdown]
 # ## Exercise 1
@@ -131,11 +153,11 @@ assert hashlib.sha256(database.read_bytes()).hexdigest() == before, "and no byte
 
 # %%
 stranger = people(config.data.n_people, config.data.n_people + 1)[0]
-dialog, valid = ask(f"Where was {stranger.name} born?")
+(dialog,) = ask([f"Where was {stranger.name} born?"])
 print(dialog[1].content)
 assert "FIND birth_place FOR" in dialog[1].content
 assert stranger.name not in dialog[1].content
-tool.close()
+sandbox.close()
 
 # %% [markdown]
 # ## Exercise 2

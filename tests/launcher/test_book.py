@@ -19,6 +19,7 @@ CONFIG = Path(__file__).parents[2] / "apps/composition/config/causal.yaml"
 @pytest.fixture(autouse=True)
 def nothing_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(book, "read_records", lambda study: [])
 
 
 def section(text: str, name: str) -> str:
@@ -131,3 +132,33 @@ def test_all_of_it_is_run_by_one_command(
     assert nanollama(["book", "composition", "--run"]) == 1, "a claim was missed"
     assert {"emergence", "causal", "width"} <= set(typed) and "debug" not in typed
     assert "# The book of claims" in capsys.readouterr().out
+
+
+def place(plan: Plan, **edited: object) -> None:
+    """The folders of runs as they are begun."""
+    for one in plan.runs:
+        one.folder.mkdir(parents=True)
+        (one.folder / "config.yaml").write_text(dump_config(one.config.model_copy(update=edited)))
+
+
+def test_a_trial_with_a_fresh_seed_and_other_keys_leaves_the_verdicts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place(read_grid([str(CONFIG), "grid.seeds=[100]"]))
+
+    def collect(plan: Plan) -> list[dict[str, object]]:
+        if plan.name == "causal" and plan.runs[0].values["training.seed"] == 100:
+            raise UserError("it is of another config.")
+        measures = {expectation.measure: 1.0 for expectation in plan.expect}
+        facts = {"status": "finished", "step": 3000, "seconds": 60.0, "commit": "abcdef0123456789"}
+        return [{"run": run.name, **facts, **measures} for run in plan.runs] if plan.name == "causal" else []
+
+    monkeypatch.setattr(book, "collect", collect)
+    found = section(book.write_book(["composition"]), "causal")
+    assert "3 of 3 runs finished" in found and "holds" in found and "open:" not in found
+    assert "Of seeds that the config does not name, what lies there is of no use: it is of another" in found
+
+
+def test_the_seed_of_a_grid_that_names_none_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    place(read_grid([str(CONFIG.parents[2] / "memory/config/demo.yaml")]))
+    assert "does not name" not in section(book.write_book(["memory"]), "demo")

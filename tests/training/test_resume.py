@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nanollama.data.batch import Batch
-from nanollama.errors import EXIT_PREEMPTED, Preempted
+from nanollama.errors import EXIT_PREEMPTED, Preempted, UserError
 from nanollama.model import ModelConfig, build_model
 from nanollama.monitor import checkpoint
 from nanollama.training.loss import next_token_loss
@@ -28,6 +28,7 @@ from tests.toy_training import (
     ToyConfig,
     ToyEvaluator,
     ToyModel,
+    ToyStream,
     newest,
     rows,
     run_toy,
@@ -304,3 +305,29 @@ def test_stopped_by_each_signal(tmp_path: Path, number: signal.Signals) -> None:
     assert newest(tmp_path / "cut").name == f"step_{result['step']:08d}"
     assert finish(transformer_run, tmp_path / "cut", n_steps) == 0
     assert same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_goes_on_with_no_other_stream(tmp_path: Path, is_finished: bool) -> None:
+    """A stream is code: what it reads, no config says."""
+    config = toy_config(tmp_path)
+    run_toy(config)
+    if not is_finished:
+        (tmp_path / "result.json").unlink()
+        shutil.rmtree(newest(tmp_path))
+    before = rows(tmp_path)
+    with pytest.raises(UserError, match=r"first batch is not what the run .* was started with"):
+        run_toy(config, stream=ToyStream(6, seed=5))
+    assert rows(tmp_path) == before
+    run_toy(config)
+    run_toy(toy_config(tmp_path, overwrite=True), stream=ToyStream(6, seed=5))
+
+
+def test_a_run_from_before_first_batches_were_noted_goes_on(tmp_path: Path) -> None:
+    run_toy(toy_config(tmp_path))
+    path = tmp_path / "environment.json"
+    environment = json.loads(path.read_text())
+    del environment["first_batch"]
+    path.write_text(json.dumps(environment))
+    assert run_toy(toy_config(tmp_path)).status == "finished"
+    assert "first_batch" in json.loads(path.read_text())

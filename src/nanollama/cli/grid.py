@@ -66,3 +66,11 @@ def grid_results(
     from nanollama.launcher.grid import commands
 
     finish(lambda: commands.results([config, *(keys or [])], out))
+
+
+@grid.command(name="record")
+def grid_record(config: GridArgument, keys: KeyArguments = None) -> None:
+    """Write what a finished grid has brought out beside the configs of its study, for `nanollama book`."""
+    from nanollama.launcher.grid.record import record
+
+    finish(lambda: print(f"wrote {record([config, *(keys or [])])}"))

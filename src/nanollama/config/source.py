@@ -105,7 +105,7 @@ def read_source(argv: Sequence[str]) -> Node:
     Raises:
         ConfigError: no path, a file that cannot be read or parsed, an argument that is not ``key=value``.
     """
-    path, overrides = _split_arguments(argv)
+    path, overrides = split_arguments(argv)
     root = _read_file(os.path.expanduser(path))
     scales = [argument for argument in overrides if argument.startswith(f"{SCALE_KEY}=")]
     for argument in scales[-1:]:
@@ -126,7 +126,12 @@ def set_node(root: Node, key: str, node: Node) -> Node:
     return _replace(root, key.split("."), 0, node)
 
 
-def _split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
+def split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The path of the config, and the keys after it, as they were typed.
+
+    Raises:
+        ConfigError: no path or two, or an argument that is not ``key=value``.
+    """
     paths, overrides = [], []
     for position, argument in enumerate(argv):
         if argument.startswith("-"):

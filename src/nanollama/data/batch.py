@@ -5,9 +5,10 @@ Shapes: B rows, T tokens a row, M queries a row.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -56,6 +57,18 @@ class Batch:
             query_positions=move(self.query_positions),
             documents=move(self.documents),
         )
+
+    def sha256(self) -> str:
+        """A hash of all that is in it, to tell one batch from another."""
+        digest = hashlib.sha256()
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                digest.update(f"{field.name} {value.dtype} {list(value.shape)} ".encode())
+                digest.update(value.cpu().contiguous().numpy().tobytes())
+            else:
+                digest.update(f"{field.name} {value} ".encode())
+        return digest.hexdigest()
 
     def split(self, n_parts: int) -> list[Batch]:
         """Micro-batches of consecutive rows, as even as can be, each trimmed to what its queries need.

@@ -71,7 +71,7 @@ def train(
     """Train a model to its last step, going on from the newest intact checkpoint of the run.
 
     Args:
-        run: the open run folder; a finished one is left as it is.
+        run: the open run folder; a finished one is left as it is, if its first batch is that of the stream.
         config: how to train.
         model: with its initial weights; moved to the run's device and changed in place.
         stream: batches by step, counted from 0.
@@ -85,15 +85,19 @@ def train(
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
         Diverged: the loss or the gradient was not finite.
-        UserError: a batch too small for the processes, or interventions in a model that is shared out.
+        UserError: a batch too small for the processes, interventions in a model that is shared out, or a run
+            that was started with another stream.
     """
+    first_batch = stream.batch(0).sha256()
     if run.result is not None:
+        run.record_first_batch(first_batch)
         return run.result
     device = run.world.device
     with deterministic_algorithms(config.deterministic), ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators, interventions)
+        run.record_first_batch(first_batch)
         loop.resume()
         stack.enter_context(loop.open_trackers())
         batches = stack.enter_context(loop.prefetch(stream))

@@ -10,25 +10,26 @@ from pathlib import Path
 from nanollama import studies
 from nanollama.config.source import read_source
 from nanollama.errors import UserError
+from nanollama.launcher.grid.chosen import value_at
 from nanollama.launcher.grid.expand import SECTION
 from nanollama.launcher.grid.outcome import judge_grid
+from nanollama.launcher.grid.record import Record, read_records, short_commit
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.verdict import Verdict, judge, verdict_table
+from nanollama.launcher.grid.success import held_by_seed, name_seeds, success_rate
+from nanollama.launcher.grid.verdict import Verdict, verdict_table
 from nanollama.launcher.plan import Plan, read_grid
-from nanollama.measures import ABSENT
 from nanollama.monitor.run_folder import CONFIG
 from nanollama.report.aggregate import flatten
 from nanollama.report.runs import parse_config
 from nanollama.report.tables import Table
-from nanollama.statistics import exact_ends
 from nanollama.wording import count
 
-N_COMMIT_DIGITS = 7
 LEAD = (
     "Each claim was written into its config before anything ran. Where a grid has been run in this checkout, "
-    "its verdict stands here, whatever it is; where it has not, what it takes. `nanollama grid run CONFIG` "
-    "runs one, and `nanollama grid run CONFIG 'grid.seeds=[100,101,102]'` tries it on fresh seeds, of which "
-    "the book says for how many each claim holds."
+    "its verdict stands here, whatever it is; where it has not, what it takes. *Recorded* is what those who "
+    "keep a study have found, with the runs at hand or not. `nanollama grid run CONFIG` runs a grid, "
+    "`nanollama grid run CONFIG 'grid.seeds=[100,101,102]'` tries it on fresh seeds, of which the book says "
+    "for how many each claim holds, and `nanollama grid record CONFIG` records what came of it."
 )
 
 
@@ -101,6 +102,7 @@ class Entry:
         verdicts: on its claims.
         problem: why rows that are here are of no use; empty where they are.
         fresh: what seeds say that the config does not name, where some have been run here.
+        records: what is recorded of it.
     """
 
     path: Path
@@ -109,6 +111,7 @@ class Entry:
     verdicts: Sequence[Verdict]
     problem: str
     fresh: Fresh | None = None
+    records: Sequence[Record] = ()
 
     @property
     def seconds(self) -> float:
@@ -120,21 +123,34 @@ class Entry:
         """Runs that have finished here."""
         return sum(row["status"] == "finished" for row in self.rows)
 
+    @property
+    def seconds_of_all(self) -> float | None:
+        """What all runs take, by those that have finished here or were recorded; None: not known."""
+        measured = [(self.seconds, self.n_finished), *((one.seconds, one.n_runs) for one in self.records)]
+        seconds, n_runs = next((pair for pair in measured if pair[1]), (0.0, 0))
+        return seconds / n_runs * len(self.plan.runs) if n_runs else None
+
 
 def _read(path: Path) -> Entry:
     plan = read_grid([str(path)])
+    records = [found for found in read_records(path.parent.parent) if found.config == path.stem]
+    rows: Sequence[Row] = ()
+    fresh, problem = None, ""
     try:
         rows = collect(plan)
-        return Entry(path, plan, rows, judge_grid(plan, rows).verdicts, "", _of_fresh_seeds(path, plan))
     except UserError as error:  # such as runs of the config as it once was
         problem = f" What lies in {plan.folder} is of no use: {error}"
-        return Entry(path, plan, [], judge_grid(plan, []).verdicts, problem)
+    try:
+        fresh = None if problem else _of_fresh_seeds(path, plan)
+    except UserError as error:  # such as a trial of other keys
+        problem = f" Of seeds that the config does not name, what lies there is of no use: {error}"
+    return Entry(path, plan, rows, judge_grid(plan, rows).verdicts, problem, fresh, records)
 
 
 def _of_fresh_seeds(path: Path, plan: Plan) -> Fresh | None:
     """What runs in the folder of a grid say whose seeds its config does not name, judged alone."""
     key = plan.seed_key or ""
-    own = {run.values.get(key) for run in plan.runs}
+    own = {value_at(run, key) for run in plan.runs}
     found = {
         flatten(parse_config(config, config.read_text(encoding="utf-8", errors="replace"))).get(key)
         for config in plan.folder.glob(f"*/{CONFIG}")
@@ -144,29 +160,26 @@ def _of_fresh_seeds(path: Path, plan: Plan) -> Fresh | None:
         return None
     other = read_grid([str(path), f"grid.seeds=[{','.join(map(str, fresh))}]"])
     rows = collect(other)
-    by_seed = [_seed_holds(other, rows, seed) for seed in fresh]
-    held = [[told for told in claim if told is not None] for claim in zip(*by_seed, strict=True)]
-    return Fresh(fresh, judge_grid(other, rows).verdicts, held)
-
-
-def _seed_holds(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
-    """Of each claim: does it hold in all runs of a seed that it is about? None where that is not told."""
-    key = plan.seed_key or ""
-    runs = [run for run in plan.runs if run.values.get(key) == seed]
-    alone = [claim.model_copy(update={"statistic": "each"}) for claim in plan.expect]
-    verdicts = judge(alone, runs, rows, key)
-    return [False if not all(v.each) else True if len(v.each) == v.n_expected else None for v in verdicts]
+    return Fresh(fresh, judge_grid(other, rows).verdicts, held_by_seed(other, rows))
 
 
 def _section(entry: Entry) -> Iterator[str]:
-    """One config: its claims and verdicts, then on how many fresh seeds each holds, where there are some."""
+    """One config: its claims and verdicts, on how many fresh seeds each holds, what is recorded of it."""
     told = _work(entry) if entry.rows else _price(entry.plan)
-    yield from ("", f"### {entry.path.stem}", "", told + entry.problem, "")
-    yield verdict_table(entry.verdicts).to_markdown().rstrip()
+    yield from ("", f"### {entry.path.stem}", "", told + entry.problem)
+    if entry.rows or not entry.records:
+        yield from ("", verdict_table(entry.verdicts).to_markdown().rstrip())
     if entry.fresh is not None:
         seeds = entry.fresh.seeds
-        yield from ("", f"On {count(len(seeds), 'seed')} that the config does not name, {_named(seeds)}:", "")
+        yield from (
+            "",
+            f"On {count(len(seeds), 'seed')} that the config does not name, {name_seeds(seeds)}:",
+            "",
+        )
         yield success_table(entry.fresh).to_markdown().rstrip()
+    for found in entry.records:
+        since = "" if found.is_of(entry.plan) else " Its config claims something else since."
+        yield from ("", found.told + since, "", found.table.to_markdown().rstrip())
 
 
 def success_table(fresh: Fresh) -> Table:
@@ -178,39 +191,25 @@ def success_table(fresh: Fresh) -> Table:
     return Table("Seeds for which each claim holds.", ("claim", "expected", "found", "holds for"), rows)
 
 
-def success_rate(held: Sequence[bool]) -> str:
-    """``17 of 20 [0.621, 0.968]``: seeds as claimed, of those told, with the exact interval of the share."""
-    n_told, n_held = len(held), sum(held)
-    if n_told == 0:
-        return ABSENT
-    low, high = exact_ends(n_held / n_told, n_told)
-    return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]"
-
-
-def _named(seeds: Sequence[int]) -> str:
-    is_range = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
-    return f"{seeds[0]} to {seeds[-1]}" if is_range else ", ".join(map(str, seeds))
-
-
 def _whole(entries: Sequence[Entry]) -> str:
     """What all of it takes, as far as finished runs tell."""
     n_runs = sum(len(entry.plan.runs) for entry in entries)
     n_finished = sum(entry.n_finished for entry in entries)
-    known = [entry for entry in entries if entry.n_finished]
-    hours = sum(entry.seconds / entry.n_finished * len(entry.plan.runs) for entry in known) / 3600
-    took = f", whose {count(len(known), 'grid')} take {hours:.1f} hours of one process" if known else ""
+    known = [seconds for entry in entries if (seconds := entry.seconds_of_all) is not None]
+    took = f" {count(len(known), 'grid')} of {len(entries)} are known to take "
+    took = f"{took}{sum(known) / 3600:.1f} hours of one process." if known else ""
     return (
-        f"{n_finished:,} of {count(n_runs, 'run')} have finished here{took}. `nanollama book --run` runs what"
-        " is missing of all grids, one after the other; with each that has not been run stands what it takes."
+        f"{n_finished:,} of {count(n_runs, 'run')} have finished here.{took} `nanollama book --run` runs "
+        "what is missing of all grids, one after the other; with each not yet run stands what it takes."
     )
 
 
 def _work(entry: Entry) -> str:
     """How much of a grid has been run here, how long it took, and with which code."""
-    commits = sorted({str(row["commit"])[:N_COMMIT_DIGITS] for row in entry.rows if row["commit"]})
+    commits = sorted({short_commit(row["commit"]) for row in entry.rows})
     return (
         f"{entry.n_finished} of {count(len(entry.plan.runs), 'run')} finished, "
-        f"{timedelta(seconds=round(entry.seconds))} of work; commit {', '.join(commits) or 'not known'}."
+        f"{timedelta(seconds=round(entry.seconds))} of work; commit {', '.join(commits)}."
     )
 
 

@@ -1,0 +1,177 @@
+"""What grids brought out for those who keep a study, in files that are committed with its configs.
+
+``nanollama grid record CONFIG [key=value ...]`` writes one into ``apps/<study>/recorded/`` once all runs have
+finished. The book of claims tells of it wherever the study is, with the runs or without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from nanollama.config import Config
+from nanollama.config.source import split_arguments
+from nanollama.errors import UserError
+from nanollama.launcher.grid.outcome import judge_grid
+from nanollama.launcher.grid.results import Row, collect
+from nanollama.launcher.grid.success import held_by_seed, name_seeds, seeds_of, success_rate
+from nanollama.launcher.plan import Plan, read_grid
+from nanollama.monitor.files import read_json, write_atomically
+from nanollama.monitor.successor import ENVIRONMENT
+from nanollama.report.tables import Table
+from nanollama.studies import find_study
+from nanollama.wording import count
+
+FOLDER = "recorded"
+N_COMMIT_DIGITS = 7
+ELSEWHERE = ("local.", "slurm.", "name=", "run_dir=", "overwrite=")
+"""Keys that say where and how runs are made, not which."""
+
+
+class Told(Config):
+    """A claim and what came of it, in the words of the verdict's table."""
+
+    claim: str = Field(description="What is claimed.")
+    measure: str = Field(description="What it is about.")
+    expected: str = Field(description="The bound.")
+    found: str = Field(description="What was found.")
+    holds_for: str = Field(description="Seeds for which it holds by itself, of those of which it is told.")
+    verdict: str = Field(description="Whether it holds.")
+
+
+class Record(Config):
+    """A grid that has been run whole."""
+
+    config: str = Field(description="Name of the config of the study, without its ending.")
+    keys: list[str] = Field(description="Those typed after the config that say which runs are made.")
+    recorded: date = Field(description="Day on which this was written.")
+    commits: list[str] = Field(description="Of the code that the runs were made with; + if it was changed.")
+    torch: list[str] = Field(description="Versions of torch that they were made with.")
+    devices: list[str] = Field(description="Where they were made: cpu, cuda or mps.")
+    seeds: list[int] = Field(description="Of the grid.")
+    n_runs: int = Field(description="Number of runs.")
+    seconds: float = Field(description="Of work, all runs together.")
+    claims: list[Told] = Field(description="The claims, in the order of the config.")
+
+    @property
+    def told(self) -> str:
+        """What was run, in a sentence."""
+        keys = f" with {' '.join(f'`{key}`' for key in self.keys)}" if self.keys else ""
+        work = timedelta(seconds=round(self.seconds))
+        return (
+            f"Recorded on {self.recorded}{keys}: {count(self.n_runs, 'run')}, "
+            f"seeds {name_seeds(self.seeds)}, {work} of work on {', '.join(self.devices)}; "
+            f"torch {', '.join(self.torch)}, commit {', '.join(self.commits)}."
+        )
+
+    @property
+    def table(self) -> Table:
+        """One row a claim."""
+        rows = tuple(
+            (told.claim, told.measure, told.expected, told.found, told.holds_for, told.verdict)
+            for told in self.claims
+        )
+        columns = ("claim", "measure", "expected", "found", "holds for seeds", "verdict")
+        return Table("What came of each claim.", columns, rows)
+
+    def is_of(self, plan: Plan) -> bool:
+        """Does the grid still claim what was judged?"""
+        return [(told.claim, told.measure, told.expected) for told in self.claims] == [
+            (claim.claim, claim.subject, claim.bound) for claim in plan.expect
+        ]
+
+
+def record(argv: Sequence[str]) -> Path:
+    """Write what the grid of a study's config has brought out into the study; the file.
+
+    Args:
+        argv: the config and keys, as for ``nanollama grid run``.
+
+    Raises:
+        UserError: a run has not finished, nothing is claimed, or the config is none of the study's own.
+    """
+    plan = read_grid(argv)
+    typed, keys = split_arguments(argv)
+    config = Path(typed).expanduser()
+    study = find_study(plan.study)
+    if config.resolve().parent != (study.folder / "config").resolve():
+        raise UserError(
+            f"{config} is no config of {study.folder / 'config'}: only what a study claims is recorded."
+        )
+    if not plan.expect:
+        raise UserError(f"{config} claims nothing: `expect` is empty, so there is nothing to record.")
+    rows = collect(plan)
+    n_finished = sum(row["status"] == "finished" for row in rows)
+    if n_finished < len(plan.runs):
+        raise UserError(
+            f"{plan.folder}: {n_finished} of {count(len(plan.runs), 'run')} finished, and only a whole grid "
+            "is recorded: `nanollama grid run` runs what is missing."
+        )
+    found = _record(plan, rows, config.stem, [key for key in keys if not key.startswith(ELSEWHERE)])
+    path = study.folder / FOLDER / f"{_file_name(found)}.json"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, found.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"The record {path} cannot be written: {error.strerror or error}.") from error
+    return path
+
+
+def read_records(study: Path) -> list[Record]:
+    """All that is recorded in the folder of a study.
+
+    Raises:
+        UserError: a file there is no record.
+    """
+    found = []
+    for path in sorted((study / FOLDER).glob("*.json")):
+        try:
+            found.append(Record.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            raise UserError(
+                f"{path} is no record as `nanollama grid record` writes it: write it anew, or delete it."
+            ) from error
+    return sorted(found, key=lambda one: (one.config, one.keys))
+
+
+def _file_name(found: Record) -> str:
+    """The config's, and for other runs than it names something of their keys."""
+    if not found.keys:
+        return found.config
+    return f"{found.config}-{hashlib.sha256(' '.join(found.keys).encode()).hexdigest()[:8]}"
+
+
+def _record(plan: Plan, rows: Sequence[Row], config: str, keys: list[str]) -> Record:
+    made = [read_json(run.folder / ENVIRONMENT) for run in plan.runs]
+    claims = [
+        Told(
+            claim=verdict.expectation.claim,
+            measure=verdict.expectation.subject,
+            expected=verdict.expectation.bound,
+            found=verdict.shown,
+            holds_for=success_rate(held),
+            verdict=verdict.word,
+        )
+        for verdict, held in zip(judge_grid(plan, rows).verdicts, held_by_seed(plan, rows), strict=True)
+    ]
+    return Record(
+        config=config,
+        keys=keys,
+        recorded=date.today(),
+        commits=sorted({short_commit(row["commit"]) for row in rows}),
+        torch=sorted({str(one.get("versions", {}).get("torch", "not known")) for one in made}),
+        devices=sorted({str(one.get("hardware", {}).get("device", "not known")) for one in made}),
+        seeds=seeds_of(plan),
+        n_runs=len(plan.runs),
+        seconds=round(sum(float(row["seconds"] or 0) for row in rows), 1),
+        claims=claims,
+    )
+
+
+def short_commit(commit: str | None) -> str:
+    """The first digits of a commit, with the sign of changes since, see `collect`."""
+    return f"{commit[:N_COMMIT_DIGITS]}{'+' * commit.endswith('+')}" if commit else "not known"

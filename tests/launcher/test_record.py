@@ -1,0 +1,131 @@
+"""What a grid brought out is kept with its study, and told without the runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanollama import studies
+from nanollama.cli.command import main as nanollama
+from nanollama.launcher.grid import record
+from nanollama.launcher.grid.record import FOLDER, Record, read_records
+from nanollama.launcher.plan import Plan, read_grid
+from tests.launcher.test_book import section
+
+APPS = Path(__file__).parents[2] / "apps"
+NAME = "emergence"
+FRESH = "grid.seeds=[100,101]"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a study whose folder may be written to, in a working directory where nothing has run."""
+    study = tmp_path / "checkout/apps/composition"
+    shutil.copytree(APPS / "composition/config", study / "config")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(studies.Study, "folder", study)
+    return study / f"config/{NAME}.yaml"
+
+
+def rows_of(plan: Plan, finished: slice = slice(None)) -> list[dict[str, Any]]:
+    """Each run did all that is claimed, but for a peak at seed 7, and for those that have not finished."""
+    facts = {"step": 2000, "seconds": 60.0, "commit": "abcdef0123456789"}
+    done = {run.name for run in plan.runs[finished]}
+    return [
+        {
+            "run": run.name,
+            "status": "finished" if run.name in done else "stopped",
+            **facts,
+            "test_accuracy_long": float(run.config.model.n_layers == 2 and run.config.data.chain_of_thought),  # type: ignore[attr-defined]
+            "iteration_peakiness_long": 0.2 if run.values["training.seed"] == 7 else 1.0,
+            "eoi_peakiness_long": 1.0,
+            "ideal_iteration_map_loss": 0.0,
+            "uniform_maps_over_chance": 0.0,
+        }
+        for run in plan.runs
+    ]
+
+
+def test_what_is_recorded_is_told_without_the_runs(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config), "local.n_jobs=2"]) == 0
+    assert nanollama(["grid", "record", str(config), FRESH, "local.n_threads=1"]) == 0
+    capsys.readouterr()
+    assert nanollama(["book", "composition"]) == 0
+    book = capsys.readouterr().out
+    assert "1 grid of" in book and "known to take 0.1 hours" in book, "nine runs of a minute"
+    found = section(book, NAME)
+    assert "Not yet run: 9 runs" in found and "open:" not in found
+    assert "9 runs, seeds 6, 7, 8, 0:09:00" in found.replace("seeds 6 to 8", "seeds 6, 7, 8")
+    assert f"with `{FRESH}`: 6 runs, seeds 100, 101" in found and "commit abcdef0." in found
+    assert "n_jobs" not in found and "n_threads" not in found, "such keys change no result"
+    lines = [line for line in found.splitlines() if line.startswith("| its layer 1 is")]
+    assert [line.split("|")[-2].strip() for line in lines] == ["MISSED", "holds"]
+    assert "2 of 3 [0.094, 0.992]" in lines[0] and "2 of 2 [0.158, 1.000]" in lines[1]
+
+
+def test_claims_that_have_changed_since_are_said(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    assert nanollama(["book", "composition"]) == 0
+    assert "something else since" not in capsys.readouterr().out
+    config.write_text(config.read_text().replace("at_least: 0.95", "at_least: 0.9"))
+    assert nanollama(["book", "composition"]) == 0
+    assert "Its config claims something else since." in section(capsys.readouterr().out, NAME)
+
+
+@pytest.mark.parametrize(
+    ("argv", "finished", "said"),
+    [
+        ([], slice(0, 8), "8 of 9 runs finished, and only a whole grid is recorded"),
+        (["expect=[]"], slice(None), "claims nothing"),
+    ],
+)
+def test_what_says_nothing_is_not_recorded(
+    config: Path,
+    argv: list[str],
+    finished: slice,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(record, "collect", lambda plan: rows_of(plan, finished))
+    assert nanollama(["grid", "record", str(config), *argv]) == 2
+    assert said in capsys.readouterr().err
+    assert not (config.parents[1] / FOLDER).exists()
+
+
+def test_a_config_from_elsewhere_is_not_recorded(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(config.parent, tmp_path / "mine")
+    assert nanollama(["grid", "record", f"mine/{NAME}.yaml"]) == 2
+    assert f"mine/{NAME}.yaml is no config of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1", '{"config": "emergence"}'])
+def test_a_file_that_is_no_record_is_named(
+    text: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config.parents[1] / FOLDER / f"{NAME}.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert nanollama(["book", "composition"]) == 2
+    assert f"{path} is no record as `nanollama grid record` writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(APPS.glob(f"*/{FOLDER}/*.json")), ids=lambda path: path.stem)
+def test_what_is_committed_is_of_its_config(path: Path) -> None:
+    """A claim that is changed has to be judged anew."""
+    found = Record.model_validate_json(path.read_text())
+    assert found in read_records(path.parents[1])
+    plan = read_grid([str(path.parents[1] / f"config/{found.config}.yaml"), *found.keys])
+    assert found.is_of(plan)
+    assert len(plan.runs) == found.n_runs
