@@ -48,6 +48,8 @@ def test_the_first_dialogs_of_a_file_are_read(tmp_path: Path) -> None:
     [
         (b'{"messages": [{"role": "us', r"qa.jsonl:1: not a line of JSON"),
         (b"\xff\xfe\n", r"qa.jsonl:1: not a line of JSON"),
+        (b'{"messages": ' + b"9" * 5000 + b"}\n", r"qa.jsonl:1: not a line of JSON"),
+        (b"[" * 100_000 + b"\n", r"qa.jsonl:1: not a line of JSON"),
         (b'{"messages": [{"role": "user"}]}\n', r"qa.jsonl:1: not a dialog"),
         (b'{"text": "x"}\n', r"qa.jsonl:1: not a dialog"),
         (b"[1, 2]\n", r"qa.jsonl:1: not a dialog"),

@@ -118,6 +118,8 @@ def test_initial_weights_have_the_spread_that_is_asked_for() -> None:
         ({"init_std": 0.3}, 0.3, 0.3),
         ({"init_std": 0.3, "embedding_std": 0.02}, 0.3, 0.02),
     ):
+        tied = make(**shape, **options, tied_embeddings=True).embedding.weight
+        assert float(tied.std()) == pytest.approx(embedding_std, rel=0.1)
         model = make(**shape, **options)
         for name, parameter in model.named_parameters():
             if "embedding" in name:

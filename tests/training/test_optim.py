@@ -81,6 +81,36 @@ def test_sgd_follows_the_running_sum_of_gradients_and_spares_vectors() -> None:
     torch.testing.assert_close([model.weight.detach(), model.bias.detach()], expected, rtol=1e-10, atol=1e-12)
 
 
+def test_a_first_step_that_a_scaler_skips_leaves_no_momentum() -> None:
+    """Whatever lies in the memory that momentum is given: bits of a huge number lie there as a rule."""
+    config = OptimizerConfig(implementation="sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.0)
+    for _ in range(20):
+        litter = [torch.full((64, 64), 1e30) for _ in range(8)]
+        del litter
+        weight = nn.Linear(64, 64, bias=False)
+        before = weight.weight.detach().clone()
+        optimizer = build_optimizer(config, weight)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        for gradient in (math.inf, 1.0):
+            scaler.scale(torch.zeros(()))
+            weight.weight.grad = torch.full((64, 64), gradient * scaler.get_scale())
+            scaler.step(optimizer)
+            scaler.update()
+        torch.testing.assert_close(weight.weight.detach(), before - 0.1)
+
+
+def test_momentum_of_some_parameters_is_enough() -> None:
+    """As of a run that had frozen the others, whose momentum another run takes."""
+    config = OptimizerConfig(implementation="sgd", learning_rate=0.1, momentum=0.9)
+    model = ToyModel()
+    optimizer = build_optimizer(config, model)
+    first = next(iter(model.parameters()))
+    optimizer.state[first] = {"momentum_buffer": torch.ones_like(first)}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+
+
 def n_elements(optimizer: torch.optim.Optimizer) -> int:
     return sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nanollama.config import dump_config, load_config
 from nanollama.errors import ConfigError, Preempted, UserError
@@ -60,6 +61,20 @@ def test_an_unknown_measure_is_named(tmp_path: Path) -> None:
         run_toy(toy_config(tmp_path, eval_every=2, stop_when=rule), evaluators=[Recall()])
 
 
+def test_a_wrong_measure_is_corrected_and_the_run_goes_on(tmp_path: Path) -> None:
+    calm = run_toy(config(tmp_path / "calm"), evaluators=[Recall()])
+    wrong = config(tmp_path / "cut").training.model_copy(update={"stop_when": StopWhen(recal=1.0)})
+    with pytest.raises(UserError, match="recal"):
+        run_toy(config(tmp_path / "cut").model_copy(update={"training": wrong}), evaluators=[Recall()])
+    assert run_toy(config(tmp_path / "cut"), evaluators=[Recall()]).decided == calm.decided
+    assert same_end(tmp_path / "calm", tmp_path / "cut")
+
+
+def test_a_rule_without_evaluations_to_look_at_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"there is none before the end: set eval_every"):
+        TrainingConfig(n_steps=10, stop_when=StopWhen(recall=1.0))
+
+
 @pytest.mark.parametrize("every", [4, 5])
 def test_a_decided_run_saves_its_last_step_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
@@ -78,7 +93,7 @@ def test_a_decided_run_saves_its_last_step_once(
 
 
 def test_a_rule_is_written_and_read_back(tmp_path: Path) -> None:
-    before = TrainingConfig(n_steps=1, stop_when=StopWhen(evaluations=3, recall=0.5))
+    before = TrainingConfig(n_steps=1, eval_every=1, stop_when=StopWhen(evaluations=3, recall=0.5))
     path = tmp_path / "c.yaml"
     path.write_text(dump_config(before))
     assert load_config(TrainingConfig, [str(path)]) == before

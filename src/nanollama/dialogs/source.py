@@ -91,7 +91,7 @@ def _parse_line(line: bytes, place: str, roles: Sequence[str]) -> list[Message]:
     expected = 'expected {"messages": [{"role": ..., "content": ...}, ...]}'
     try:
         record = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not a line of JSON ({error}); {expected}.") from None
     try:
         messages = [Message(turn["role"], turn["content"]) for turn in record["messages"]]

@@ -161,14 +161,16 @@ class Shell(LanguageModel):
         mixers = [block.mixer for block in self.layers]
         writing = {mixer.output for mixer in mixers}
         writing |= {block.mlp.down for block in self.layers if block.mlp is not None}
+        of_embeddings = self.config.embedding_std or std
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 scale = (2 * self.config.n_layers) ** -0.5 if module in writing else 1.0
-                module.weight.normal_(0.0, std * scale, generator=generator)
+                spread = of_embeddings if module is self.head and self.is_tied else std * scale
+                module.weight.normal_(0.0, spread, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0.0, self.config.embedding_std or std, generator=generator)
+                module.weight.normal_(0.0, of_embeddings, generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 nn.init.ones_(module.weight)
                 if isinstance(module, nn.LayerNorm) and module.bias is not None:

@@ -59,6 +59,7 @@ MAY_DIFFER = frozenset(
         "training.n_prefetch",
         "training.parallel",
         "training.max_minutes",
+        "training.stop_when",
         "training.checkpoint",
         "training.track",
     }

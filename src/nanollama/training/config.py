@@ -157,4 +157,6 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"n_accumulation is {self.n_accumulation}, expected at most batch_size ({self.batch_size})"
             )
+        if self.stop_when is not None and self.eval_every is None:
+            raise ValueError("stop_when looks at evaluations, there is none before the end: set eval_every")
         return self

@@ -115,6 +115,8 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
     used = [group for group in groups if group["params"]]
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if config.implementation == "sgd":
+        # Its fused kernel leaves a momentum of arbitrary bits where a scaler skips the first step.
+        fused = fused and config.momentum == 0
         return SGD(used, lr=config.learning_rate, momentum=config.momentum, fused=fused)
     return AdamW(used, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=fused)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from small_text import DOCUMENTS, config
+from tokenizers import Tokenizer
 
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.text import corpus
@@ -99,6 +102,34 @@ def test_an_existing_tokenizer_by_file_or_folder(tmp_path: Path) -> None:
         and made.special.tolist() == SPECIAL.tolist()
         and mask_id(made.tokenizer) == MASK
     )
+
+
+def test_a_tokenizer_that_cuts_and_pads_gives_all_of_a_text(tmp_path: Path) -> None:
+    """As transformers saves one after finetuning with truncation and padding."""
+    made = tokenise(config(tmp_path))
+    loaded = Tokenizer.from_file(str(made.folder / "tokenizer.json"))
+    loaded.enable_truncation(4)
+    loaded.enable_padding(length=9)
+    loaded.save(str(tmp_path / "tokenizer.json"))
+    section = PretrainedTokenizerConfig(implementation="hugging_face", path=str(tmp_path / "tokenizer.json"))
+    again = tokenise(config(tmp_path, tokenizer=section))
+    for split in SPLITS:
+        assert again.hashes[split] == made.hashes[split]
+
+
+def test_rows_of_a_data_set_of_a_hub_may_be_empty_but_not_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Part(dict[str, list[Any]]):
+        column_names = ("text", "label")
+
+    part = Part(text=["a text", None, "", "another"], label=[0, 1, 2, 3])
+    hub = SimpleNamespace(load_dataset=lambda name, subset: {"train": part})
+    monkeypatch.setitem(sys.modules, "datasets", hub)  # type: ignore[arg-type]
+    of_hub = {"files": (), "dataset": "owner/name"}
+    assert list(read_documents(config(tmp_path, **of_hub))) == ["a text", "another"]
+    with pytest.raises(UserError, match=r"owner/name holds no texts in column 'label': row 0 is 0\."):
+        list(read_documents(config(tmp_path, **of_hub, column="label")))
 
 
 def test_pieces_of_words_are_made_alike_each_time() -> None:

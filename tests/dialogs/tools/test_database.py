@@ -158,6 +158,20 @@ def test_a_loose_column_still_finds_names_to_the_letter_in_any_batch(
     assert replies[-1] == tool.reply(batch[-1:])[0] == Reply("unknown name", ok=False)
 
 
+def test_names_that_a_loose_column_takes_for_one_are_told_apart_in_any_batch(
+    tmp_path: Path, open_tool: OpenTool
+) -> None:
+    path = tmp_path / "loose.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE people (name TEXT COLLATE NOCASE, age INTEGER)")
+        connection.execute("CREATE UNIQUE INDEX strict ON people (name COLLATE BINARY)")
+        connection.execute("INSERT INTO people VALUES ('Ann', 7), ('ann', 8)")
+    tool = open_tool(path=path, attributes=["age"])
+    batch = [find("Ann", "age"), find("ann", "age"), find("ANN", "age")]
+    expected = [Reply("7", ok=True), Reply("8", ok=True), Reply("unknown name", ok=False)]
+    assert tool.reply(batch) == [tool.reply([one])[0] for one in batch] == expected
+
+
 def test_any_thread_may_ask(open_tool: OpenTool) -> None:
     tool = open_tool()
     batch = [find(person[0]) for person in PEOPLE]

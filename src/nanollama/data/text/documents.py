@@ -147,4 +147,10 @@ def _from_hub(config: TextConfig) -> Iterator[str]:
     for part in found.values():
         if config.column not in part.column_names:
             raise UserError(f"The data set {config.dataset} has no column {show(config.column)}.")
-        yield from part[config.column]
+        for number, text in enumerate(part[config.column]):
+            if text is not None and not isinstance(text, str):
+                raise UserError(
+                    f"The data set {config.dataset} holds no texts in column {show(config.column)}: row "
+                    f"{number} is {show(text)}."
+                )
+            yield text or ""

@@ -28,7 +28,7 @@ from nanollama.data.text.tokens import (
 )
 from nanollama.errors import UserError
 
-VERSION = 2
+VERSION = 3
 """Of the format, and of how text becomes tokens."""
 TOKENIZER, FACTS = "tokenizer.json", "facts.json"
 N_AT_ONCE = 1000  # documents

@@ -105,8 +105,15 @@ def token_bytes(tokenizer: Any) -> np.ndarray | None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """A tokenizer from its file."""
-    return _package().Tokenizer.from_file(str(path))
+    """A tokenizer from its file, which gives all tokens of a text and no others."""
+    return _unbounded(_package().Tokenizer.from_file(str(path)))
+
+
+def _unbounded(tokenizer: Any) -> Any:
+    """Without the length to cut and to pad to that many a file says, as whoever finetuned with it left it."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _package() -> Any:
@@ -195,7 +202,7 @@ def _existing(name: str) -> Any:
     try:
         if path.is_file():
             return load_tokenizer(path)
-        return package.Tokenizer.from_pretrained(name)
+        return _unbounded(package.Tokenizer.from_pretrained(name))
     except Exception as error:  # the package raises no class of its own
         raise UserError(
             f"The tokenizer {show(name)} cannot be had ({show(str(error))}): expected a tokenizer.json, a "

@@ -70,9 +70,16 @@ class DatabaseTool(Tool):
             self._connection.close()
 
     def _fetch(self, names: Sequence[str]) -> Iterable[Row]:
-        statement = f"{self._select} IN ({', '.join('?' * len(names))})"
+        # A column may take names that differ in case for one: what is alone in a batch must not matter.
+        any_of = f"IN ({', '.join('?' * len(names))})"
+        statement = f"{self._select} {any_of} AND {_quote(self._config.key)} COLLATE BINARY {any_of}"
         return run_statement(
-            self._connection, self._meter, statement, names, max_steps=math.inf, max_rows=len(names)
+            self._connection,
+            self._meter,
+            statement,
+            (*names, *names),
+            max_steps=math.inf,
+            max_rows=len(names),
         )
 
     def _reply_to_select(self, message: str) -> Reply:
