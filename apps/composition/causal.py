@@ -38,7 +38,7 @@ class Effect:
     Args:
         change: its name.
         accuracy: share of right sequences, mean over tasks and lengths.
-        accuracy_long: the same over the upper half of the lengths.
+        accuracy_long: the same over the upper half of the lengths of the data.
     """
 
     change: str
@@ -47,21 +47,23 @@ class Effect:
 
 
 @torch.no_grad()
-def causal_effects(model: LanguageModel, groups: Sequence[Group], circuit: Circuit | None) -> list[Effect]:
+def causal_effects(
+    model: LanguageModel, config: DataConfig, groups: Sequence[Group], circuit: Circuit | None
+) -> list[Effect]:
     """Every change, one at a time, on groups of sequences; the first row is the model as it is.
 
     Without a circuit (in a model with fewer than two layers that attend) only ablations and uniform maps are
     tried.
     """
-    longer = (min(group.length for group in groups) + max(group.length for group in groups)) / 2
+    middle = (config.min_length + config.max_length) / 2
     effects = []
     for name, change in _changes(model, circuit):
         right = []
         for group in groups:
             with change(group):
                 right.append((group.length, accuracy(predict(model, group), group)))
-        long = [value for length, value in right if length > longer] or [value for _, value in right]
         everywhere = [value for _, value in right]
+        long = [value for length, value in right if length > middle] or everywhere
         effects.append(Effect(name, sum(everywhere) / len(everywhere), sum(long) / len(long)))
     return effects
 

@@ -39,7 +39,7 @@ def run(config: EvalConfig) -> None:
     examined = heads_split(config.measures.splits)
     tested = [group for group in groups if group.split == examined]
     if all(group.is_iteration for group in tested):
-        effects = [asdict(effect) for effect in causal_effects(model, tested, circuit)]
+        effects = [asdict(effect) for effect in causal_effects(model, data, tested, circuit)]
         print_table(effects)
         _write(folder / "causal.csv", effects)
     if circuit is not None:

@@ -14,6 +14,7 @@ from nanollama.config.source import read_source
 from nanollama.errors import UserError
 from nanollama.monitor.successor import CONFIG, MODEL
 from nanollama.training.trained import loaded_runs
+from nanollama.wording import show
 
 DIALOGS = "dialogs"
 """Key of the config of a run that pretrains."""
@@ -66,13 +67,20 @@ def _of_base(config: MemoryConfig) -> Iterator[tuple[Path, DataConfig]]:
         yield run, DataConfig(n_people=1, sources=tuple(kinds), sums=dialogs.sums)
 
 
-def _learned_there(config: MemoryConfig, source: DataConfig) -> Iterator[tuple[str, str, int, int]]:
+def _learned_there(config: MemoryConfig, source: DataConfig) -> Iterator[tuple[str, str, object, object]]:
     """Sets of questions with the key by which another run learned of them, and its value there and here."""
     data, sets = config.data, config.recall.sets
     if "unseen" in sets and source.tells_of_people and source.n_people > data.n_people:
         yield "unseen", "n_people", source.n_people, data.n_people
+    elif "unseen" in sets and source.tells_of_people and source.dependence != data.dependence:
+        yield "unseen", "dependence", _show(source), _show(data)
     if source.has("sums", "sumstool"):
         if "sums_unseen" in sets and source.sums.seed != data.sums.seed:
             yield "sums_unseen", "sums.seed", source.sums.seed, data.sums.seed
         if "sums_longer" in sets and source.sums.n_digits > data.sums.n_digits:
             yield "sums_longer", "sums.n_digits", source.sums.n_digits, data.sums.n_digits
+
+
+def _show(data: DataConfig) -> str:
+    """The section `dependence`, by which people have other names."""
+    return show(None if data.dependence is None else data.dependence.model_dump(mode="json"))

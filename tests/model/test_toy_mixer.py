@@ -175,7 +175,7 @@ def test_a_study_of_attention_measures_what_there_is(implementation: object) -> 
     summary = summarise(list(measure(model, config, groups)), config)
     assert 0 <= summary["test_accuracy"] <= 1 and find_best_circuit(summary) is None
     assert ("iteration_peakiness" in summary) == (implementation != "ema")
-    names = [effect.change for effect in causal_effects(model, groups, None)]
+    names = [effect.change for effect in causal_effects(model, config, groups, None)]
     assert "zero ablation: layer 0 MLP" in names
     assert ("uniform maps: every head" in names) == (implementation != "ema")
 

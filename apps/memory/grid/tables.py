@@ -45,7 +45,7 @@ class Measured:
         alpha: chance of a fact to be free; None where facts do not depend on each other.
         width: d_model.
         parameters: of the model.
-        exposures: of each fact or sum.
+        exposures: of each fact; without facts, of each sum.
         bits: what there is to know about a person.
         setting: with its runs.
     """
@@ -72,6 +72,8 @@ class Measured:
 def arm_of(config: MemoryConfig) -> str:
     """How a run learns to answer; of a mixture, which share of the dialogs asks a tool."""
     weights = {source.kind: source.weight for source in config.data.sources}
+    if set(weights) == {"text"}:
+        return "text alone"
     asking = sum(weights.get(kind, 0.0) for kind in ("qatool", "sumstool"))
     by_heart = sum(weights.get(kind, 0.0) for kind in ("qa", "sums"))
     if asking and (by_heart or "biographies" in weights):
@@ -80,16 +82,17 @@ def arm_of(config: MemoryConfig) -> str:
 
 
 def exposures(config: MemoryConfig) -> float:
-    """How often a run reads each fact (or sum), by all of its sources together."""
+    """How often a run reads each fact, by all of its sources together; without facts, each sum."""
     data, training = config.data, config.training
+    n_items = {"biographies": data.n_people}  # which tell all facts of a person
+    n_items |= dict.fromkeys(("qa", "qatool"), data.n_people * len(ATTRIBUTES))
+    if not data.tells_of_people:
+        n_items = dict.fromkeys(("sums", "sumstool"), data.sums.n_sums)
     weights = sum(source.weight for source in data.sources)
-    n_rows = training.n_steps * training.batch_size
-    n_facts = {"biographies": data.n_people, "sums": data.sums.n_sums, "sumstool": data.sums.n_sums}
     shares = (
-        source.weight / weights / n_facts.get(source.kind, data.n_people * len(ATTRIBUTES))
-        for source in data.sources
+        source.weight / weights / n_items[source.kind] for source in data.sources if source.kind in n_items
     )
-    return n_rows * math.fsum(shares)
+    return training.n_steps * training.batch_size * math.fsum(shares)
 
 
 def bits_to_know(config: MemoryConfig) -> float:

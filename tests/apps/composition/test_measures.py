@@ -250,7 +250,7 @@ def test_causal_tests_of_the_head_built_by_hand() -> None:
     circuit = find_circuit(
         [torch.tensor([1.0]), torch.tensor([0.0])], [torch.tensor([0.0]), torch.tensor([1.0])]
     )
-    effects = {effect.change: effect for effect in causal_effects(model, groups, circuit)}
+    effects = {effect.change: effect for effect in causal_effects(model, CONFIG, groups, circuit)}
     assert effects["none"].accuracy == 1.0
     for part in ("eoi head", "iteration head", "both heads"):
         assert effects[f"ideal maps: {part}"].accuracy == 1.0
@@ -277,10 +277,13 @@ def test_causal_numbers_of_a_circuit_that_is_named_the_wrong_way_round() -> None
         with edited_maps(model, {0: partial(ideal_maps, pattern="iteration", length=group.length)}):
             right.append(accuracy(predict(model, group), group))
     assert [group.length for group in groups] == [2, 3, 4, 5, 6] and right[2] < right[3], "the middle is 4"
-    effects = {effect.change: effect for effect in causal_effects(model, groups, circuit)}
+    effects = {effect.change: effect for effect in causal_effects(model, config, groups, circuit)}
     effect = effects["ideal maps: iteration head"]
     assert effect.accuracy == pytest.approx(sum(right) / 5)
     assert effect.accuracy_long == pytest.approx(sum(right[3:]) / 2)
+    short = causal_effects(model, config, groups[2:], circuit)
+    alike = next(one for one in short if one.change == "ideal maps: iteration head")
+    assert alike.accuracy_long == pytest.approx(effect.accuracy_long), "lengths of the data, not of the test"
     found = causal_summary(model, config, groups, circuit)
     assert found["ideal_maps_loss"] == 1.0
     assert found["ideal_iteration_map_loss"] == pytest.approx(1.0 - sum(right[3:]) / 2)
@@ -320,7 +323,7 @@ def test_each_causal_test_changes_what_its_name_says(monkeypatch: pytest.MonkeyP
         return predict(model, group)
 
     monkeypatch.setattr(causal, "predict", record)
-    effects = causal_effects(model, [group], Circuit(1.0, eoi=(0, 1), iteration=(1, 0)))
+    effects = causal_effects(model, CONFIG, [group], Circuit(1.0, eoi=(0, 1), iteration=(1, 0)))
     logits = dict(zip([effect.change for effect in effects], seen, strict=True))
     eoi = in_head(1, partial(ideal_maps, pattern="eoi", length=6))
     iteration = in_head(0, partial(ideal_maps, pattern="iteration", length=6))

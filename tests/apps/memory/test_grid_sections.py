@@ -129,13 +129,23 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
 
 def test_arms_and_exposures(tmp_path: Path) -> None:
     def config(*sources: dict[str, Any]) -> Any:
-        return toy_config(tmp_path, data={"n_people": 10, "sources": list(sources)})
+        keys = {"data": {"n_people": 10, "sources": list(sources)}}
+        if {"kind": "text"} in sources:
+            keys |= {
+                "text": {"files": ["text.txt"], "seq_len": 16},
+                "model": {"implementation": "hugging_face", "path": "base", "max_seq_len": 256},
+            }
+        return toy_config(tmp_path, **keys)
 
     assert arm_of(config({"kind": "qa"}, {"kind": "biographies"})) == "in-weight"
     assert arm_of(config({"kind": "qatool"})) == "in-tool"
     assert arm_of(config({"kind": "qa", "weight": 3}, {"kind": "qatool"})) == "mixed, 25% ask"
+    assert arm_of(config({"kind": "text"})) == "text alone"
     assert exposures(config({"kind": "qa"})) == pytest.approx(100 * 8 / 40)
     assert exposures(config({"kind": "qa"}, {"kind": "biographies"})) == pytest.approx(400 / 40 + 400 / 10)
+    assert exposures(config({"kind": "qa"}, {"kind": "text"})) == pytest.approx(400 / 40)
+    assert exposures(config({"kind": "qa"}, {"kind": "sums"})) == pytest.approx(400 / 40)
+    assert exposures(config({"kind": "text"})) == 0
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,12 @@ SUMS_ALONE = [{"kind": "sums"}]
 LOADED = [
     ({"n_people": 3}, {"n_people": 2}, "unseen", "data.n_people is 3 there and 2 here"),
     ({"n_people": 2}, {"n_people": 3}, "unseen", None),
+    (
+        {"n_people": 2, "dependence": {"alpha": 1}},
+        {"n_people": 2},
+        "unseen",
+        r"data.dependence is .*alpha.* there and null here",
+    ),
     ({"n_people": 3}, {"n_people": 2}, "trained", None),
     ({"n_people": 3, "sources": SUMS_ALONE}, {"n_people": 2}, "unseen", None),
     ({"sums": {"seed": 1}}, {"sums": {"seed": 2}}, "sums_unseen", "data.sums.seed is 1 there and 2 here"),
