@@ -55,7 +55,7 @@ def complete(folder: Path, line: str) -> list[str]:
     ("line", "expected"),
     [
         ("nanollama tr", ["train"]),
-        ("nanollama grid re", ["retry", "results"]),
+        ("nanollama grid re", ["retry", "results", "record"]),
         ("nanollama train apps/memory/config/debug", [DEBUG]),
         (f"nanollama train {DEBUG} model.d_m", ["model.d_model="]),
         (f"nanollama grid run {DEBUG} seed=1 model.norm=r", ["rms"]),

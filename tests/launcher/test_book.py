@@ -29,7 +29,7 @@ def section(text: str, name: str) -> str:
 def test_what_has_not_run_has_its_price_and_all_its_claims(capsys: pytest.CaptureFixture[str]) -> None:
     assert nanollama(["book", "composition"]) == 0
     found = section(capsys.readouterr().out, "causal")
-    assert "Not yet run: 3 runs, 9,000 steps in all." in found
+    assert "Not run here: 3 runs, 9,000 steps in all." in found
     plan = read_grid([str(CONFIG)])
     assert len(plan.expect) >= 6
     assert all(f"| {expectation.claim} " in found for expectation in plan.expect)
@@ -58,7 +58,7 @@ def test_runs_of_another_config_are_told_and_not_judged(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(book, "collect", collect)
     found = section(book.write_book(["composition"]), "causal")
-    assert "Not yet run" in found
+    assert "Not run here" in found
     assert "is of no use: it is of another config." in found
 
 
@@ -91,7 +91,7 @@ def test_fresh_seeds_say_for_how_many_each_claim_holds(
 
     monkeypatch.setattr(book, "collect", collect)
     found = section(book.write_book(["composition"]), "emergence")
-    assert "Not yet run: 9 runs" in found, "fresh seeds are not those of the config"
+    assert "Not run here: 9 runs" in found, "fresh seeds are not those of the config"
     assert "On 4 seeds that the config does not name, 100 to 103:" in found
     lines = {line.split(" | ")[0].strip("| "): line for line in found.split("On 4 seeds")[1].splitlines()}
     rates = {claim: line.split("|")[-2].strip() for claim, line in lines.items() if "|" in line}
@@ -120,7 +120,10 @@ def test_a_seed_of_several_runs_counts_once(monkeypatch: pytest.MonkeyPatch, tmp
     rates = {
         line.split("|")[1].strip(): line.split("|")[-2].strip() for line in found.splitlines() if "|" in line
     }
-    assert rates["a small state does not hold them, whatever the learning rate"] == "2 of 3 [0.094, 0.992]"
+    assert (
+        rates["with a small state they are not recalled, whatever the learning rate"]
+        == "2 of 3 [0.094, 0.992]"
+    )
     assert rates["attention recalls all pairs"] == "0 of 3 [0.000, 0.708]"
 
 

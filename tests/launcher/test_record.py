@@ -60,7 +60,7 @@ def test_what_is_recorded_is_told_without_the_runs(
     book = capsys.readouterr().out
     assert "1 grid of" in book and "known to take 0.1 hours" in book, "nine runs of a minute"
     found = section(book, NAME)
-    assert "Not yet run: 9 runs" in found and "open:" not in found
+    assert "Not run here: 9 runs" in found and "open:" not in found
     assert "9 runs, seeds 6, 7, 8, 0:09:00" in found.replace("seeds 6 to 8", "seeds 6, 7, 8")
     assert f"with `{FRESH}`: 6 runs, seeds 100, 101" in found and "commit abcdef0." in found
     assert "n_jobs" not in found and "n_threads" not in found, "such keys change no result"

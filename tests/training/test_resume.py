@@ -316,7 +316,7 @@ def test_a_run_goes_on_with_no_other_stream(tmp_path: Path, is_finished: bool) -
         (tmp_path / "result.json").unlink()
         shutil.rmtree(newest(tmp_path))
     before = rows(tmp_path)
-    with pytest.raises(UserError, match=r"first batch is not what the run .* was started with"):
+    with pytest.raises(UserError, match=r"first batch, .* is not what the run .* was started with"):
         run_toy(config, stream=ToyStream(6, seed=5))
     assert rows(tmp_path) == before
     run_toy(config)

@@ -163,34 +163,25 @@ class Run:
         Raises:
             UserError: the run was started with other data.
         """
-        before = _read_environment(self.folder / ENVIRONMENT).get("data", dict(hashes))
+        self._record("data", hashes, "The data {}")
+
+    def record_first_batch(self, sha256: str) -> None:
+        """Note the hash of the first batch likewise: a stream may read what no config names."""
+        self._record("first_batch", {"sha256": sha256}, "The first batch, whatever it is made of,")
+
+    def _record(self, key: str, hashes: Mapping[str, str], subject: str) -> None:
+        path = self.folder / ENVIRONMENT
+        environment = _read_environment(path)
+        before = environment.get(key, dict(hashes))
         changed = [name for name in sorted({*before, *hashes}) if before.get(name) != hashes.get(name)]
         if changed:
             raise UserError(
-                f"The data {changed[0]} is not what the run {self.folder} was started with: "
+                f"{subject.format(changed[0])} is not what the run {self.folder} was started with: "
                 f"restore it, {RETRY}."
             )
-        self._note("data", dict(hashes))
-
-    def record_first_batch(self, sha256: str) -> None:
-        """Note the hash of the first batch in ``environment.json``: a stream may read what no config names.
-
-        Raises:
-            UserError: the run was started with another.
-        """
-        if _read_environment(self.folder / ENVIRONMENT).get("first_batch", sha256) != sha256:
-            raise UserError(
-                f"The first batch is not what the run {self.folder} was started with, though the config is "
-                f"the same: restore the data or what makes batches of it, {RETRY}."
-            )
-        self._note("first_batch", sha256)
-
-    def _note(self, key: str, value: Any) -> None:
-        """Write a key of ``environment.json``, once all processes have read it."""
         self.world.wait()
         if self.world.is_main:
-            path = self.folder / ENVIRONMENT
-            write_atomically(path, json.dumps({**_read_environment(path), key: value}, indent=2) + "\n")
+            write_atomically(path, json.dumps({**environment, key: dict(hashes)}, indent=2) + "\n")
 
 
 def read_result(folder: Path) -> TrainResult | None:

@@ -79,25 +79,22 @@ def train(
         evaluators: asked every ``eval_every`` steps and after the last; their measures share one row.
         interventions: what to do to the model at which step.
 
-    Returns:
-        the result, also written to ``result.json``.
+    The result is also written to ``result.json``.
 
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
         Diverged: the loss or the gradient was not finite.
-        UserError: a batch too small for the processes, interventions in a model that is shared out, or a run
-            that was started with another stream.
+        UserError: see `check_processes`; or the run was started with another stream.
     """
-    first_batch = stream.batch(0).sha256()
+    check_processes(config, run.world, interventions)
+    run.record_first_batch(stream.batch(0).sha256())
     if run.result is not None:
-        run.record_first_batch(first_batch)
         return run.result
     device = run.world.device
     with deterministic_algorithms(config.deterministic), ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators, interventions)
-        run.record_first_batch(first_batch)
         loop.resume()
         stack.enter_context(loop.open_trackers())
         batches = stack.enter_context(loop.prefetch(stream))
@@ -145,7 +142,6 @@ class Loop:
         evaluators: Sequence[Evaluator],
         interventions: Sequence[Intervention] = (),
     ) -> None:
-        check_processes(config, run.world, interventions)
         self.run = run
         self.config = config
         self.evaluators = evaluators

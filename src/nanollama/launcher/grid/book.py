@@ -200,7 +200,7 @@ def _whole(entries: Sequence[Entry]) -> str:
     took = f"{took}{sum(known) / 3600:.1f} hours of one process." if known else ""
     return (
         f"{n_finished:,} of {count(n_runs, 'run')} have finished here.{took} `nanollama book --run` runs "
-        "what is missing of all grids, one after the other; with each not yet run stands what it takes."
+        "what is missing of all grids, one after the other; with each not run here stands what it takes."
     )
 
 
@@ -217,4 +217,4 @@ def _price(plan: Plan) -> str:
     """What all runs of a grid would take."""
     trainings = [getattr(run.config, "training", None) for run in plan.runs]
     n_steps = sum(training.n_steps for training in trainings if training is not None)
-    return f"Not yet run: {count(len(plan.runs), 'run')}, {n_steps:,} steps in all."
+    return f"Not run here: {count(len(plan.runs), 'run')}, {n_steps:,} steps in all."
