@@ -68,7 +68,7 @@ def train(
     evaluators: Sequence[Evaluator] = (),
     interventions: Sequence[Intervention] = (),
 ) -> TrainResult:
-    """Train a model to its last step, going on from the newest intact checkpoint of the run.
+    """Train a model to its last step, from the newest intact checkpoint, and write ``result.json``.
 
     Args:
         run: the open run folder; a finished one is left as it is, if its first batch is that of the stream.
@@ -78,8 +78,6 @@ def train(
         loss_fn: summed loss of a batch.
         evaluators: asked every ``eval_every`` steps and after the last; their measures share one row.
         interventions: what to do to the model at which step.
-
-    The result is also written to ``result.json``.
 
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
