@@ -58,6 +58,28 @@ def test_the_list_has_states_sizes_measures_and_what_differs(
     assert "seed" not in out
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.yaml", "a: &x [*x]", True),
+        ("config.yaml", "n: " + "9" * 5000, True),
+        ("evals.jsonl", "nonsense\n", True),
+        ("metrics.jsonl", "[" * 5_000 + "\n", False),
+        ("result.json", "[" * 100_000, False),
+    ],
+)
+def test_a_damaged_run_hides_no_other(
+    three: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, told: bool
+) -> None:
+    (three / "small" / name).write_text(("\n" if name == "metrics.jsonl" else "") + text)
+    assert nanollama(["runs", "list", str(three)]) == 0
+    out = capsys.readouterr().out
+    assert all(f"/{run} " in out for run in ("small", "large", "stopped"))
+    damaged = [line for line in out.splitlines() if line.startswith("damaged  ")]
+    assert len(damaged) == told and all(f"small/{name}" in line for line in damaged)
+    assert listed(three, capsys, "--where", "recall>0.6") == ["large"]
+
+
 def test_runs_of_several_studies_are_told_apart_by_their_study_alone(
     three: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
