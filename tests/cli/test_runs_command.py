@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -236,6 +238,22 @@ def test_no_run_can_begin_while_it_is_removed(three: Path, monkeypatch: pytest.M
     monkeypatch.setattr(runs_module.shutil, "rmtree", begin)
     nanollama(["runs", "delete", "--yes", str(three / "small")])
     assert removed
+
+
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_files_that_go_while_they_are_counted_stop_nothing(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_asked_before: bool
+) -> None:
+    stat = os.stat
+
+    def stat_late(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        found = stat(path, *arguments, **options) if is_asked_before else None
+        if str(path).endswith("small/checkpoints/step_00000010/model.safetensors"):
+            Path(path).unlink(missing_ok=True)
+        return found or stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_late)
+    assert listed(three, capsys, "--where", "MB>0") != []
 
 
 def test_a_run_that_is_named_twice_is_removed_once(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -103,8 +103,13 @@ class RunEntry:
 
     @cached_property
     def n_bytes(self) -> int:
-        """On disk, all that is in its folder."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        """On disk, all that is in its folder; what a run at work removes meanwhile is left out."""
+        n_bytes = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):
+                    n_bytes += os.stat(os.path.join(folder, name)).st_size
+        return n_bytes
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
