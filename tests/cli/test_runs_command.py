@@ -240,6 +240,21 @@ def test_no_run_can_begin_while_it_is_removed(three: Path, monkeypatch: pytest.M
     assert removed
 
 
+def test_a_folder_that_may_not_be_entered_hides_no_other(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def stat_if_open(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if "/small/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_if_open)
+    assert listed(three, capsys) == ["large", "stopped"]
+    assert {run.folder.name for run in Watched([three]).runs} == {"large", "stopped"}
+
+
 @pytest.mark.parametrize("is_asked_before", [False, True])
 def test_files_that_go_while_they_are_counted_stop_nothing(
     three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_asked_before: bool

@@ -335,7 +335,7 @@ def _choose_scale(root: Node) -> Node:
         )
     if chosen.value == AS_WRITTEN:
         return root
-    if chosen.value not in scales.value:
+    if not isinstance(chosen.value, str) or chosen.value not in scales.value:
         names = [AS_WRITTEN, *scales.value]
         hint = suggest(str(chosen.plain()), names) or "."
         raise ConfigError(
