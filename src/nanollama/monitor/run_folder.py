@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

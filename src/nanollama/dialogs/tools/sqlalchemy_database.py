@@ -146,7 +146,9 @@ def _with_password(url: URL) -> URL:
 
 def _sqlite_opener(url: URL) -> Callable[[], sqlite3.Connection]:
     if url.drivername not in _SQLITE:
-        raise UserError(f"SQLite is read by Python's own driver, got '{url.drivername}'; expected sqlite:///.")
+        raise UserError(
+            f"SQLite is read by Python's own driver, got '{url.drivername}'; expected sqlite:///."
+        )
     path = url.database
     if not path or path == ":memory:":
         raise UserError(
