@@ -76,7 +76,7 @@ def test_aliases_that_name_more_than_any_memory_holds_are_refused_at_once(tmp_pa
     folder = write_run(tmp_path / "one")
     lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 6)]
     (folder / "config.yaml").write_text("\n".join(["a0: &a0 [0]", *lines]))
-    with pytest.raises(UserError, match="config.yaml:1: YAML aliases"):
+    with pytest.raises(UserError, match=r"config\.yaml:1: YAML aliases"):
         read_run(folder)
 
 

@@ -57,8 +57,8 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
     state = read_weights(folder, architecture)
     if section.n_layers > len(state):  # to list the weights of 200,000 layers takes half a minute
         raise UserError(
-            f"{keys.path} has {section.n_layers:,} layers, more than there are tensors ({len(state):,}): save the "
-            "model anew, with its own config."
+            f"{keys.path} has {section.n_layers:,} layers, more than there are tensors ({len(state):,}): "
+            "save the model anew, with its own config."
         )
     tokenizer = _read_tokenizer(folder / TOKENIZER_FILE, section.vocab_size)
     model = _fill(architecture, section, is_tied, state, folder)

@@ -57,7 +57,7 @@ def hold_folder(folder: Path, name: str) -> Iterator[None]:
     path = folder / name
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
-        file = open(path, "a+", encoding="utf-8")
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, by `with`
     except OSError as error:
         raise UserError(
             f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
