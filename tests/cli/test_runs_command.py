@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,28 @@ def test_the_list_has_states_sizes_measures_and_what_differs(
     assert "0.750 [0.650, 0.850]" in large and large.split()[-1] == "64"
     assert out.splitlines()[-1].startswith("3 runs of 3, ")
     assert "seed" not in out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.yaml", "a: &x [*x]", True),
+        ("config.yaml", "n: " + "9" * 5000, True),
+        ("evals.jsonl", "nonsense\n", True),
+        ("metrics.jsonl", "[" * 5_000 + "\n", False),
+        ("result.json", "[" * 100_000, False),
+    ],
+)
+def test_a_damaged_run_hides_no_other(
+    three: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, told: bool
+) -> None:
+    (three / "small" / name).write_text(("\n" if name == "metrics.jsonl" else "") + text)
+    assert nanollama(["runs", "list", str(three)]) == 0
+    out = capsys.readouterr().out
+    assert all(f"/{run} " in out for run in ("small", "large", "stopped"))
+    damaged = [line for line in out.splitlines() if line.startswith("damaged  ")]
+    assert len(damaged) == told and all(f"small/{name}" in line for line in damaged)
+    assert listed(three, capsys, "--where", "recall>0.6") == ["large"]
 
 
 def test_runs_of_several_studies_are_told_apart_by_their_study_alone(
@@ -214,6 +238,37 @@ def test_no_run_can_begin_while_it_is_removed(three: Path, monkeypatch: pytest.M
     monkeypatch.setattr(runs_module.shutil, "rmtree", begin)
     nanollama(["runs", "delete", "--yes", str(three / "small")])
     assert removed
+
+
+def test_a_folder_that_may_not_be_entered_hides_no_other(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def stat_if_open(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if "/small/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_if_open)
+    assert listed(three, capsys) == ["large", "stopped"]
+    assert {run.folder.name for run in Watched([three]).runs} == {"large", "stopped"}
+
+
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_files_that_go_while_they_are_counted_stop_nothing(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_asked_before: bool
+) -> None:
+    stat = os.stat
+
+    def stat_late(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        found = stat(path, *arguments, **options) if is_asked_before else None
+        if str(path).endswith("small/checkpoints/step_00000010/model.safetensors"):
+            Path(path).unlink(missing_ok=True)
+        return found or stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_late)
+    assert listed(three, capsys, "--where", "MB>0") != []
 
 
 def test_a_run_that_is_named_twice_is_removed_once(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

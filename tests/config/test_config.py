@@ -160,6 +160,13 @@ def test_sizes_that_are_not_there(text: str, message: str) -> None:
         load(text, "scale=papre")
 
 
+@pytest.mark.parametrize("scale", ["[small, paper]", "{small: paper}", "[]"])
+def test_a_size_that_is_no_name_is_refused(scale: str) -> None:
+    for text, arguments in ((f"{TOY}{SCALES}scale: {scale}\n", []), (TOY + SCALES, [f"scale={scale}"])):
+        with pytest.raises(ConfigError, match=r"expected one of 'small', 'paper', 'tiny', got [\[{]"):
+            load(text, *arguments)
+
+
 def test_paths_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.setenv("SCRATCH", "/scratch")

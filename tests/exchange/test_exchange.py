@@ -256,6 +256,8 @@ NOT_IMPORTED = [
     ("llama", {"num_attention_heads": 0}, "gives no model of ours: n_heads"),
     ("llama", {"intermediate_size": 32}, "do not fit its config.json"),
     ("llama", {"num_hidden_layers": 3}, "lacks model.layers.2.input_layernorm.weight"),
+    ("llama", {"num_hidden_layers": 200_000}, "has 200,000 layers, more than there are tensors"),
+    ("llama", {"rms_norm_eps": 10**400}, "is not of the kind float"),
     ("llama", {"num_hidden_layers": 1}, "holds, beside what a model of its config has, model.layers.1"),
     ("llama", {"tie_word_embeddings": False}, "lacks lm_head.weight"),
     ("gpt2", {"activation_function": "relu"}, "activation_function = 'relu'"),
@@ -278,6 +280,32 @@ def test_what_our_models_cannot_be_is_refused_by_its_key(
         import_hf(there, tmp_path / "run")
     assert said in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_is_none_or_another_models_is_refused_before_there_is_a_run(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    shutil.copytree(exported["llama"], there)
+    tokenizer = there / "tokenizer.json"
+    whole = {"model": {"type": "WordLevel", "vocab": {f"w{n}": n for n in range(5_000)}, "unk_token": "w0"}}
+    for content, said in (
+        (b"\xff", "is no tokenizer"),
+        (b'{"not": "a tokenizer"}', "is no tokenizer"),
+        (json.dumps({"version": "1.0", "added_tokens": [], **whole}).encode(), "has 5,000 tokens, the model"),
+    ):
+        tokenizer.write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            import_hf(there, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_run_is_made_in_the_folder_of_the_model(exported: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(exported["llama"], tmp_path / "there")
+    before = sorted((tmp_path / "there").iterdir())
+    with pytest.raises(UserError, match="is the folder of the model itself"):
+        import_hf(tmp_path / "there", tmp_path / "other" / ".." / "there")
+    assert sorted((tmp_path / "there").iterdir()) == before
 
 
 def test_nothing_is_unpickled_and_nothing_is_read_outside_of_the_folder(

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from nanollama.config import Config, config_hash, load_config
 from nanollama.errors import Preempted, UserError
+from nanollama.monitor import locks
 from nanollama.monitor.run_folder import Run, check_config, is_held, open_run, read_result
 from tests.toy_training import ToyConfig, newest, rows, run_toy, same_end, toy_config
 
@@ -191,6 +192,25 @@ def test_asking_whether_a_folder_is_held_keeps_nobody_out(tmp_path: Path) -> Non
         timer.start()
         assert opened(tmp_path).result is None
         timer.join()
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_folder_that_is_removed_while_a_run_waits_for_it_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_anew: bool
+) -> None:
+    folder, take = tmp_path / "run", locks.take_lock
+
+    def remove_and_take(descriptor: int, path: Path) -> bool:
+        (folder / ".lock").unlink()
+        if is_made_anew:
+            (folder / ".lock").touch()
+        return take(descriptor, path)
+
+    monkeypatch.setattr(locks, "take_lock", remove_and_take)
+    with pytest.raises(UserError, match=r"was being removed just now: start the run again\."):
+        opened(folder)
+    monkeypatch.undo()
+    assert opened(folder).result is None
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from report_runs import EVIL, sample_dialog, write_run
 from nanollama.cli.command import main as nanollama
 from nanollama.measures import show_number
 from nanollama.report import default_output, main
+from nanollama.report.command import save_parts
 from nanollama.report.page import Picture, Section, render_page
 from nanollama.report.tables import Table
 
@@ -156,6 +157,15 @@ def test_the_command_writes_page_figures_and_tables(
     names = {path.name for path in written}
     assert {"report.html", "loss_by_step.pdf", "recall_trained_by_step.svg", "speed_by_step.png"} <= names
     assert {"results_1.csv", "results_2.csv", "speed_1.csv"} <= names
+
+
+def test_a_measure_may_be_called_anything_and_its_files_are_where_they_were_asked_for(tmp_path: Path) -> None:
+    names = ("kl_nats/far", "kl_nats_far", "KL_nats\\far", "../escaped", "/tmp/x", "n" * 300)
+    pictures = tuple(Picture(name, Figure(figsize=(2, 2)), "caption", "words") for name in names)
+    written = save_parts(tmp_path / "figures", [Section("Pictures", pictures)])
+    assert len({path.name.lower() for path in written}) == 3 * len(names)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {path.name for path in written}
+    assert [path.name for path in tmp_path.iterdir()] == ["figures"]
 
 
 def test_what_examinations_have_found_is_on_the_page(tmp_path: Path) -> None:

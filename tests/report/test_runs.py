@@ -43,18 +43,40 @@ def test_a_run_given_twice_is_refused(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("config.yaml", "- a list\n", "config.yaml: expected keys and values"),
-        ("config.yaml", "a: [\n", "config.yaml is not valid YAML"),
+        ("config.yaml", "a: [\n", "config.yaml:2:1: is not valid YAML"),
+        ("config.yaml", "n: " + "9" * 5000, "config.yaml:1: the value '9.*cannot be read"),
+        ("config.yaml", "a: &x [*x]\n", "config.yaml:1: YAML aliases"),
+        ("config.yaml", "a: &x {b: *x}\n", "config.yaml:1: YAML aliases"),
+        ("config.yaml", "a: " + "[" * 1500, "config.yaml: is nested too deeply"),
+        ("config.yaml", "a: !!bool x\n", "config.yaml:1: the value 'x' cannot be read"),
+        ("config.yaml", 'a: "\\UFFFFFFFF"\n', "config.yaml: is not valid YAML"),
         ("result.json", "{", "result.json is not a JSON object"),
+        ("result.json", "[" * 100_000, "result.json is not a JSON object"),
         ("environment.json", "[]", "environment.json is not a JSON object"),
         ("metrics.jsonl", "{}\n", "metrics.jsonl:1 is not a JSON object with an integer `step`"),
         (DIALOGS, '{"title": "a"}\n', "dialogs.jsonl:1 is not a dialog"),
         (DIALOGS, "[1]\n", "dialogs.jsonl:1 is not a dialog"),
+        (DIALOGS, "[" * 100_000 + "\n", "dialogs.jsonl:1 is not a dialog"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
     folder = write_run(tmp_path / "one")
     (folder / name).write_text(content)
     with pytest.raises(UserError, match=message):
+        read_run(folder)
+
+
+def test_a_date_in_a_config_is_a_text_as_for_who_runs_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    (folder / "config.yaml").write_text("when: 2024-13-45\n")
+    assert read_run(folder).config == {"when": "2024-13-45"}
+
+
+def test_aliases_that_name_more_than_any_memory_holds_are_refused_at_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    lines = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 6)]
+    (folder / "config.yaml").write_text("\n".join(["a0: &a0 [0]", *lines]))
+    with pytest.raises(UserError, match=r"config\.yaml:1: YAML aliases"):
         read_run(folder)
 
 

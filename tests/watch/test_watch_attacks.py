@@ -116,6 +116,13 @@ def rows(*lines: str) -> Callable[[Path, str], None]:
     return write
 
 
+def config(text: str) -> Callable[[Path, str], None]:
+    def write(run: Path, name: str) -> None:
+        (run / name).write_text(text)
+
+    return write
+
+
 FOLDERS: list[tuple[str, Callable[[Path, str], None], str]] = [
     ("a log that is a link to elsewhere", link_out, "log.txt"),
     ("an output that is a link to elsewhere", link_out, "output.txt"),
@@ -136,6 +143,10 @@ FOLDERS: list[tuple[str, Callable[[Path, str], None], str]] = [
     ("brackets without end", rows("[" * 100_000), "metrics.jsonl"),
     ("letters that are none", rows('{"step": 401, "loss": 1, "\\ud800": 1}'), "metrics.jsonl"),
     ("a result that is a list", rows("[[[1]]]"), "result.json"),
+    ("a result of brackets without end", rows("[" * 100_000), "result.json"),
+    ("dialogs of brackets without end", rows("[" * 100_000), "dialogs.jsonl"),
+    ("a config that names itself", config("a: &x [*x]"), "config.yaml"),
+    ("a config of a number of 5,000 digits", config("n: " + "9" * 5000), "config.yaml"),
     ("an attempt of nonsense", rows('{"pid": "x", "exit_code": {}}'), "launch.json"),
 ]
 

@@ -9,8 +9,8 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nanollama.launcher.states import State
 from nanollama.measures import ABSENT, headline_names, is_number, show_measure, show_number
 from nanollama.monitor import checkpoint, successor
 from nanollama.monitor.checkpoint import Checkpointer, DamagedCheckpoint
+from nanollama.monitor.files import read_text
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import LOCK, is_held
 from nanollama.monitor.successor import CONFIG, EVALS, MOVING, ORDER, REPLACED, WRITTEN
@@ -58,23 +59,26 @@ class RunEntry:
     Args:
         name: its path, as short as it can be.
         folder: where it is.
+        problems: why files of it could not be read, once that was tried; they count as missing.
     """
 
     name: str
     folder: Path
+    problems: list[str] = field(default_factory=list, compare=False)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """By dotted key."""
         path = self.folder / CONFIG
-        if not path.is_file():
-            return {}
-        return flatten(parse_config(path, path.read_text(encoding="utf-8", errors="replace")))
+        with self._noting():
+            text = read_text(path)
+            return {} if text is None else flatten(parse_config(path, text))
+        return {}
 
     @cached_property
     def measures(self) -> Mapping[str, float]:
         """The numbers of its last rows; those of training by the names that evaluations do not have."""
-        rows = {**last_row(self.folder), **RowFile(self.folder / EVALS).last()}
+        rows = {**last_row(self.folder), **self._evaluation}
         logged, saved = last_row(self.folder).get("step"), self.state.result.get("step")
         rows["step"] = max((step for step in (logged, saved) if is_number(step)), default=None)
         return {name: value for name, value in rows.items() if is_number(value)}
@@ -82,9 +86,15 @@ class RunEntry:
     @cached_property
     def headlines(self) -> list[str]:
         """What evaluations are compared by."""
-        row = RowFile(self.folder / EVALS).last()
+        row = self._evaluation
         names = [name for name in row if name != "step" and "/" not in name and is_number(row[name])]
         return headline_names(names)
+
+    @cached_property
+    def _evaluation(self) -> Mapping[str, Any]:
+        with self._noting():
+            return RowFile(self.folder / EVALS).last()
+        return {}
 
     @cached_property
     def state(self) -> State:
@@ -93,8 +103,21 @@ class RunEntry:
 
     @cached_property
     def n_bytes(self) -> int:
-        """On disk, all that is in its folder."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        """On disk, all that is in its folder; what a run at work removes meanwhile is left out."""
+        n_bytes = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(OSError):
+                    n_bytes += os.stat(os.path.join(folder, name)).st_size
+        return n_bytes
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note why a file cannot be read: a damaged run does not hide the others."""
+        try:
+            yield
+        except UserError as error:
+            self.problems.append(str(error))
 
     def value(self, name: str) -> Any:
         """What a condition calls by a name: state, MB, a measure, or a key of the config or its ending."""
@@ -125,6 +148,7 @@ def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | No
         runs.sort(key=lambda run: _order(run.value(sort)))
     _print(runs_table(runs))
     print(f"{count(len(runs), 'run')} of {len(every):,}, {_megabytes(sum(run.n_bytes for run in runs))} MB")
+    _tell_problems(every)
     if len(studies := {str(run.config.get(STUDY_KEY)) for run in runs}) > 1:
         print(f"--where {STUDY_KEY}={min(studies)} shows what differs within a study, and its measures.")
     return EXIT_OK
@@ -141,6 +165,7 @@ def compare_runs(folders: Sequence[Path]) -> int:
     rows += [(name, *(show_measure(run.measures, name) for run in runs)) for name in names]
     table = Table("What differs, and what was measured last.", ("", *(run.name for run in runs)), tuple(rows))
     _print(table)
+    _tell_problems(runs)
     return EXIT_OK
 
 
@@ -331,6 +356,11 @@ def _print(table: Table) -> None:
         console.print(table.fitting(console.width).to_rich())
     else:
         Console(width=WIDE).print(table.to_rich())
+
+
+def _tell_problems(runs: Sequence[RunEntry]) -> None:
+    for problem in (problem for run in runs for problem in run.problems):
+        print(f"damaged  {printable(problem)}")
 
 
 def _ask(question: str) -> bool:

@@ -162,7 +162,7 @@ def _read_file(path: str, chain: tuple[str, ...] = (), named_at: str = "") -> No
         chain: the files that build on this one.
         named_at: where the file is named as a base, for messages; nothing for the first of the chain.
     """
-    root = _parse(_read_text(path, named_at), Place(file=path))
+    root = parse_yaml(_read_text(path, named_at), Place(file=path))
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else f"the single value {show(root.value)}"
         raise ConfigError(f"{path}: expected keys and values (`key: value`) at the top, got {kind}.")
@@ -227,7 +227,7 @@ def _neighbours(path: str) -> str:
     return f" (configs there: {', '.join(names[:10])})." if names else "; its folder holds no YAML file."
 
 
-def _parse(text: str, place: Place) -> Node:
+def parse_yaml(text: str, place: Place) -> Node:
     """The tree of a YAML text; in a file, each value's place is the line of its key.
 
     Raises:
@@ -246,7 +246,7 @@ def _parse(text: str, place: Place) -> Node:
             where = f"{place.file}:{mark.line + 1}:{mark.column + 1}"
         problem = (error.problem or error.context or "").removeprefix("but ")
         raise ConfigError(f"{where}: is not valid YAML: {problem}.") from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, OverflowError) as error:  # "\\U00110000" is no letter
         raise ConfigError(f"{place}: is not valid YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
         raise ConfigError(f"{place}: is nested too deeply to be a config.") from None
@@ -303,7 +303,7 @@ class _TreeBuilder:
             value = self._constructor.construct_object(source)
             str(value).encode()  # refuses halves of surrogate pairs and integers of thousands of digits
             return value
-        except ValueError:
+        except (ValueError, LookupError):  # the latter: of what a tag such as !!bool promises, and is not
             raise ConfigError(f"{place}: the value {show(str(source.value))} cannot be read.") from None
 
 
@@ -335,7 +335,7 @@ def _choose_scale(root: Node) -> Node:
         )
     if chosen.value == AS_WRITTEN:
         return root
-    if chosen.value not in scales.value:
+    if not isinstance(chosen.value, str) or chosen.value not in scales.value:
         names = [AS_WRITTEN, *scales.value]
         hint = suggest(str(chosen.plain()), names) or "."
         raise ConfigError(
@@ -365,7 +365,7 @@ def _override(root: Node, argument: str) -> Node:
         raise ConfigError(f"{place}: has no value; write `{key}=null` if nothing is meant.")
     in_grid = _IN_GRID.fullmatch(key)
     parts = [*in_grid[1].split("."), in_grid[2]] if in_grid else key.split(".")
-    return _replace(root, parts, 0, _parse(text, place))
+    return _replace(root, parts, 0, parse_yaml(text, place))
 
 
 def _replace(node: Node, parts: list[str], depth: int, new: Node) -> Node:

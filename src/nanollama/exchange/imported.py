@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from nanollama.config import load_config
-from nanollama.errors import UserError
+from nanollama.errors import MissingExtraError, UserError
 from nanollama.exchange.architectures import Architecture, of_theirs
 from nanollama.exchange.export import HEAD, WEIGHTS_FILE, weight_table
 from nanollama.exchange.keys import Keys, read_keys
 from nanollama.exchange.runs import IMPORTED
-from nanollama.exchange.tokenizers import TOKENIZER_FILE
+from nanollama.exchange.tokenizers import TOKENIZER_FILE, package
 from nanollama.exchange.weights import names, to_ours
 from nanollama.model import model_class
 from nanollama.model.config import ModelConfig
@@ -50,9 +50,17 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
         UserError: it is no model that ours can be, or the run's folder is taken.
     """
     keys = read_keys(folder)
+    if run.resolve() == folder.resolve():
+        raise UserError(f"{run} is the folder of the model itself: name another one for the run.")
     architecture = of_theirs(keys)
     section, is_tied = model_section(architecture, keys)
     state = read_weights(folder, architecture)
+    if section.n_layers > len(state):  # to list the weights of 200,000 layers takes half a minute
+        raise UserError(
+            f"{keys.path} has {section.n_layers:,} layers, more than there are tensors ({len(state):,}): "
+            "save the model anew, with its own config."
+        )
+    tokenizer = _read_tokenizer(folder / TOKENIZER_FILE, section.vocab_size)
     model = _fill(architecture, section, is_tied, state, folder)
     config = _config(section, run, argv)
     if read_result(run) is not None and not overwrite:
@@ -60,17 +68,32 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
     with open_run(config, run, device="cpu", overwrite=overwrite) as opened:
         sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors")]
         opened.record_data({path.name: fingerprint(path)["sha256"] for path in sources})
-        tokenizer = folder / TOKENIZER_FILE
         (run / TOKENIZER).unlink(missing_ok=True)
-        if tokenizer.is_file():
-            write_atomically(run / TOKENIZER, tokenizer.read_text(encoding="utf-8"))
+        if tokenizer is not None:
+            write_atomically(run / TOKENIZER, tokenizer)
         opened.checkpoints.save(0, model, _NoOptimizer(), {})
         opened.finish("finished", 0, 0.0, model.n_params())
-    kind = (
-        "with its tokenizer" if tokenizer.is_file() else f"without a tokenizer: there is no {TOKENIZER_FILE}"
-    )
+    kind = "with its tokenizer" if tokenizer else f"without a tokenizer: there is no {TOKENIZER_FILE}"
     what = f"a {architecture.title} of {model.n_params():,} parameters"
     return f"Wrote {run}: a run of step 0 with {what}, {kind}."
+
+
+def _read_tokenizer(path: Path, vocab_size: int) -> str | None:
+    """The text of a tokenizer that loads and has no more tokens than the model; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        n_tokens = package().Tokenizer.from_str(text).get_vocab_size()
+    except MissingExtraError:
+        raise
+    except Exception as error:  # its own are of no narrower class
+        raise UserError(
+            f"{path} is no tokenizer ({show(str(error))}): save it anew, or move it away."
+        ) from error
+    if n_tokens > vocab_size:
+        raise UserError(f"{path} has {n_tokens:,} tokens, the model {vocab_size:,}: it is another model's.")
+    return text
 
 
 class _NoOptimizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Keys:
             if default is None:
                 raise UserError(f"{self.path} has no {name}: expected the config of a saved model.")
             return default
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
             value = float(value)
         if type(value) is not kind:
             raise UserError(f"{self.path}: {name} = {show(value)} is not of the kind {kind.__name__}.")

@@ -30,14 +30,14 @@ def as_tokenizers(tokenizer: Any) -> Any:
         return tokenizer.package.backend_tokenizer
     if not isinstance(tokenizer, ByteTokenizer):
         return tokenizer
-    package = _package()
+    tokenizers = package()
     letters = {letter: byte for byte, letter in enumerate(byte_letters())}
-    built = package.Tokenizer(package.models.BPE(vocab=letters, merges=[]))
-    built.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    built.decoder = package.decoders.ByteLevel()
+    built = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters, merges=[]))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    built.decoder = tokenizers.decoders.ByteLevel()
     built.add_special_tokens(
         [
-            package.AddedToken(f"<{name}>", special=True, normalized=False)
+            tokenizers.AddedToken(f"<{name}>", special=True, normalized=False)
             for name in sorted(tokenizer.special_ids, key=lambda name: tokenizer.special_ids[name])
         ]
     )
@@ -117,7 +117,12 @@ def save_tokenizer(tokenizer: Any, folder: Path, max_seq_len: int) -> None:
     (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _package() -> Any:
+def package() -> Any:
+    """The package `tokenizers`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module("tokenizers")
     except ImportError as error:

@@ -114,7 +114,7 @@ def last_row(folder: Path) -> dict[str, Any]:
     for line in reversed(tail(folder / METRICS)[1:]):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             return row

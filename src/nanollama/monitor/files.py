@@ -72,11 +72,11 @@ def read_text(path: Path) -> str | None:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """The JSON object in a file, empty when there is none."""
+    """The JSON object in a file, empty when there is none, or only what nobody could read."""
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shlex
-import socket
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +18,7 @@ from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import read_text, remove_leftovers, write_atomically
-from nanollama.monitor.locks import take_lock
+from nanollama.monitor.locks import hold_folder
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
@@ -42,8 +39,6 @@ if TYPE_CHECKING:  # looking at runs does not wait for torch
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
-N_TRIES, SECONDS_BETWEEN_TRIES = 10, 0.05
-"""To lock a folder: who only asks whether it is locked (`is_held`) holds it for an instant."""
 
 # Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
 # stay the same up to rounding (device, compile, gradient_checkpointing, n_accumulation) and, with dropout, up
@@ -226,7 +221,7 @@ def open_run(
         world = stack.enter_context(open_world(device))
         if world.is_main:
             _make(folder)
-            stack.enter_context(_lock(folder))
+            stack.enter_context(hold_folder(folder, LOCK))
             stack.enter_context(succeed(folder, anew=overwrite))
             _claim(folder, config)
         world.wait()
@@ -267,36 +262,6 @@ def _make(folder: Path) -> None:
         raise UserError(
             f"The run folder {folder} cannot be made ({error.strerror}): choose another run_dir."
         ) from None
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder; the system lets go of it when the process ends, however it ends."""
-    try:
-        os.close(os.open(folder / LOCK, os.O_WRONLY | os.O_CREAT, 0o666))
-    except OSError as error:
-        raise UserError(
-            f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
-        ) from None
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        if not _take(file.fileno(), folder):
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise UserError(
-                f"The run folder {folder} is in use by {owner}: wait for its end, or choose another run_dir."
-            )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
-def _take(lock: int, folder: Path) -> bool:
-    for _ in range(N_TRIES):
-        if take_lock(lock, folder):
-            return True
-        time.sleep(SECONDS_BETWEEN_TRIES)
-    return False
 
 
 def dump_to_go_on(config: Config) -> str:

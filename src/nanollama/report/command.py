@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,8 @@ from nanollama.report.style import save_figure
 from nanollama.report.tables import Table
 
 FORMATS = (".svg", ".pdf", ".png")
+MAX_NAME = 100
+"""Letters of a name of files."""
 _PROGRAM = "nanollama report"
 
 
@@ -99,13 +102,15 @@ def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
     Raises:
         UserError: the folder cannot be written to.
     """
-    paths = []
+    paths: list[Path] = []
+    taken: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for section in sections:
             for picture in (block for block in section.blocks if isinstance(block, Picture)):
+                name = _file_name(picture.name, taken)
                 for suffix in FORMATS:
-                    paths.append(folder / f"{picture.name}{suffix}")
+                    paths.append(folder / f"{name}{suffix}")
                     save_figure(picture.figure, paths[-1])
             tables = 0
             for block in section.blocks:
@@ -117,6 +122,22 @@ def save_parts(folder: Path, sections: Sequence[Section]) -> list[Path]:
     except OSError as error:
         raise UserError(f"Cannot write into {folder}: {error.strerror}; name another folder.") from None
     return paths
+
+
+def _file_name(name: str, taken: set[str]) -> str:
+    """What files of a picture are called: measures name it, which may be called anything, as `../kl/far`.
+
+    Args:
+        name: of the picture.
+        taken: what others are called, in small letters; this one is added.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:MAX_NAME].lstrip(".") or "_"
+    found, number = safe, 1
+    while found.lower() in taken:
+        number += 1
+        found = f"{safe}_{number}"
+    taken.add(found.lower())
+    return found
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

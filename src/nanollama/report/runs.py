@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from nanollama.config.source import Place, parse_yaml
 from nanollama.errors import UserError
 from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
@@ -160,7 +158,7 @@ def read_samples(path: Path) -> list[SampleDialog]:
             row = json.loads(line)
             messages = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in row["messages"])
             dialog = SampleDialog(str(row["title"]), str(row["expected"]), bool(row["is_right"]), messages)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
                 f"{path}:{number} is not a dialog with title, expected, is_right and messages: "
                 "remove the file to leave out dialogs."
@@ -181,12 +179,9 @@ def parse_config(path: Path, text: str) -> Mapping[str, Any]:
     """The sections of a ``config.yaml``.
 
     Raises:
-        UserError: its text is not YAML, or not keys and values.
+        UserError: its text is not the YAML that configs are written in, or not keys and values.
     """
-    try:
-        config = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    config = parse_yaml(text, Place(file=str(path))).plain()
     if not isinstance(config, dict):
         raise UserError(f"{path}: expected keys and values, as a run writes them.")
     return config
@@ -198,7 +193,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         return {}
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object: the file is damaged, remove it to report without it.")

@@ -59,7 +59,7 @@ class WatchedRun:
         self.metrics, self.evals = Columns(self.folder / METRICS), Columns(self.folder / EVALS)
         self.n_configs = 0
         """How often its config has been read."""
-        self._config_time = 0
+        self._config_time, self._config_problem = 0, ""
         self._inside = os.path.join(self.root, "")
         self._problems: dict[str, str] = {}
         if self.planned is not None:
@@ -104,11 +104,18 @@ class WatchedRun:
 
     def _read_config(self, path: Path) -> bool:
         written = path.stat().st_mtime_ns if path.exists() else 0
-        if written == self._config_time:
-            return False
-        self.config = flatten(parse_config(path, path.read_text(encoding="utf-8", errors="replace")))
-        self._config_time, self.n_configs = written, self.n_configs + 1
-        return True
+        if written != self._config_time:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            self._config_time, self._config_problem = written, ""
+            try:
+                self.config = flatten(parse_config(path, text))
+                self.n_configs += 1
+                return True
+            except UserError as error:  # which may have taken seconds to find
+                self._config_problem = str(error)
+        if self._config_problem:
+            raise UserError(self._config_problem)
+        return False
 
     def look(self) -> None:
         """Read what its folder says of a run alone; of one of a grid, the grid knows."""

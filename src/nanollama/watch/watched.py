@@ -218,5 +218,5 @@ def run_folders(root: Path) -> Iterator[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    """Does a folder hold the config of a run, perhaps of one that has not begun?"""
-    return any((folder / name).is_file() for name in (CONFIG, LAUNCH_CONFIG))
+    """Does a folder hold the config of a run, perhaps of one yet to begin? Never one closed to us."""
+    return any(os.path.isfile(folder / name) for name in (CONFIG, LAUNCH_CONFIG))

@@ -71,6 +71,9 @@ def test_sqlite_file_is_neither_made_nor_changed(tmp_path: Path, open_tool: Open
     ("url", "message"),
     [
         ("people.sqlite", "The database URL is not understood; expected dialect"),
+        ("postgresql+psycopg://u@h:port/db", "The database URL is not understood; expected dialect"),
+        ("sqlite+aiosqlite:////x", r"own driver, got 'sqlite\+aiosqlite'; expected sqlite:///"),
+        ("sqlite+pysqlcipher:////x", r"own driver, got 'sqlite\+pysqlcipher'; expected sqlite:///"),
         ("sqlite://", "The database URL names no file; expected sqlite:///path"),
         ("sqlite:///:memory:", "The database URL names no file"),
         ("oracel://localhost/people", "SQLAlchemy knows no database or driver called 'oracel'"),

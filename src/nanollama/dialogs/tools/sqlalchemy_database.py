@@ -22,6 +22,7 @@ from nanollama.errors import MissingExtraError, UserError
 
 _CONNECT_SECONDS = 5
 _PSYCOPG = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
+_SQLITE = ("sqlite", "sqlite+pysqlite")
 _QUERY_CANCELED = "57014"  # how PostgreSQL calls a statement stopped by its timeout
 
 _logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _make_engine(text: str) -> Engine:
 def _parse_url(text: str) -> URL:
     try:
         return sqlalchemy.make_url(text)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # the latter: a port that is no number
         raise UserError(
             "The database URL is not understood; expected dialect+driver://user@host/database, "
             "as in postgresql+psycopg://reader@localhost/people."
@@ -144,6 +145,10 @@ def _with_password(url: URL) -> URL:
 
 
 def _sqlite_opener(url: URL) -> Callable[[], sqlite3.Connection]:
+    if url.drivername not in _SQLITE:
+        raise UserError(
+            f"SQLite is read by Python's own driver, got '{url.drivername}'; expected sqlite:///."
+        )
     path = url.database
     if not path or path == ":memory:":
         raise UserError(
