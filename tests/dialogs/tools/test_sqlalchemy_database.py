@@ -20,7 +20,9 @@ from agent_people import ATTRIBUTES, PEOPLE, find, write_people
 from hostile_requests import HostileRequests
 
 from nanollama.dialogs.tools import DatabaseConfig, Reply, Tool, build_tool
-from nanollama.dialogs.tools.sqlalchemy_database import _reason
+from nanollama.dialogs.tools.config import Limits
+from nanollama.dialogs.tools.replies import TOO_SLOW, Row
+from nanollama.dialogs.tools.sqlalchemy_database import SqlAlchemyDatabaseTool, _reason
 from nanollama.errors import MissingExtraError, UserError
 
 OpenTool = Callable[..., Tool]
@@ -47,6 +49,47 @@ def test_twins_are_told(tmp_path: Path, open_tool: OpenTool) -> None:
         "error: several rows have this name",
         "8",
     ]
+
+
+def test_a_name_on_many_rows_is_told_and_costs_the_others_nothing(
+    tmp_path: Path, open_tool: OpenTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE people (name TEXT, age INTEGER)")
+        connection.executemany("INSERT INTO people VALUES (?, 7)", [("Ann",)] * 5000 + [("Bea",)])
+    tool = open_tool(url=f"sqlite:///{path}", attributes=["age"])
+    n_rows: list[int] = []
+    select = SqlAlchemyDatabaseTool._select
+
+    def counted(self: SqlAlchemyDatabaseTool, *arguments: Any) -> list[Row]:
+        rows = select(self, *arguments)
+        n_rows.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(SqlAlchemyDatabaseTool, "_select", counted)
+    batch = [find("Ann", "age"), find("Bea", "age"), find("Cid", "age")]
+    replies = tool.reply(batch)
+    assert replies == [tool.reply([one])[0] for one in batch]
+    assert [reply.ok for reply in replies] == [False, True, False]
+    assert "several rows have this name" in replies[0].text and replies[1].text == "7"
+    assert max(n_rows) < 1010
+
+
+def test_an_sqlite_file_by_url_is_read_for_no_longer_than_the_limit(
+    tmp_path: Path, open_tool: OpenTool
+) -> None:
+    path = tmp_path / "long.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE people (name TEXT, age INTEGER)")
+        rows = ((f"N{n}", n) for n in range(300_000))
+        connection.executemany("INSERT INTO people VALUES (?, ?)", rows)
+    limits = Limits(max_seconds=0.001)
+    tool = open_tool(url=f"sqlite:///{path}", attributes=["age"], limits=limits)
+    (reply,) = tool.reply([find("nobody", "age")])
+    assert not reply.ok and reply.text == f"error: {TOO_SLOW}"
+    patient = open_tool(url=f"sqlite:///{path}", attributes=["age"])
+    assert patient.reply([find("N299999", "age")])[0].text == "299999"
 
 
 def test_closed_tool_says_so_and_closes_twice(open_tool: OpenTool, people_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -18,12 +19,16 @@ from nanollama.dialogs.tools.find import reply_to_finds
 from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.dialogs.tools.replies import TOO_SLOW, RequestError, Row
 from nanollama.dialogs.tools.schema import check_schema
+from nanollama.dialogs.tools.sql import Meter
 from nanollama.errors import MissingExtraError, UserError
 
 _CONNECT_SECONDS = 5
 _PSYCOPG = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 _SQLITE = ("sqlite", "sqlite+pysqlite")
 _QUERY_CANCELED = "57014"  # how PostgreSQL calls a statement stopped by its timeout
+_INTERRUPTED = "interrupted"  # and SQLite
+N_ALIKE = 1000
+"""Rows beyond one a name that are read: of names that a column takes for one, or that several rows have."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,8 +38,9 @@ class SqlAlchemyDatabaseTool(Tool):
 
     Replies are those of `nanollama.dialogs.tools.database.DatabaseTool`. The only statement ever sent is
     our own SELECT, its names bound as parameters, in a transaction that is rolled back. On PostgreSQL it is
-    also read-only and limited in time, and an SQLite file is opened read-only; elsewhere use an account
-    that can only read.
+    also read-only and limited in time, an SQLite file is opened read-only and read for no longer than the
+    limit; elsewhere use an account that can only read. A key that is not unique is not refused: it is said of
+    a name that several rows have it, of which at most a thousand are read.
     SELECTs written by a model are not offered: a server's functions reach its files, its network and other
     sessions, and what they may do depends on the account's rights, which are not ours to check.
 
@@ -76,21 +82,29 @@ class SqlAlchemyDatabaseTool(Tool):
     def _fetch(self, names: Sequence[str]) -> Iterable[Row]:
         try:
             with self._engine.connect() as connection:
-                return self._select(connection, names)
+                rows = self._select(connection, names, len(names) + N_ALIKE + 1)
+            if len(rows) > len(names) + N_ALIKE and len(names) > 1:  # one must not cost the others
+                return [row for name in names for row in self._fetch([name])]
+            return rows
         except (exc.DataError, UnicodeError):  # the encoding cannot express a name: it is not there
             return [row for name in names for row in self._fetch([name])] if len(names) > 1 else []
         except (exc.SQLAlchemyError, UserError) as error:  # the latter: an SQLite file was taken away
             _logger.warning("The database failed: %s", _reason(error, self._engine.url))
-            too_slow = getattr(getattr(error, "orig", None), "sqlstate", None) == _QUERY_CANCELED
+            cause = getattr(error, "orig", None)
+            too_slow = getattr(cause, "sqlstate", None) == _QUERY_CANCELED or str(cause) == _INTERRUPTED
             raise RequestError(TOO_SLOW if too_slow else "the database failed") from None
 
-    def _select(self, connection: Connection, names: Sequence[str]) -> list[Row]:
+    def _select(self, connection: Connection, names: Sequence[str], max_rows: int) -> list[Row]:
         if connection.dialect.name == "postgresql":
             milliseconds = max(1, round(1000 * self._config.limits.max_seconds))
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+        if connection.dialect.name == "sqlite":
+            driver: Any = connection.connection.dbapi_connection
+            Meter(driver, self._config.limits.max_seconds).start(math.inf)
         query = sqlalchemy.select(*self._columns).select_from(sqlalchemy.table(self._config.table))
-        return [tuple(row) for row in connection.execute(query.where(self._columns[0].in_(names)))]
+        query = query.where(self._columns[0].in_(names)).limit(max_rows)
+        return [tuple(row) for row in connection.execute(query)]
 
     def _check_database(self) -> None:
         url = self._engine.url
@@ -103,7 +117,7 @@ class SqlAlchemyDatabaseTool(Tool):
                 columns = inspector.get_columns(self._config.table) if found else []
                 check_schema(shown, tables, [column["name"] for column in columns], self._config)
             with self._engine.connect() as connection:
-                self._select(connection, [""])  # may we read it, and are names texts?
+                self._select(connection, [""], 0)  # may we read it, and are names texts?
         except exc.SQLAlchemyError as error:
             raise UserError(f"The database '{shown}' cannot be used: {_reason(error, url)}.") from None
 
