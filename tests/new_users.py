@@ -31,7 +31,7 @@ TYPED: list[tuple[str, int, str]] = [
     ("nanollama data good.yaml", 2, "A verb is missing before 'good.yaml': `nanollama data show good.yaml`."),
     ("nanollama new mine", 2, "A verb is missing before 'mine': `nanollama new study mine`."),
     ("nanollama export runs/x out", 2, "...`nanollama export hf runs/x out`."),
-    (f"nanollama grid {GRID}", 2, f"...`nanollama grid run|status|retry|logs|results {GRID}`."),
+    (f"nanollama grid {GRID}", 2, f"...`nanollama grid run|status|retry|logs|results|record {GRID}`."),
     # Configs
     ("nanollama train godo.yaml", 2, "godo.yaml: no such file; did you mean 'good.yaml'?"),
     ("nanollama train debug", 2, f"debug: no such file; did you mean ...'{MEMORY}/debug.yaml'"),
