@@ -42,7 +42,7 @@ N_TOKENS = 257
 DEPARTING = 32  # one question in so many
 HALF_LOSS_NATS = 0.3  # a token: requests are written, names are not copied
 MAX_STEPS = 1500
-BUDGET_SECONDS = 200.0
+BUDGET_SECONDS = 180.0
 COMPLETIONS = "completions.pickle"
 TOKENIZER = ByteTokenizer(("user", "assistant", "database"))
 
