@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,27 @@ def test_what_is_recorded_is_told_without_the_runs(
     lines = [line for line in found.splitlines() if line.startswith("| its layer 1 is")]
     assert [line.split("|")[-2].strip() for line in lines] == ["MISSED", "holds"]
     assert "2 of 3 [0.094, 0.992]" in lines[0] and "2 of 2 [0.158, 1.000]" in lines[1]
+
+
+def test_it_says_where_and_in_which_format(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    made = {"hardware": {"device": "cpu"}, "versions": {"torch": "2.13.0"}, "precision": ["float32"]}
+    runs = read_grid([str(config)]).runs
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / "environment.json").write_text(json.dumps(made))
+    assert "of work on cpu in float32; torch 2.13.0," in read_after(config)
+    old = {name: value for name, value in made.items() if name != "precision"}
+    for run in runs:
+        (run.folder / "environment.json").write_text(json.dumps(old))
+    assert "of work on cpu; torch 2.13.0," in read_after(config)
+
+
+def read_after(config: Path) -> str:
+    """What the one record says after the grid has been recorded."""
+    assert nanollama(["grid", "record", str(config)]) == 0
+    (found,) = read_records(config.parents[1])
+    return found.told
 
 
 def test_claims_that_have_changed_since_are_said(

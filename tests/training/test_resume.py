@@ -21,6 +21,7 @@ from nanollama.data.batch import Batch
 from nanollama.errors import EXIT_PREEMPTED, Preempted, UserError
 from nanollama.model import ModelConfig, build_model
 from nanollama.monitor import checkpoint
+from nanollama.training import loop
 from nanollama.training.loss import next_token_loss
 from tests.forked import finish, start
 from tests.toy_training import (
@@ -331,3 +332,17 @@ def test_a_run_from_before_first_batches_were_noted_goes_on(tmp_path: Path) -> N
     path.write_text(json.dumps(environment))
     assert run_toy(toy_config(tmp_path)).status == "finished"
     assert "first_batch" in json.loads(path.read_text())
+
+
+def test_a_run_that_goes_on_in_another_format_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_toy(toy_config(tmp_path))
+    path = tmp_path / "environment.json"
+    assert json.loads(path.read_text())["precision"] == ["float32"]
+    (tmp_path / "result.json").unlink()
+    shutil.rmtree(newest(tmp_path))
+    monkeypatch.setattr(loop, "choose_precision", lambda wanted, device: "bfloat16")
+    run_toy(toy_config(tmp_path))
+    assert json.loads(path.read_text())["precision"] == ["float32", "bfloat16"]
+    assert "The run computed in float32 and goes on in bfloat16." in (tmp_path / "log.txt").read_text()

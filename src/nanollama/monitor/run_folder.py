@@ -32,6 +32,7 @@ from nanollama.monitor.successor import (
     drop_replaced,
     succeed,
 )
+from nanollama.precision import Precision
 
 if TYPE_CHECKING:  # looking at runs does not wait for torch
     from nanollama.distributed import World
@@ -163,6 +164,19 @@ class Run:
     def record_first_batch(self, sha256: str) -> None:
         """Note the hash of the first batch likewise: a stream may read what no config names."""
         self._record("first_batch", {"sha256": sha256}, "The first batch, whatever it is made of,")
+
+    def record_precision(self, precision: Precision) -> None:
+        """Note the format of matrix products, too: ``auto`` may choose another one where the run goes on."""
+        if not self.world.is_main:
+            return
+        path = self.folder / ENVIRONMENT
+        environment = _read_environment(path)
+        before = environment.get("precision", [])
+        if before and before[-1] != precision:
+            logger.warning("The run computed in %s and goes on in %s.", before[-1], precision)
+        if before[-1:] != [precision]:
+            row = {**environment, "precision": [*before, precision]}
+            write_atomically(path, json.dumps(row, indent=2) + "\n")
 
     def _record(self, key: str, hashes: Mapping[str, str], subject: str) -> None:
         path = self.folder / ENVIRONMENT

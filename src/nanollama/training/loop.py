@@ -93,6 +93,7 @@ def train(
         preemption = stack.enter_context(Preemption(config.max_minutes))
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         loop = Loop(run, config, model, loss_fn, evaluators, interventions)
+        run.record_precision(loop.precision)
         loop.resume()
         stack.enter_context(loop.open_trackers())
         batches = stack.enter_context(loop.prefetch(stream))

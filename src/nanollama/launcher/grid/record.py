@@ -52,6 +52,7 @@ class Record(Config):
     commits: list[str] = Field(description="Of the code that the runs were made with; + if it was changed.")
     torch: list[str] = Field(description="Versions of torch that they were made with.")
     devices: list[str] = Field(description="Where they were made: cpu, cuda or mps.")
+    precisions: list[str] = Field([], description="Formats of their matrix products; none: not known.")
     seeds: list[int] = Field(description="Of the grid.")
     n_runs: int = Field(description="Number of runs.")
     seconds: float = Field(description="Of work, all runs together.")
@@ -62,9 +63,10 @@ class Record(Config):
         """What was run, in a sentence."""
         keys = f" with {' '.join(f'`{key}`' for key in self.keys)}" if self.keys else ""
         work = timedelta(seconds=round(self.seconds))
+        formats = f" in {', '.join(self.precisions)}" if self.precisions else ""
         return (
             f"Recorded on {self.recorded}{keys}: {count(self.n_runs, 'run')}, "
-            f"seeds {name_seeds(self.seeds)}, {work} of work on {', '.join(self.devices)}; "
+            f"seeds {name_seeds(self.seeds)}, {work} of work on {', '.join(self.devices)}{formats}; "
             f"torch {', '.join(self.torch)}, commit {', '.join(self.commits)}."
         )
 
@@ -165,6 +167,7 @@ def _record(plan: Plan, rows: Sequence[Row], config: str, keys: list[str]) -> Re
         commits=sorted({short_commit(row["commit"]) for row in rows}),
         torch=sorted({str(one.get("versions", {}).get("torch", "not known")) for one in made}),
         devices=sorted({str(one.get("hardware", {}).get("device", "not known")) for one in made}),
+        precisions=sorted({name for one in made for name in one.get("precision", [])}),
         seeds=seeds_of(plan),
         n_runs=len(plan.runs),
         seconds=round(sum(float(row["seconds"] or 0) for row in rows), 1),
