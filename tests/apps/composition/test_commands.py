@@ -324,6 +324,7 @@ def test_wrong_configs_are_told_in_a_sentence(
             "step_00000004 is a checkpoint: expected the folder",
         ),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
+        (attention, ["runs/x", "length=²"], "length=²: expected length=L with a number L"),
     ],
 )
 def test_wrong_arguments_of_other_commands(
