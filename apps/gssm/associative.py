@@ -1,7 +1,7 @@
 """Multi-query associative recall: pairs of a key and a value, then keys whose values are asked for.
 
-After arXiv 2312.04927 (Zoology, section 3). Drawn here with 2 pairs (there are at least 4), 2 queries, 8 tokens
-and a vocabulary of 9, key 3 standing with value 8 and key 1 with value 6::
+After arXiv 2312.04927 (Zoology, section 3). Shown with 2 pairs (there are at least 4), 2 queries, 8
+tokens and a vocabulary of 9, key 3 standing with value 8 and key 1 with value 6::
 
     position   0  1  2  3  4  5  6  7
     token      3  8  1  6  0  1  0  3

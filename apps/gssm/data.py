@@ -29,8 +29,8 @@ def run(config: DataFileConfig) -> None:
     """Write what is missing of the file.
 
     Raises:
-        UserError: a file of another config is there, finished or not, another process is writing it, or no alpha gives the
-            entropy that is wanted.
+        UserError: a file of another config is there, finished or not, another process is writing it, or no
+            alpha gives the entropy that is wanted.
     """
     with files.hold(config.file):
         _run(config)
