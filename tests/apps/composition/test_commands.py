@@ -301,6 +301,7 @@ PARITY = "{implementation: parity, problem_token: 32}"
             ["data.n_train=null", "measures.splits=[train]"],
             "measures.splits = [train] leaves nothing to measure",
         ),
+        (["measures={causal: true, heads: false}"], "causal = true has no effect with heads = false"),
         (["data.file=README.md"], "README.md must end in .npz"),
     ],
 )
