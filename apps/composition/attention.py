@@ -196,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         length = None
         for argument in arguments[1:]:
             key, _, value = argument.partition("=")
-            if argument not in keys and (key != "length" or not value.isdigit()):
+            if argument not in keys and (key != "length" or not value.isdecimal()):
                 raise UserError(f"{argument}: expected length=L with a number L; {USAGE}")
             length = length if argument in keys else int(value)
         run(Path(arguments[0]), length, keys)

@@ -1,7 +1,7 @@
 """Examine a trained model: ``python -m apps.composition.eval CONFIG [key=value ...]``.
 
 Writes into the folder ``evaluations/step_<8 digits>`` of the run: ``measures.csv`` (one number a row),
-``causal.csv`` and ``probes.csv``; prints what they say in short.
+``causal.csv`` and ``probes.csv``, about tasks that put out every state; prints what they say in short.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from apps.composition.causal import causal_effects
 from apps.composition.data import build_dataset
-from apps.composition.measures import build_groups, find_best_circuit, heads_split, measure, summarise
-from apps.composition.probes import probe_circuit
+from apps.composition.measures import build_groups, find_best_circuit, iterations, measure, summarise
+from apps.composition.probes import has_mlps, probe_circuit
 from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table
 from nanollama.entrypoint import run_main
@@ -36,13 +36,18 @@ def run(config: EvalConfig) -> None:
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
     circuit = find_best_circuit(summary)
-    examined = heads_split(config.measures.splits)
-    tested = [group for group in groups if group.split == examined]
-    if all(group.is_iteration for group in tested):
+    tested = iterations(groups, config.measures.splits) if data.chain_of_thought else []
+    if tested:
         effects = [asdict(effect) for effect in causal_effects(model, data, tested, circuit)]
         print_table(effects)
         _write(folder / "causal.csv", effects)
-    if circuit is not None:
+    else:
+        print("No causal tests: nothing here puts out every state of an iteration.")
+    if circuit is None:
+        print("No probes: no circuit was looked for, or there are fewer than two layers that attend.")
+    elif not has_mlps(model, circuit):
+        print("No probes: the layers of the circuit have no MLPs that can be looked at.")
+    else:
         probes = [asdict(result) for result in probe_circuit(model, tested, circuit)]
         print_table(probes)
         _write(folder / "probes.csv", probes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from apps.composition.causal import causal_summary
 from apps.composition.data import Dataset
 from apps.composition.data_config import DataConfig
-from apps.composition.measures import build_groups, find_best_circuit, measure, summarise
+from apps.composition.measures import build_groups, find_best_circuit, iterations, measure, summarise
 from apps.composition.settings import MeasuresConfig
 from nanollama.model.protocol import LanguageModel
 
@@ -24,7 +24,6 @@ class Examiner:
         summary = summarise(rows, self.config)
         circuit = find_best_circuit(summary)
         if self.measures.causal and circuit is not None:
-            split = self.groups[0].split  # where the circuit was found
-            tested = [group for group in self.groups if group.split == split and group.is_iteration]
+            tested = iterations(self.groups, self.measures.splits)
             summary |= causal_summary(model, self.config, tested, circuit)
         return summary

@@ -140,8 +140,8 @@ def _measure_heads(maps: Mapping[int, Tensor], about: tuple[int, Split, int]) ->
 def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
     """Means over lengths, the best heads, then every number under its own name, as a row of ``evals.jsonl``.
 
-    ``*_long`` are means over the upper half of the lengths. The heads are found on the test
-    sequences, or on those learned from where no others are measured on.
+    ``*_long`` are means over the upper half of the lengths, or over the one there is. The heads are found on
+    the test sequences, or on those learned from where no others are measured on.
     """
     summary: dict[str, float] = {}
     splits = list(dict.fromkeys(row.split for row in rows))
@@ -151,7 +151,7 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
             here = [row for row in rows if (row.split, row.measure) == (split, name)]
             summary[f"{split}_{name}"] = _mean(row.value for row in here)
             if name == "accuracy":
-                summary[f"{split}_accuracy_long"] = _mean(row.value for row in here if row.length > longer)
+                summary[f"{split}_accuracy_long"] = _mean_of_long(here, longer)
     examined = heads_split(splits)
     summary |= _best_heads([row for row in rows if row.split == examined], longer)
     return summary | {_name(row, config): row.value for row in rows}
@@ -160,6 +160,12 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
 def heads_split(splits: Sequence[Split]) -> Split:
     """On which of the splits heads are found: the test, where it is measured on."""
     return "test" if "test" in splits else splits[0]
+
+
+def iterations(groups: Sequence[Group], splits: Sequence[Split]) -> list[Group]:
+    """The groups that a circuit is found on, which causal tests and probes are made on too."""
+    examined = heads_split(splits)
+    return [group for group in groups if group.split == examined and group.is_iteration]
 
 
 def find_best_circuit(summary: Mapping[str, float]) -> Circuit | None:
@@ -196,13 +202,16 @@ def _best_heads(rows: list[Row], longer: float) -> dict[str, float]:
         for score in ("mean", "peakiness", "invariance"):
             summary[f"{name}_{score}"] = means[f"{name}_{score}", layer, head]
         summary[f"{name}_entropy_bits"] = means["entropy_bits", layer, head]
-        summary[f"{name}_peakiness_long"] = _mean(
-            row.value
-            for row in rows
-            if (row.measure, row.layer, row.head) == (f"{name}_peakiness", layer, head)
-            and row.length > longer
+        summary[f"{name}_peakiness_long"] = _mean_of_long(
+            [row for row in rows if (row.measure, row.layer, row.head) == (f"{name}_peakiness", layer, head)],
+            longer,
         )
     return summary
+
+
+def _mean_of_long(rows: Sequence[Row], longer: float) -> float:
+    """The mean over lengths above a number, over all where there is one length."""
+    return _mean(row.value for row in [row for row in rows if row.length > longer] or rows)
 
 
 def _name(row: Row, config: DataConfig) -> str:

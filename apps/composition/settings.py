@@ -34,6 +34,15 @@ class MeasuresConfig(Config):
         "`eval` always does.",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> MeasuresConfig:
+        if self.causal and not self.heads:
+            raise ValueError(
+                "causal = true has no effect with heads = false, where no circuit is looked for: "
+                "set heads = true, or leave causal out"
+            )
+        return self
+
 
 class CompositionConfig(TrainingRunConfig):
     """A training run of the composition study."""

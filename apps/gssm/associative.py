@@ -1,7 +1,7 @@
 """Multi-query associative recall: pairs of a key and a value, then keys whose values are asked for.
 
-After arXiv 2312.04927 (Zoology, section 3). With 2 pairs, 2 queries, 8 tokens and a vocabulary of 9, key 3
-standing with value 8 and key 1 with value 6::
+After arXiv 2312.04927 (Zoology, section 3). Shown with 2 pairs (there are at least 4), 2 queries, 8
+tokens and a vocabulary of 9, key 3 standing with value 8 and key 1 with value 6::
 
     position   0  1  2  3  4  5  6  7
     token      3  8  1  6  0  1  0  3
@@ -12,7 +12,8 @@ of it, at positions drawn uniformly behind the pairs (Zoology draws their distan
 is asked at the queries alone, and the answers are never told it there.
 
 Sequence i of a seed is the same in any batch and on any rank. The ids of the pairs add up to an even number
-where they are learned from and to an odd one in the test, so that no sequence is in both.
+where they are learned from and to an odd one in the test, so that no sequence is in both. Where pairs are few
+that alone tells something of the values, the opposite in the test: fewer than four are refused.
 """
 
 from __future__ import annotations

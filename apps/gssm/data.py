@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -28,8 +29,8 @@ def run(config: DataFileConfig) -> None:
     """Write what is missing of the file.
 
     Raises:
-        UserError: a file of another config is there, another process is writing it, or no alpha gives the
-            entropy that is wanted.
+        UserError: a file of another config is there, finished or not, another process is writing it, or no
+            alpha gives the entropy that is wanted.
     """
     with files.hold(config.file):
         _run(config)
@@ -37,14 +38,13 @@ def run(config: DataFileConfig) -> None:
 
 def _run(config: DataFileConfig) -> None:
     path, made_from = config.file, config_hash(config.model_copy(update={"overwrite": False}))
-    if path.exists() and not config.overwrite:
+    if not config.overwrite and path.exists():
         if files.config_of(path) != made_from:
-            raise UserError(
-                f"{path} was written from another config: choose another `file`, or replace it with "
-                "overwrite=true."
-            )
+            raise _of_another_config(path, "written")
         print(f"{path} is complete.")
         return
+    if not config.overwrite and files.begun_from(path) not in (None, made_from):
+        raise _of_another_config(files.partial_of(path), "begun")
     sets: Sets = {
         each.name: (build_source(each), {"train": each.n_train, "test": each.n_test}) for each in config.sets
     }
@@ -53,6 +53,13 @@ def _run(config: DataFileConfig) -> None:
         sizes = ", ".join(f"{n:,} {part}" for part, n in parts.items())
         print(f"{name}: {sizes} sequences of {source.n_symbols} symbols")
     print(f"Wrote {path}")
+
+
+def _of_another_config(path: Path, how: str) -> UserError:
+    return UserError(
+        f"{path} was {how} from another config: expected the same in every key, chunk_size too. Take the "
+        "config it was made from, choose another `file`, or replace it with overwrite=true."
+    )
 
 
 def write(config: DataFileConfig, sets: Sets, made_from: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -183,6 +183,20 @@ def config_of(path: Path) -> str | None:
         return None if found is None else str(found)
 
 
+def begun_from(path: Path) -> str | None:
+    """The hash of the config that an unfinished file was begun from.
+
+    None where none was begun, and where it was left before it was laid out: there is nothing in it.
+    """
+    partial = partial_of(path)
+    if not partial.exists():
+        return None
+    try:
+        return config_of(partial)
+    except UserError:  # cut off while it was laid out, or damaged since
+        return _noted(path).get(CONFIG)
+
+
 def read_sequences(path: Path, source: Source, n_data: int | None) -> np.ndarray:
     """The first sequences to learn from that a file holds of a source: (n_data, T + 1), or all of them.
 
@@ -220,14 +234,20 @@ def read_progress(path: Path, config_hash: str, n_chunks: int) -> int | None:
 
     None where none was begun from this config, and where what is noted cannot be: the file is written anew.
     """
-    try:
-        found = json.loads(_progress_of(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(found, dict) or found.get(CONFIG) != config_hash or not partial_of(path).is_file():
+    found = _noted(path)
+    if found.get(CONFIG) != config_hash or not partial_of(path).is_file():
         return None
     n_done = found.get("n_chunks")
     return n_done if type(n_done) is int and 0 <= n_done <= n_chunks else None
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What is noted of the progress of a file; nothing where that cannot be read."""
+    try:
+        found = json.loads(_progress_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_progress(path: Path, config_hash: str, n_chunks: int) -> None:

@@ -8,12 +8,15 @@ from pydantic import Field, model_validator
 
 from nanollama.config import Config
 
+LEAST_PAIRS = 4
+"""With one pair, the parity of the key tells that of the value; with four, eight symbols have to be added."""
+
 
 class RecallDataConfig(Config):
     """Multi-query associative recall; see `apps.gssm.associative`."""
 
     implementation: Literal["recall"] = Field(description="Pairs of a key and a value, then keys to recall.")
-    n_pairs: int = Field(ge=1, description="Pairs of a sequence.")
+    n_pairs: int = Field(ge=1, description="Pairs of a sequence, at least 4.")
     n_queries: int = Field(ge=1, description="Keys whose values are asked for, at most n_pairs.")
     vocab_size: int = Field(
         ge=5, description="Number of symbols: half of them keys, half values, one filler."
@@ -28,6 +31,12 @@ class RecallDataConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> RecallDataConfig:
+        if self.n_pairs < LEAST_PAIRS:
+            raise ValueError(
+                f"n_pairs = {self.n_pairs} is too few: the ids of a sequence add up to an even number in "
+                "training and to an odd one in the test, which with few pairs a model can learn, and answer "
+                f"wrongly in the test; expected at least {LEAST_PAIRS}"
+            )
         if self.n_pairs > self.n_keys:
             raise ValueError(
                 f"n_pairs = {self.n_pairs} different keys need a vocab_size of at least "

@@ -66,7 +66,7 @@ class DataFileConfig(Config):
     file: ConfigPath = Field(description="HDF5 file to write.")
     sets: tuple[SetConfig, ...] = Field(min_length=1, description="What is written, a group each.")
     chunk_size: int = Field(default=4096, ge=1, description="Sequences that are drawn and written at once.")
-    overwrite: bool = Field(default=False, description="Replace a file of another config.")
+    overwrite: bool = Field(default=False, description="Replace a file of another config, finished or not.")
 
     @model_validator(mode="after")
     def _check(self) -> DataFileConfig:

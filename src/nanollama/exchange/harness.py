@@ -77,7 +77,7 @@ class _RunModel:
         self, run: str, batch_size: int | str = 1, device: str | None = None, max_batch_size: Any = None
     ) -> None:
         super().__init__()
-        size = int(batch_size) if str(batch_size).isdigit() else 16
+        size = int(batch_size) if str(batch_size).isdecimal() else 16
         trained, self._turns = open_trained(Path(str(run)), device or "auto")
         self.scorer = build_scorer(trained.model, self._turns, str(run), max(1, size))
         self._device = trained.model.device

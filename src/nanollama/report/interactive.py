@@ -73,7 +73,7 @@ def _lines(figure: Figure) -> Iterator[tuple[Axes, int, Line2D]]:
     for axes in figure.axes:
         for line in axes.lines:
             prefix, _, number = str(line.get_gid() or "").partition("curve")
-            if not prefix and number.isdigit():
+            if not prefix and number.isdecimal():
                 yield axes, int(number), line
 
 

@@ -66,6 +66,30 @@ def test_every_config_is_valid(path: Path, scale: str) -> None:
         load_config(CLASSES.get(path.stem, CompositionConfig), [str(path), f"scale={scale}"])
 
 
+@pytest.mark.parametrize(
+    "name", ["mix", "sparse_addition", "curriculum_lengths", "curriculum_tasks", "sparse_curriculum"]
+)
+def test_phases_change_at_the_same_share_of_the_steps_at_both_sizes(name: str) -> None:
+    shares = []
+    for scale in ("small", "paper"):
+        argv = [str(CONFIGS / f"{name}.yaml"), f"scale={scale}"]
+        is_grid = "grid" in read_source(argv).value
+        configs = (
+            [run.config for run in read_grid(argv).runs]
+            if is_grid
+            else [load_config(CompositionConfig, argv)]
+        )
+        found = []
+        for config in configs:
+            assert isinstance(config, CompositionConfig)
+            n_steps = config.resolved_training.n_steps
+            found.append([phase.from_step / n_steps for phase in config.data.phases])
+        shares.append(found)
+    assert any(len(phases) > 1 for phases in shares[0])
+    for small, paper in zip(*shares, strict=True):
+        assert paper == pytest.approx(small, rel=0.03)
+
+
 def test_the_head_is_that_of_polynomial_iteration_stopped_when_it_is_there() -> None:
     head, whole = (
         load_config(CompositionConfig, [str(CONFIGS / f"{n}.yaml")]) for n in ("head", "polynomial")
@@ -248,6 +272,27 @@ def test_a_smaller_speedup_than_claimed_is_missed(tmp_path: Path, steps: tuple[i
     assert faster.failed == (code == 1)
 
 
+@pytest.mark.parametrize(
+    ("wide", "narrow", "words"),
+    [
+        (1.0, 0.0, ["holds", "holds"]),
+        (0.0, 0.0, ["MISSED", "holds"]),
+        (1.0, 1.0, ["holds", "MISSED"]),
+    ],
+)
+def test_width_is_judged_by_what_was_learned(
+    tmp_path: Path, wide: float, narrow: float, words: list[str]
+) -> None:
+    """Not by the peakiness of heads, which an untrained model lacks at any width."""
+    plan = read_grid([str(CONFIGS / "width.yaml"), f"run_dir={tmp_path}"])
+    found = []
+    for run in plan.runs:
+        accuracy = wide if run.values["model.d_model"] == 64 else narrow
+        of_run = {"test_accuracy_long": accuracy, "iteration_peakiness_long": 0.159}
+        found.append({"run": run.name, "status": "finished", "step": 2000, **run.values, **of_run})
+    assert [verdict.word for verdict in judge(plan.expect, plan.runs, found, "training.seed")] == words
+
+
 PARITY = "{implementation: parity, problem_token: 32}"
 
 
@@ -301,6 +346,7 @@ PARITY = "{implementation: parity, problem_token: 32}"
             ["data.n_train=null", "measures.splits=[train]"],
             "measures.splits = [train] leaves nothing to measure",
         ),
+        (["measures={causal: true, heads: false}"], "causal = true has no effect with heads = false"),
         (["data.file=README.md"], "README.md must end in .npz"),
     ],
 )
@@ -324,6 +370,7 @@ def test_wrong_configs_are_told_in_a_sentence(
             "step_00000004 is a checkpoint: expected the folder",
         ),
         (attention, ["runs/x", "size=3"], "size=3: expected length=L with a number L"),
+        (attention, ["runs/x", "length=²"], "length=²: expected length=L with a number L"),
     ],
 )
 def test_wrong_arguments_of_other_commands(

@@ -27,7 +27,7 @@ CONFIG = Path(__file__).parents[3] / "apps" / "gssm" / "config" / "recall.yaml"
 
 
 def config(**changes: Any) -> RecallDataConfig:
-    keys = {"n_pairs": 3, "n_queries": 2, "vocab_size": 9, "seq_len": 12}
+    keys = {"n_pairs": 4, "n_queries": 2, "vocab_size": 13, "seq_len": 14}
     return RecallDataConfig.model_validate({"implementation": "recall", **keys, **changes})
 
 
@@ -37,40 +37,41 @@ class Reader(nn.Module):
     device = torch.device("cpu")
 
     def forward(self, ids: Tensor, query_positions: Tensor, documents: None = None) -> Tensor:
-        keys, values = ids[:, :6:2], ids[:, 1:6:2]
+        keys, values = ids[:, :8:2], ids[:, 1:8:2]
         asked = ids.gather(1, query_positions)
         answers = ((asked[:, :, None] == keys[:, None]) * values[:, None]).sum(-1)
-        return nn.functional.one_hot(answers * (asked != 1), 9).float() * 50
+        return nn.functional.one_hot(answers * (asked != 1), 13).float() * 50
 
 
 @pytest.mark.parametrize("first", [0, FIRST_TEST])
 def test_sequences_are_as_described(first: int) -> None:
     tokens, positions, answers = draw(config(), range(first, first + 500))
-    assert tokens.shape == (500, 12) and positions.shape == answers.shape == (500, 2)
-    keys, values = tokens[:, :6:2], tokens[:, 1:6:2]
-    assert set(keys.ravel()) == {1, 2, 3, 4} and set(values.ravel()) == {5, 6, 7, 8}
+    assert tokens.shape == (500, 14) and positions.shape == answers.shape == (500, 2)
+    keys, values = tokens[:, :8:2], tokens[:, 1:8:2]
+    assert set(keys.ravel()) == set(range(1, 7)) and set(values.ravel()) == set(range(7, 13))
     assert (np.sort(keys)[:, 1:] != np.sort(keys)[:, :-1]).all(), "keys of a sequence differ"
-    assert set(positions.ravel()) == set(range(6, 12)) and (positions[:, 0] < positions[:, 1]).all()
+    assert set(positions.ravel()) == set(range(8, 14)) and (positions[:, 0] < positions[:, 1]).all()
     for row, places, expected in zip(tokens, positions, answers, strict=True):
-        lookup = dict(zip(row[:6:2], row[1:6:2], strict=True))
+        lookup = dict(zip(row[:8:2], row[1:8:2], strict=True))
         assert [lookup[key] for key in row[places]] == list(expected)
-        assert len(set(row[places])) == 2 and np.count_nonzero(row[6:]) == 2
+        assert len(set(row[places])) == 2 and np.count_nonzero(row[8:]) == 2
 
 
 def test_no_sequence_is_in_both_sets() -> None:
-    """Also where there are few: 3 pairs of 4 keys and 4 values."""
-    parity = {first: draw(config(), range(first, first + 999)).tokens[:, :6].sum(axis=1) % 2
+    """Also where there are few: 4 pairs of 4 keys and 4 values."""
+    few = config(vocab_size=9)
+    parity = {first: draw(few, range(first, first + 999)).tokens[:, :8].sum(axis=1) % 2
               for first in (0, FIRST_TEST)}  # fmt: skip
     assert not parity[0].any() and parity[FIRST_TEST].all()
 
 
-@pytest.mark.parametrize("vocab_size", [9, 11])  # an even and an odd number of values
+@pytest.mark.parametrize("vocab_size", [11, 13])  # an odd and an even number of values
 def test_the_last_value_is_as_often_each_of_those_it_can_be(vocab_size: int) -> None:
     n_keys = (vocab_size - 1) // 2
     tokens = draw(config(vocab_size=vocab_size), range(20_000)).tokens
-    for place in (1, 3, 5):
+    for place in (1, 3, 5, 7):
         shares = np.bincount(tokens[:, place])[1 + n_keys :] / len(tokens)
-        assert shares == pytest.approx([1 / n_keys] * n_keys, abs=0.06 if place == 5 else 0.015)
+        assert shares == pytest.approx([1 / n_keys] * n_keys, abs=0.06 if place == 7 else 0.015)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -97,9 +98,10 @@ def test_recall_is_the_share_of_right_answers() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_pairs": 5}, "n_pairs = 5 different keys need a vocab_size of at least 11, got 9"),
-        ({"n_queries": 4}, "n_queries = 4 is more than n_pairs = 3"),
-        ({"seq_len": 7}, "seq_len = 7 is too short: pairs and queries take 8 symbols"),
+        ({"n_pairs": 3}, "n_pairs = 3 is too few: .*; expected at least 4"),
+        ({"n_pairs": 7}, "n_pairs = 7 different keys need a vocab_size of at least 15, got 13"),
+        ({"n_queries": 5}, "n_queries = 5 is more than n_pairs = 4"),
+        ({"seq_len": 9}, "seq_len = 9 is too short: pairs and queries take 10 symbols"),
     ],
 )
 def test_impossible_tasks_are_refused(changes: dict[str, Any], message: str) -> None:

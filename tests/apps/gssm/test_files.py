@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.gssm import data, train
-from apps.gssm.files import config_of, hold, partial_of, read_sequences
+from apps.gssm import data, files, train
+from apps.gssm.files import config_of, hold, partial_of, read_sequences, write_progress
 from apps.gssm.source import build_source
 from nanollama.errors import UserError
 from tests.apps.gssm.test_training import CONFIGS, SETS, arguments, graph_data, write_file
@@ -73,6 +73,60 @@ def test_a_progress_that_cannot_be_is_not_believed(n_chunks: object, tmp_path: P
     path.unlink()
     assert write_file(path) == 0
     assert path.read_bytes() == whole
+
+
+def _cut_short(path: Path, monkeypatch: pytest.MonkeyPatch, *keys: str, n_chunks: int = 3) -> None:
+    """Leave a file after so many chunks."""
+
+    def write(path: Path, config_hash: str, n_done: int) -> None:
+        write_progress(path, config_hash, n_done)
+        if n_done == n_chunks:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_progress", write)
+        assert write_file(path, *keys) != 0
+    assert partial_of(path).exists() and not path.exists()
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_an_unfinished_file_of_another_config_stays_unless_told_otherwise(
+    is_noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.h5"
+    _cut_short(path, monkeypatch)
+    progress = path.with_name("s.h5.progress")
+    if not is_noted:
+        progress.unlink()
+    before = {each: each.read_bytes() for each in (partial_of(path), progress) if each.exists()}
+    for key in ("chunk_size=8", "sets.0.kernel_seed=3"):
+        capsys.readouterr()
+        assert write_file(path, key) == 2
+        said = capsys.readouterr().err
+        assert f"{partial_of(path)} was begun from another config" in said and "chunk_size too" in said
+        assert {each: each.read_bytes() for each in before} == before
+    assert write_file(path) == 0
+    assert ("Going on after 3 chunks" in capsys.readouterr().out) == is_noted
+    path.unlink()
+    _cut_short(path, monkeypatch)
+    assert write_file(path, "chunk_size=8", "overwrite=true") == 0
+
+
+def test_a_file_left_before_it_was_laid_out_is_begun_anew(tmp_path: Path) -> None:
+    partial_of(tmp_path / "s.h5").write_bytes(b"half a header")
+    assert write_file(tmp_path / "s.h5") == 0
+
+
+def test_an_unfinished_file_that_is_damaged_is_not_replaced_by_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is noted beside it says that something is in it."""
+    path = tmp_path / "s.h5"
+    _cut_short(path, monkeypatch)
+    partial_of(path).write_bytes(b"no")
+    assert write_file(path, "chunk_size=8") == 2
+    assert "was begun from another config" in capsys.readouterr().err
+    assert partial_of(path).read_bytes() == b"no"
 
 
 def _hash(path: Path) -> bytes:
