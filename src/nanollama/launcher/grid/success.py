@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanollama.launcher.grid.results import Row
-from nanollama.launcher.grid.verdict import judge
+from nanollama.launcher.grid.verdict import Verdict, judge
 from nanollama.launcher.plan import Plan
 from nanollama.measures import ABSENT
 from nanollama.statistics import exact_ends
@@ -31,7 +31,14 @@ def _holds_for(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
     runs = [run for run in plan.runs if run.values.get(key) == seed]
     alone = [claim.model_copy(update={"statistic": "each"}) for claim in plan.expect]
     verdicts = judge(alone, runs, rows, key)
-    return [False if not all(v.each) else True if len(v.each) == v.n_expected else None for v in verdicts]
+    return [_holds(verdict) for verdict in verdicts]
+
+
+def _holds(verdict: Verdict) -> bool | None:
+    """Does a claim hold in all its runs of a seed? A seed of which it has no run tells nothing of it."""
+    if not all(verdict.each):
+        return False
+    return True if len(verdict.each) == verdict.n_expected > 0 else None
 
 
 def success_rate(held: Sequence[bool]) -> str:
