@@ -191,7 +191,7 @@ def draw_means(
         x_label=x_label,
         y_label=what,
         log_x=_spans_decades([row["place"] for row in rows]),
-        y_range=RANGE if is_share(measure) else None,
+        y_range=RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{line} ends at {show_interval(mean)}" for line, mean in last.items())

@@ -226,6 +226,7 @@ def _judge(
     found: list[Value] = []
     there: list[tuple[GridRun, ...]] = []
     compared: list[tuple[str, Value, Value]] = []
+    numbers: list[float] = []
     missing: dict[str, None] = {}
     n_untold = 0
     for pair in pairs:
@@ -239,6 +240,7 @@ def _judge(
             else:
                 found.append(compare(expectation, *(value for _, value in told)))
                 there.append(tuple(best))
+                numbers += [value.number for _, value in told]
                 if len(pair) > 1:
                     compared.append((best[0].name, *_sides([value for _, value in told])))
     verdict = Verdict(
@@ -254,9 +256,10 @@ def _judge(
     if not expectation.is_together or not is_whole:
         return verdict
     firsts = [pair[0] for pair in there]
+    of_shares = expectation.reaches is None and is_share(expectation.measure, numbers)
     return replace(
         verdict,
-        together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key),
+        together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key, of_shares),
         p_value=_p_value(expectation, verdict.values),
     )
 
@@ -303,9 +306,9 @@ def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:
 
 
 def _over_seeds(
-    verdict: Verdict, rows: Sequence[Row], runs: Sequence[GridRun], seed_key: str
+    verdict: Verdict, rows: Sequence[Row], runs: Sequence[GridRun], seed_key: str, of_shares: bool
 ) -> Interval | None:
-    """The mean over seeds with its interval."""
+    """The mean over seeds with its interval; a difference of shares is at most 1, of such differences 2."""
     expectation, values = verdict.expectation, verdict.values
     if expectation.others is None and expectation.reaches is None and expectation.when is None:
         seed_keys = (seed_key, expectation.best_over)
@@ -313,9 +316,8 @@ def _over_seeds(
         return over_seeds(setting, expectation.measure)
     if expectation.over is None:
         found = bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
-        is_of_shares = is_share(expectation.measure) and expectation.reaches is None
-        largest = 2.0 if expectation.beyond else 1.0  # a difference of shares, or of such differences
-        return found.within(-largest, largest) if is_of_shares else found
+        largest = 2.0 if expectation.beyond else 1.0
+        return found.within(-largest, largest) if of_shares else found
     if expectation.statistic != "bootstrap":
         return ratio_interval(values)
     mean, low, high, n_pairs = bootstrap_interval([math.log(value) for value in values])
