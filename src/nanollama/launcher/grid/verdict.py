@@ -181,8 +181,13 @@ def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
             )
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a claim."""
+def verdict_table(verdicts: Sequence[Verdict], told: str = "") -> Table:
+    """One row a claim.
+
+    Args:
+        verdicts: on each.
+        told: which runs they are about, in a sentence.
+    """
     rows = [
         (
             verdict.expectation.claim,
@@ -195,13 +200,29 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     ]
     n_tests = sum(verdict.expectation.has_p_value for verdict in verdicts)
     adjusted = f"; p values are adjusted for {count(n_tests, 'test')} (Holm)" if n_tests > 1 else ""
-    caption = f"What had to come out; thresholds as the config states them{adjusted}."
+    caption = f"What had to come out; thresholds as the config states them{adjusted}. {told}".rstrip()
     return Table(caption, ("claim", "measure", "expected", "found", "verdict"), tuple(rows))
 
 
-def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid."""
-    write_atomically(folder / f"{VERDICT}.md", verdict_table(verdicts).to_markdown())
+def write_verdicts(
+    folder: Path, verdicts: Sequence[Verdict], told: str, seeds: Sequence[int], keys: Sequence[str]
+) -> None:
+    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid; without claims, remove them.
+
+    Args:
+        folder: of the grid, which may hold runs of other seeds too.
+        verdicts: on its claims.
+        told: which runs they are about, in a sentence.
+        seeds: theirs.
+        keys: typed, that say which they are.
+    """
+    words, numbers = folder / f"{VERDICT}.md", folder / f"{VERDICT}.json"
+    if not verdicts:  # those of before are not about what else lies there now
+        words.unlink(missing_ok=True)
+        numbers.unlink(missing_ok=True)
+        return
+    table = verdict_table(verdicts, told)
+    write_atomically(words, f"{table.caption}\n\n{table.to_markdown()}")
     listed = [
         {
             **verdict.expectation.model_dump(exclude_none=True),
@@ -212,10 +233,12 @@ def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
             "together": verdict.together and verdict.together._asdict(),
             "p_value": verdict.p_value,
             "verdict": verdict.word,
+            "seeds": seeds,
+            "keys": keys,
         }
         for verdict in verdicts
     ]
-    write_atomically(folder / f"{VERDICT}.json", json.dumps(_without_nan(listed), indent=2) + "\n")
+    write_atomically(numbers, json.dumps(_without_nan(listed), indent=2) + "\n")
 
 
 def _judge(
