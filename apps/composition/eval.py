@@ -1,7 +1,8 @@
 """Examine a trained model: ``python -m apps.composition.eval CONFIG [key=value ...]``.
 
-Writes into the folder ``evaluations/step_<8 digits>`` of the run: ``measures.csv`` (one number a row),
-``causal.csv`` and ``probes.csv``, about tasks that put out every state; prints what they say in short.
+Writes into the folder ``evaluations/step_<8 digits>_<hash of the config>`` of the run: its config,
+``measures.csv`` (one number a row), ``causal.csv`` and ``probes.csv``, about tasks that put out every state;
+prints what they say in short.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def run(config: EvalConfig) -> None:
     summary = summarise(rows, data)
     print(f"{trained.checkpoint}: {model.n_params():,} parameters")
     print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
-    folder = config.folder(trained)
+    folder = config.make_folder(trained)
     tasks = [task.implementation for task in data.tasks]
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 

@@ -1,7 +1,8 @@
 """Examine a trained model: ``python -m apps.gssm.eval CONFIG [key=value ...]``.
 
-Writes into the folder ``evaluations/step_<8 digits>`` of the run: ``positions.csv``, where an exact floor is
-known ``latents.csv``, and for graphs with slow nodes ``switches.csv``; prints what they say in short.
+Writes into the folder ``evaluations/step_<8 digits>_<hash of the config>`` of the run: its config,
+``positions.csv``, where an exact floor is known ``latents.csv``, and for graphs with slow nodes
+``switches.csv``; prints what they say in short.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def run(config: EvalConfig) -> None:
         if rows:
             print()
             show_table(rows)
-    folder = config.folder(trained)
+    folder = config.make_folder(trained)
     for name, rows in found.tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", list(rows[0]), ([*row.values()] for row in rows))

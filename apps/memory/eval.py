@@ -22,9 +22,8 @@ from rich.console import Console
 from apps.memory.pretrained_model.forgetting import build_forgetting
 from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
-from nanollama.config import config_hash, dump_config
+from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
-from nanollama.errors import UserError
 from nanollama.measures import ABSENT, show_interval, show_measure, show_number
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
@@ -41,7 +40,7 @@ def run(config: EvalConfig) -> None:
     examined = examined_config(config, trained.config)
     forgetting = build_forgetting(examined)
     with build_recall(examined) as recall:
-        folder = make_folder(config, trained)  # before the work, which takes minutes
+        folder = trained.make_evaluation(config)  # before the work, which takes minutes
         n_prompts = sum(map(len, recall.questions.values()))
         with Console(stderr=True).status(f"asking {n_prompts:,} questions"):
             answers = recall.ask(trained.model)
@@ -126,24 +125,6 @@ def recall_table(
     intervals = "[95 % intervals, people as the unit]"
     caption = f"{trained.folder}, step {trained.step}: shares of right answers {intervals}."
     return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
-
-
-def make_folder(config: EvalConfig, trained: TrainedMemory) -> Path:
-    """The folder of an examination, with its config.
-
-    Raises:
-        UserError: it cannot be written to.
-    """
-    folder = trained.evaluation.with_name(f"{trained.evaluation.name}_{config_hash(config)}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.yaml", dump_config(config))
-    except OSError as error:
-        raise UserError(
-            f"Cannot write {folder}: {error.strerror}; copy the run to a folder that can be written to, and "
-            "name the copy as run=DIR."
-        ) from None
-    return folder
 
 
 def write_results(

@@ -1,7 +1,7 @@
 """Examine a trained model: ``python -m apps.tying.eval CONFIG [key=value ...]``.
 
 Prints its measures on held-out text, and writes them into ``measures.csv`` in the folder
-``evaluations/step_<8 digits>`` of the run.
+``evaluations/step_<8 digits>_<hash of the config>`` of the run, beside the config.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(config: EvalConfig) -> None:
     print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
     for name, value in found.items():
         print(f"  {name:<22} {show_number(value)}")
-    path = config.folder(trained) / "measures.csv"
+    path = config.make_folder(trained) / "measures.csv"
     write_csv(path, ["step", *found], [[trained.step, *found.values()]])
     print(f"wrote {path}")
 

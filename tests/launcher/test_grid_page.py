@@ -202,7 +202,7 @@ def test_runs_that_have_not_finished_are_listed() -> None:
 
 
 def test_a_grid_without_claims_has_no_section_of_them() -> None:
-    assert claim_blocks([]) == ()
+    assert claim_blocks([], "") == ()
 
 
 def with_dialogs(grid: GridResults, folder: Path) -> GridResults:

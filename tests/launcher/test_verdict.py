@@ -289,6 +289,31 @@ def test_the_verdict_is_printed_and_written(
     assert verdicts == ["holds", "MISSED"]
 
 
+def test_the_verdict_says_of_which_seeds_it_is_and_goes_with_its_claims(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs on fresh seeds lie in the same folder, and so does what is found of them."""
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)
+    plan = plan_of(tmp_path, WIDE)
+    plan.folder.mkdir()
+    typed = ["grid.seeds=[100,101]", "local.n_jobs=2"]
+    for keys, told in (
+        ([], "Of 4 runs, seeds 0, 1."),
+        (typed, f"Of 4 runs, seeds 100, 101, with `{typed[0]}`."),
+    ):
+        fresh = read_grid([str(tmp_path / "grid.yaml"), *keys])
+        assert fresh.folder == plan.folder
+        show_outcome(judge_grid(fresh, rows_of(fresh, [0.25, 0.95, 0.125, 0.95])))
+        caption, rest = (plan.folder / "verdict.md").read_text().split("\n\n")
+        assert caption.endswith(told) and rest.startswith("| claim")
+        assert told in capsys.readouterr().out
+        (entry,) = json.loads((plan.folder / "verdict.json").read_text())
+        assert (entry["seeds"], entry["keys"]) == (fresh.seeds, keys[:1])
+    bare = read_grid([str(tmp_path / "grid.yaml"), "expect=[]"])
+    assert show_outcome(judge_grid(bare, rows_of(bare, [0.25, 0.95, 0.125, 0.95]))) == 0
+    assert not [*plan.folder.glob("verdict.*")]
+
+
 @pytest.mark.parametrize(("claim", "values"), [(WIDE, (0.95,)), (f"{BETTER}, at_least: 0.7", (0.85,))])
 def test_a_finished_run_without_a_number_leaves_its_claim_untold(
     tmp_path: Path,

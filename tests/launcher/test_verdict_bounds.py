@@ -17,6 +17,8 @@ from nanollama.monitor.successor import order_anew
 from nanollama.statistics import bootstrap_interval, equivalence_test, mean_interval
 
 RATIO = BETTER.replace("minus", "over")
+PERCENT = (87.0, 92.1, 88.2, 96.8, 86.1, 90.0)
+SHARES = (0.0, 0.0, 0.0, 0.5, 0.0, 1.0)
 
 
 def judged(tmp_path: Path, claim: str, recalls: Sequence[float]) -> Verdict:
@@ -41,6 +43,26 @@ def judged(tmp_path: Path, claim: str, recalls: Sequence[float]) -> Verdict:
 )
 def test_rounding_decides_nothing(tmp_path: Path, claim: str, recalls: Sequence[float], word: str) -> None:
     assert judged(tmp_path, claim, recalls).word == word
+
+
+ALONE = "claim: wide ones learn, runs: {model.d_model: 32}, measure: recall_trained, statistic: interval"
+
+
+@pytest.mark.parametrize(
+    ("claim", "recalls", "word", "shown"),
+    [
+        (f"{BETTER}, at_most: 2, statistic: interval", PERCENT, "MISSED", "5.867 [-0.200, 11.933], 3 seeds"),
+        (f"{ALONE}, at_least: 80", PERCENT, "holds", "92.967 [84.317, 101.616], 3 seeds"),
+        (f"{ALONE}, at_most: 95", PERCENT, "MISSED", "92.967 [84.317, 101.616], 3 seeds"),
+        (f"{BETTER}, at_most: 1, statistic: interval", SHARES, "holds", "0.500 [-0.742, 1.000], 3 seeds"),
+        (f"{ALONE}, at_most: 1", SHARES, "holds", "0.500 [0.000, 1.000], 3 seeds"),
+    ],
+)
+def test_percentages_are_no_shares(
+    tmp_path: Path, claim: str, recalls: Sequence[float], word: str, shown: str
+) -> None:
+    found = judged(tmp_path, claim, recalls)
+    assert (found.shown, found.word) == (shown, word)
 
 
 def test_what_differs_by_rounding_is_all_the_same() -> None:

@@ -57,18 +57,33 @@ def test_where_a_run_lacks_the_measure_there_is_no_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "values", "expected"),
     [
-        ("recall_trained", True),
-        ("eoi_peakiness_long", True),
-        ("tool_use_trained", True),
-        ("test/accuracy/length_5", True),
-        ("loss_nats", False),
-        ("recalled", False),
+        ("recall_trained", [0.0, 1.0], True),
+        ("eoi_peakiness_long", [1.0 + 1e-7], True),
+        ("tool_use_trained", [], True),
+        ("test/accuracy/length_5", [0.5], True),
+        ("loss_nats", [0.5], False),
+        ("recalled", [0.5], False),
+        ("accuracy", [0.9, 87.0], False),
+        ("accuracy_gain", [-0.1, 0.2], False),
+        ("recall_nats", [0.5], False),
+        ("recall_bits/length_5", [0.5], False),
+        ("recall_seconds", [0.5], False),
     ],
 )
-def test_shares_are_known_by_a_word_of_their_name(name: str, expected: bool) -> None:
-    assert is_share(name) is expected
+def test_shares_are_known_by_a_word_of_their_name_and_by_their_values(
+    name: str, values: list[float], expected: bool
+) -> None:
+    assert is_share(name, values) is expected
+
+
+def test_percentages_have_the_interval_of_any_number() -> None:
+    rows = [{"accuracy": value, "accuracy_low": value - 2, "accuracy_high": value + 1} for value in (86, 88)]
+    own = [Interval(value, value - 2, value + 1, 1) for value in (86, 88)]
+    assert over_seeds(measured(*rows), "accuracy") == pytest.approx(seeds_interval(own, is_share=False))
+    alone = [{"accuracy": value} for value in (86, 88)]
+    assert over_seeds(measured(*alone), "accuracy") == mean_interval([86, 88])
 
 
 def test_headlines_are_measures_with_intervals_without_their_refinements(tmp_path: Path) -> None:

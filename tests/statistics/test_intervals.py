@@ -132,6 +132,13 @@ def test_no_values_have_no_mean() -> None:
         mean_interval([])
 
 
+@pytest.mark.parametrize("values", [[87.0, 88.0], [-0.1, 0.2], [0.5, math.nan]])
+def test_what_is_no_share_has_no_interval_of_shares(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="Expected shares, from 0 to 1; got"):
+        mean_interval(values, is_share=True)
+    assert mean_interval([1.0, 1 + 1e-7], is_share=True).high == pytest.approx(1)  # rounding
+
+
 def test_seeds_that_agree_have_the_interval_of_their_questions() -> None:
     own = Interval(1.0, 0.963, 1.0, 100)
     assert seeds_interval([own, own]) == pytest.approx((1.0, 0.963, 1.0, 2))

@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 
 from nanollama import studies
 from nanollama.config import RUNS, Config, ConfigPath, build_config
-from nanollama.config.source import Node, read_source
+from nanollama.config.source import Node, read_source, split_arguments
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
 from nanollama.launcher.grid.expand import GridRun
@@ -22,9 +22,11 @@ from nanollama.launcher.grid.expect import Expectation, check_expectations, chec
 from nanollama.launcher.grid.needs import NEEDS
 from nanollama.launcher.settings import LOCAL, SLURM, LocalConfig, SlurmConfig
 from nanollama.report.grouping import Setting, group_runs
-from nanollama.wording import show, suggest
+from nanollama.wording import count, show, suggest
 
 SCRIPT_KEY = "script="
+ELSEWHERE = ("local.", "slurm.", "name=", "run_dir=", "overwrite=")
+"""Keys that say where and how runs are made, not which."""
 TRAIN = "train"
 FACTS = ("loss", "step", "seconds", "n_params")
 """Numbers that a row of results has of every run of training."""
@@ -45,6 +47,7 @@ class Plan:
         slurm: what Slurm is asked for.
         expect: what has to come out.
         needs: what all runs come after, each a plan of one run; `runs` are without them.
+        keys: those typed after the config that say which runs are made, as they were typed.
     """
 
     name: str
@@ -57,11 +60,25 @@ class Plan:
     slurm: SlurmConfig
     expect: Sequence[Expectation] = ()
     needs: Sequence[Plan] = ()
+    keys: Sequence[str] = ()
 
     @property
     def study(self) -> str:
         """The study that the module is of."""
         return self.module.split(".")[1]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those of a grid, in order."""
+        found = {run.values.get(self.seed_key or "") for run in self.runs}
+        return sorted(seed for seed in found if isinstance(seed, int))
+
+    @property
+    def told(self) -> str:
+        """Which runs of its config they are, in a sentence: others of it may lie in the same folder."""
+        parts = [f"seeds {name_seeds(self.seeds)}"] if self.seeds else []
+        parts += [f"with {' '.join(f'`{key}`' for key in self.keys)}"] if self.keys else []
+        return f"Of {count(len(self.runs), 'run')}{''.join(f', {part}' for part in parts)}."
 
     @property
     def needed(self) -> list[GridRun]:
@@ -96,6 +113,12 @@ class Plan:
             return False
         place = Path(os.path.abspath(path))
         return any(place.is_relative_to(os.path.abspath(needed.folder)) for needed in self.needed)
+
+
+def name_seeds(seeds: Sequence[int]) -> str:
+    """``100 to 119`` or ``0, 2, 3``."""
+    is_range = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+    return f"{seeds[0]} to {seeds[-1]}" if is_range else ", ".join(map(str, seeds))
 
 
 class LaunchKeys(Config):
@@ -159,6 +182,7 @@ def _read(argv: Sequence[str], grid_keys: LaunchKeys | None = None) -> Plan:
         slurm=keys.slurm,
         expect=keys.expect,
         needs=needs,
+        keys=[key for key in split_arguments(arguments)[1] if not key.startswith(ELSEWHERE)],
     )
 
 

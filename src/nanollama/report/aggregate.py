@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from nanollama.measures import HIGH, LOW, headline_names, is_number
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
-from nanollama.statistics import Interval, mean_interval, seeds_interval
+from nanollama.statistics import Interval, may_be_share, mean_interval, seeds_interval
 
-# A measure with one of these words in its name is a share.
+# A measure with one of these words in its name is a share, unless it has a unit or values tell otherwise.
 _SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|valid_calls)(?:[_/].*)?")
+_WITH_UNIT = re.compile(r".*_(?:nats|bits|seconds)(?:/.*)?")
 
 # Runs that agree on all but the keys that name them and those that set their dice are of one setting.
 NAMING = ("name", "run_dir", "overwrite")
@@ -49,9 +50,9 @@ def interval_of(
         highs: and their other ends.
     """
     if not lows:
-        return mean_interval(means, is_share(name))
+        return mean_interval(means, is_share(name, means))
     own = [Interval(*seed, 1) for seed in zip(means, lows, highs, strict=True)]
-    return seeds_interval(own, is_share(name))
+    return seeds_interval(own, is_share(name, means))
 
 
 def seeds_or_own(setting: Setting[Mapping[str, Any]], name: str) -> Interval | None:
@@ -64,9 +65,11 @@ def seeds_or_own(setting: Setting[Mapping[str, Any]], name: str) -> Interval | N
     return Interval(found.mean, low, high, 1) if is_number(low) and is_number(high) else found
 
 
-def is_share(name: str) -> bool:
-    """Does a measure lie between 0 and 1, by the words of its name?"""
-    return _SHARE.fullmatch(name) is not None
+def is_share(name: str, values: Iterable[float]) -> bool:
+    """Does a measure lie between 0 and 1, by the words of its name and all its values? Percentages do not."""
+    if _SHARE.fullmatch(name) is None or _WITH_UNIT.fullmatch(name) is not None:
+        return False
+    return all(map(may_be_share, values))
 
 
 def final_measures(run: RunRecord) -> dict[str, float]:

@@ -17,6 +17,8 @@ CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2
 # As many as a quantile of the beta distribution can be computed for: shares of 1e-150 had no upper end.
 MAX_ANSWERS = 1e12
+# A sum of shares in float32 that should be 1 may be so much more.
+ROUNDING = 1e-4
 
 
 class Interval(NamedTuple):
@@ -110,6 +112,11 @@ def exact_ends(share: float, n_answers: float) -> tuple[float, float]:
     return min(low, share), max(high, share)  # against rounding
 
 
+def may_be_share(value: float) -> bool:
+    """Does a number lie between 0 and 1, but for rounding?"""
+    return -ROUNDING <= value <= 1 + ROUNDING
+
+
 def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
     """The mean of independent values.
 
@@ -122,10 +129,12 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
     the interval is too narrow.
 
     Raises:
-        ValueError: there are no values.
+        ValueError: there are no values, or shares that lie elsewhere.
     """
     if not values:
         raise ValueError("The mean of no values is not defined.")
+    if is_share and not all(map(may_be_share, values)):
+        raise ValueError(f"Expected shares, from 0 to 1; got {min(values)} to {max(values)}.")
     n_values, mean = len(values), fmean(values)
     variance = math.fsum((value - mean) ** 2 for value in values) / max(1, n_values - 1) / n_values
     rounding = 1e-12 * max(map(abs, values))

@@ -23,7 +23,8 @@ class ExaminationConfig(Config):
     run: ConfigPath = Field(description="Run folder (its newest checkpoint), or the folder of a checkpoint.")
     out: ConfigPath | None = Field(
         default=None,
-        description="Folder of the tables; default `evaluations/step_<8 digits>` in the run folder.",
+        description="Folder of the tables; default `evaluations/step_<8 digits>_<hash of the config>` in the "
+        "run folder.",
     )
     device: DeviceName | None = Field(
         default=None, description="Where the model computes; null: as the run says, its training.device."
@@ -40,6 +41,6 @@ class ExaminationConfig(Config):
         """The keys of the run that the examination sets anew."""
         return [] if self.device is None else [f"training.device={self.device}"]
 
-    def folder(self, trained: Trained[Any]) -> Path:
-        """Folder of the tables of a model: never in a checkpoint, which is removed when it is an old one."""
-        return self.out or trained.evaluation
+    def make_folder(self, trained: Trained[Any]) -> Path:
+        """Folder of the tables of a model; see `nanollama.training.trained.Trained.make_evaluation`."""
+        return self.out or trained.make_evaluation(self)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, get_args
 
 import torch
 
-from nanollama.config import load_config
+from nanollama.config import Config, config_hash, dump_config, load_config
 from nanollama.config.source import read_source
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
@@ -17,6 +17,7 @@ from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
+from nanollama.monitor.files import write_atomically
 from nanollama.monitor.successor import CONFIG, EVALUATIONS
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
@@ -46,10 +47,25 @@ class Trained(Generic[R]):
     step: int
     weights_sha256: str
 
-    @property
-    def evaluation(self) -> Path:
-        """Folder for what examinations of this checkpoint write; it stays when the checkpoint is removed."""
-        return self.folder / EVALUATIONS / f"step_{self.step:08d}"
+    def make_evaluation(self, config: Config) -> Path:
+        """The folder of an examination of this checkpoint, with its config.
+
+        It lies in the run, so that it stays when the checkpoint is removed, and has the hash of the config in
+        its name, so that no examination overwrites that of another config.
+
+        Raises:
+            UserError: it cannot be written to.
+        """
+        folder = self.folder / EVALUATIONS / f"step_{self.step:08d}_{config_hash(config)}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / CONFIG, dump_config(config))
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {folder}: {error.strerror}; copy the run to a folder that can be written to, "
+                "and name the copy as run=DIR."
+            ) from None
+        return folder
 
 
 def load_run(

@@ -142,7 +142,7 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={folder}"]) == 0
     assert "uniform maps: every head" in capsys.readouterr().out
-    examined = folder / "evaluations" / "step_00000006"
+    (examined,) = (folder / "evaluations").glob("step_00000006_*")
     with open(examined / "measures.csv", newline="") as file:
         table = list(csv.DictReader(file))
     accuracies = [

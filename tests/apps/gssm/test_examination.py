@@ -113,9 +113,10 @@ def test_examine_a_run_and_draw_its_page(
     assert not [path for path in checkpoint.iterdir() if path.is_dir()], "it is removed some day"
     told = capsys.readouterr().out
     assert "gap_nats" in told and "last_symbol_alone" in told
+    (examined,) = (tmp_path / "evaluations").glob(f"{checkpoint.name}_*")
     tables = {}
     for name in ("positions", "latents", "switches"):
-        with open(tmp_path / "evaluations" / checkpoint.name / f"{name}.csv", newline="") as file:
+        with open(examined / f"{name}.csv", newline="") as file:
             tables[name] = list(csv.DictReader(file))
     assert [int(row["position"]) for row in tables["positions"]] == [*range(20)]
     assert {row["latent"] for row in tables["latents"]} == {"S", "Z"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,11 +17,12 @@ from apps.tying.data import held_out_batches, read_text, token_frequencies
 from apps.tying.grid_sections import MATRICES, matrix_pictures, scope
 from apps.tying.measures import Examiner, distances
 from apps.tying.settings import STUDY, EvalConfig, TyingConfig
-from nanollama.config import load_config
+from nanollama.config import config_hash, load_config
 from nanollama.launcher.grid.estimate import describe_plan
 from nanollama.launcher.grid.results import GridResults, collect
 from nanollama.launcher.plan import read_grid
 from nanollama.model import build_model
+from nanollama.report.runs import read_run
 from nanollama.training.loss import next_token_loss
 from nanollama.training.trained import load_run
 from tests.toy_training import rows, same_end
@@ -78,7 +80,7 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     Path("eval.yaml").write_text("study: tying\nrun: whole\ndevice: cpu\n")
     assert eval.main(["eval.yaml"]) == 0
     assert "loss_nats" in capsys.readouterr().out
-    table = Path("whole/evaluations/step_00000006/measures.csv")
+    (table,) = Path("whole/evaluations").glob("step_00000006_*/measures.csv")
     assert table.read_text().startswith("step,loss_nats,accuracy")
 
 
@@ -89,8 +91,27 @@ def test_what_a_checkpoint_measures_stays_when_the_checkpoint_is_removed() -> No
     Path("eval.yaml").write_text(f"study: tying\nrun: {checkpoint}\ndevice: cpu\n")
     assert eval.main(["eval.yaml"]) == 0
     assert {*checkpoint.iterdir()} == kept
-    assert (Path("run/evaluations") / checkpoint.name / "measures.csv").is_file()
-    assert eval.main(["eval.yaml", "out=elsewhere"]) == 0 and Path("elsewhere/measures.csv").is_file()
+    assert [*Path("run/evaluations").glob(f"{checkpoint.name}_*/measures.csv")]
+    assert eval.main(["eval.yaml", "out=elsewhere"]) == 0
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["measures.csv"]
+
+
+def test_an_examination_of_another_split_overwrites_nothing_and_says_which_it_is() -> None:
+    assert train_small("run", "interventions=[]") == 0
+    Path("eval.yaml").write_text("study: tying\nrun: run\ndevice: cpu\n")
+    found = {}
+    for split in ("test", "valid", "test"):
+        assert eval.main(["eval.yaml", f"measures.split={split}"]) == 0
+    for folder in Path("run/evaluations").iterdir():
+        config = load_config(EvalConfig, [str(folder / "config.yaml")])
+        assert folder.name == f"step_00000006_{config_hash(config)}"
+        found[config.measures.split] = (folder / "measures.csv").read_text()
+    assert found.keys() == {"test", "valid"} and found["test"] != found["valid"]
+    shutil.copytree(folder, Path("run/evaluations/step_00000006"))  # as they were called before
+    reported = [examination.tables["measures"] for examination in read_run(Path("run")).examinations]
+    assert len(reported) == 3
+    for text in found.values():
+        assert [line.split(",") for line in text.splitlines()] in reported
 
 
 def test_a_model_is_not_measured_on_another_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,9 @@ from nanollama.launcher.grid.expand import SECTION
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.record import Record, read_records, short_commit
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.success import held_by_seed, name_seeds, success_rate
+from nanollama.launcher.grid.success import held_by_seed, success_rate
 from nanollama.launcher.grid.verdict import Verdict, verdict_table
-from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.plan import Plan, name_seeds, read_grid
 from nanollama.monitor.run_folder import CONFIG
 from nanollama.report.aggregate import flatten
 from nanollama.report.runs import parse_config

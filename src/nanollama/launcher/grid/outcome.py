@@ -51,9 +51,10 @@ def show_outcome(grid: GridResults) -> int:
         0, or 1 when something expected was missed or could not be told.
     """
     show_results(grid)
+    plan = grid.plan
+    write_verdicts(plan.folder, grid.verdicts, plan.told, plan.seeds, plan.keys)
     if grid.verdicts:
-        write_verdicts(grid.plan.folder, grid.verdicts)
-        Console(soft_wrap=True).print(verdict_table(grid.verdicts).to_rich())
+        Console(soft_wrap=True).print(verdict_table(grid.verdicts, plan.told).to_rich())
     for line in missing_lines(grid.verdicts):
         print(line)
     try:

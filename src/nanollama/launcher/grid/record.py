@@ -18,8 +18,8 @@ from nanollama.config.source import split_arguments
 from nanollama.errors import UserError
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.success import held_by_seed, name_seeds, seeds_of, success_rate
-from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.grid.success import held_by_seed, success_rate
+from nanollama.launcher.plan import Plan, name_seeds, read_grid
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.successor import ENVIRONMENT
 from nanollama.report.tables import Table
@@ -28,8 +28,6 @@ from nanollama.wording import count
 
 FOLDER = "recorded"
 N_COMMIT_DIGITS = 7
-ELSEWHERE = ("local.", "slurm.", "name=", "run_dir=", "overwrite=")
-"""Keys that say where and how runs are made, not which."""
 
 
 class Told(Config):
@@ -97,8 +95,7 @@ def record(argv: Sequence[str]) -> Path:
         UserError: a run has not finished, nothing is claimed, or the config is none of the study's own.
     """
     plan = read_grid(argv)
-    typed, keys = split_arguments(argv)
-    config = Path(typed).expanduser()
+    config = Path(split_arguments(argv)[0]).expanduser()
     study = find_study(plan.study)
     if config.resolve().parent != (study.folder / "config").resolve():
         raise UserError(
@@ -113,7 +110,7 @@ def record(argv: Sequence[str]) -> Path:
             f"{plan.folder}: {n_finished} of {count(len(plan.runs), 'run')} finished, and only a whole grid "
             "is recorded: `nanollama grid run` runs what is missing."
         )
-    found = _record(plan, rows, config.stem, [key for key in keys if not key.startswith(ELSEWHERE)])
+    found = _record(plan, rows, config.stem)
     path = study.folder / FOLDER / f"{_file_name(found)}.json"
     try:
         path.parent.mkdir(exist_ok=True)
@@ -147,7 +144,7 @@ def _file_name(found: Record) -> str:
     return f"{found.config}-{hashlib.sha256(' '.join(found.keys).encode()).hexdigest()[:8]}"
 
 
-def _record(plan: Plan, rows: Sequence[Row], config: str, keys: list[str]) -> Record:
+def _record(plan: Plan, rows: Sequence[Row], config: str) -> Record:
     made = [read_json(run.folder / ENVIRONMENT) for run in plan.runs]
     claims = [
         Told(
@@ -162,13 +159,13 @@ def _record(plan: Plan, rows: Sequence[Row], config: str, keys: list[str]) -> Re
     ]
     return Record(
         config=config,
-        keys=keys,
+        keys=list(plan.keys),
         recorded=date.today(),
         commits=sorted({short_commit(row["commit"]) for row in rows}),
         torch=sorted({str(one.get("versions", {}).get("torch", "not known")) for one in made}),
         devices=sorted({str(one.get("hardware", {}).get("device", "not known")) for one in made}),
         precisions=sorted({name for one in made for name in one.get("precision", [])}),
-        seeds=seeds_of(plan),
+        seeds=plan.seeds,
         n_runs=len(plan.runs),
         seconds=round(sum(float(row["seconds"] or 0) for row in rows), 1),
         claims=claims,

@@ -49,7 +49,7 @@ def result_sections(grid: GridResults, results: Table) -> list[Section]:
         results: the table of its settings.
     """
     return [
-        Section("Claims", claim_blocks(grid.verdicts)),
+        Section("Claims", claim_blocks(grid.verdicts, grid.plan.told)),
         Section("Results", (results,) if grid.settings else ()),
         dialog_section(dialog_blocks(grid)),
         Section("Against what varies", tuple(axis_pictures(grid))),
@@ -67,8 +67,8 @@ def cost_sections(grid: GridResults) -> list[Section]:
     ]
 
 
-def claim_blocks(verdicts: Sequence[Verdict]) -> tuple[Block, ...]:
-    """The verdicts, and the pairs that they are about."""
+def claim_blocks(verdicts: Sequence[Verdict], told: str) -> tuple[Block, ...]:
+    """The verdicts on the runs that are told of, and the pairs that they are about."""
     if not verdicts:
         return ()
     pairs = [
@@ -76,7 +76,7 @@ def claim_blocks(verdicts: Sequence[Verdict]) -> tuple[Block, ...]:
         for verdict in verdicts
         if verdict.pairs
     ]
-    return (verdict_table(verdicts), *map(Words, missing_lines(verdicts)), *pairs)
+    return (verdict_table(verdicts, told), *map(Words, missing_lines(verdicts)), *pairs)
 
 
 def pairs_table(verdict: Verdict) -> Table:
@@ -191,7 +191,7 @@ def draw_means(
         x_label=x_label,
         y_label=what,
         log_x=_spans_decades([row["place"] for row in rows]),
-        y_range=RANGE if is_share(measure) else None,
+        y_range=RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{line} ends at {show_interval(mean)}" for line, mean in last.items())

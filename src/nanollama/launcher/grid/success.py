@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanollama.launcher.grid.results import Row
-from nanollama.launcher.grid.verdict import judge
+from nanollama.launcher.grid.verdict import Verdict, judge
 from nanollama.launcher.plan import Plan
 from nanollama.measures import ABSENT
 from nanollama.statistics import exact_ends
@@ -13,16 +13,10 @@ from nanollama.statistics import exact_ends
 
 def held_by_seed(plan: Plan, rows: Sequence[Row]) -> list[list[bool]]:
     """Of each claim: does it hold for each seed of the grid of which that can be told?"""
-    by_seed = [_holds_for(plan, rows, seed) for seed in seeds_of(plan)]
+    by_seed = [_holds_for(plan, rows, seed) for seed in plan.seeds]
     if not by_seed:
         return [[] for _ in plan.expect]
     return [[told for told in claim if told is not None] for claim in zip(*by_seed, strict=True)]
-
-
-def seeds_of(plan: Plan) -> list[int]:
-    """Those of a grid, in order."""
-    found = {run.values.get(plan.seed_key or "") for run in plan.runs}
-    return sorted(seed for seed in found if isinstance(seed, int))
 
 
 def _holds_for(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
@@ -31,7 +25,14 @@ def _holds_for(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
     runs = [run for run in plan.runs if run.values.get(key) == seed]
     alone = [claim.model_copy(update={"statistic": "each"}) for claim in plan.expect]
     verdicts = judge(alone, runs, rows, key)
-    return [False if not all(v.each) else True if len(v.each) == v.n_expected else None for v in verdicts]
+    return [_holds(verdict) for verdict in verdicts]
+
+
+def _holds(verdict: Verdict) -> bool | None:
+    """Does a claim hold in all its runs of a seed? A seed of which it has no run tells nothing of it."""
+    if not all(verdict.each):
+        return False
+    return True if len(verdict.each) == verdict.n_expected > 0 else None
 
 
 def success_rate(held: Sequence[bool]) -> str:
@@ -41,9 +42,3 @@ def success_rate(held: Sequence[bool]) -> str:
         return ABSENT
     low, high = exact_ends(n_held / n_told, n_told)
     return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]"
-
-
-def name_seeds(seeds: Sequence[int]) -> str:
-    """``100 to 119`` or ``0, 2, 3``."""
-    is_range = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
-    return f"{seeds[0]} to {seeds[-1]}" if is_range else ", ".join(map(str, seeds))

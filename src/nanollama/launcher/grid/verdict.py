@@ -181,8 +181,13 @@ def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
             )
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a claim."""
+def verdict_table(verdicts: Sequence[Verdict], told: str = "") -> Table:
+    """One row a claim.
+
+    Args:
+        verdicts: on each.
+        told: which runs they are about, in a sentence.
+    """
     rows = [
         (
             verdict.expectation.claim,
@@ -195,13 +200,29 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     ]
     n_tests = sum(verdict.expectation.has_p_value for verdict in verdicts)
     adjusted = f"; p values are adjusted for {count(n_tests, 'test')} (Holm)" if n_tests > 1 else ""
-    caption = f"What had to come out; thresholds as the config states them{adjusted}."
+    caption = f"What had to come out; thresholds as the config states them{adjusted}. {told}".rstrip()
     return Table(caption, ("claim", "measure", "expected", "found", "verdict"), tuple(rows))
 
 
-def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
-    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid."""
-    write_atomically(folder / f"{VERDICT}.md", verdict_table(verdicts).to_markdown())
+def write_verdicts(
+    folder: Path, verdicts: Sequence[Verdict], told: str, seeds: Sequence[int], keys: Sequence[str]
+) -> None:
+    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid; without claims, remove them.
+
+    Args:
+        folder: of the grid, which may hold runs of other seeds too.
+        verdicts: on its claims.
+        told: which runs they are about, in a sentence.
+        seeds: theirs.
+        keys: typed, that say which they are.
+    """
+    words, numbers = folder / f"{VERDICT}.md", folder / f"{VERDICT}.json"
+    if not verdicts:  # those of before are not about what else lies there now
+        words.unlink(missing_ok=True)
+        numbers.unlink(missing_ok=True)
+        return
+    table = verdict_table(verdicts, told)
+    write_atomically(words, f"{table.caption}\n\n{table.to_markdown()}")
     listed = [
         {
             **verdict.expectation.model_dump(exclude_none=True),
@@ -212,10 +233,12 @@ def write_verdicts(folder: Path, verdicts: Sequence[Verdict]) -> None:
             "together": verdict.together and verdict.together._asdict(),
             "p_value": verdict.p_value,
             "verdict": verdict.word,
+            "seeds": seeds,
+            "keys": keys,
         }
         for verdict in verdicts
     ]
-    write_atomically(folder / f"{VERDICT}.json", json.dumps(_without_nan(listed), indent=2) + "\n")
+    write_atomically(numbers, json.dumps(_without_nan(listed), indent=2) + "\n")
 
 
 def _judge(
@@ -226,6 +249,7 @@ def _judge(
     found: list[Value] = []
     there: list[tuple[GridRun, ...]] = []
     compared: list[tuple[str, Value, Value]] = []
+    numbers: list[float] = []
     missing: dict[str, None] = {}
     n_untold = 0
     for pair in pairs:
@@ -239,6 +263,7 @@ def _judge(
             else:
                 found.append(compare(expectation, *(value for _, value in told)))
                 there.append(tuple(best))
+                numbers += [value.number for _, value in told]
                 if len(pair) > 1:
                     compared.append((best[0].name, *_sides([value for _, value in told])))
     verdict = Verdict(
@@ -254,9 +279,10 @@ def _judge(
     if not expectation.is_together or not is_whole:
         return verdict
     firsts = [pair[0] for pair in there]
+    of_shares = expectation.reaches is None and is_share(expectation.measure, numbers)
     return replace(
         verdict,
-        together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key),
+        together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key, of_shares),
         p_value=_p_value(expectation, verdict.values),
     )
 
@@ -303,9 +329,9 @@ def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:
 
 
 def _over_seeds(
-    verdict: Verdict, rows: Sequence[Row], runs: Sequence[GridRun], seed_key: str
+    verdict: Verdict, rows: Sequence[Row], runs: Sequence[GridRun], seed_key: str, of_shares: bool
 ) -> Interval | None:
-    """The mean over seeds with its interval."""
+    """The mean over seeds with its interval; a difference of shares is at most 1, of such differences 2."""
     expectation, values = verdict.expectation, verdict.values
     if expectation.others is None and expectation.reaches is None and expectation.when is None:
         seed_keys = (seed_key, expectation.best_over)
@@ -313,9 +339,8 @@ def _over_seeds(
         return over_seeds(setting, expectation.measure)
     if expectation.over is None:
         found = bootstrap_interval(values) if expectation.statistic == "bootstrap" else mean_interval(values)
-        is_of_shares = is_share(expectation.measure) and expectation.reaches is None
-        largest = 2.0 if expectation.beyond else 1.0  # a difference of shares, or of such differences
-        return found.within(-largest, largest) if is_of_shares else found
+        largest = 2.0 if expectation.beyond else 1.0
+        return found.within(-largest, largest) if of_shares else found
     if expectation.statistic != "bootstrap":
         return ratio_interval(values)
     mean, low, high, n_pairs = bootstrap_interval([math.log(value) for value in values])

@@ -1,0 +1,53 @@
+"""For how many seeds a claim holds: of those alone that it has runs of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanollama.launcher.grid.success import held_by_seed, success_rate
+from nanollama.launcher.plan import read_grid
+
+GRID = """\
+study: memory
+data: {n_people: 32, sources: [{kind: qa}]}
+model: {implementation: transformer, d_model: 32, n_layers: 2, n_heads: 2}
+training: {n_steps: 10}
+grid:
+  product: {model.d_model: [16, 32]}
+  seeds: [0, 1, 2]
+  exclude: [{training.seed: [1, 2], model.d_model: 16}]
+expect:
+- {claim: narrow ones learn, runs: {model.d_model: 16}, measure: recall_trained, at_least: 0.5}
+- claim: with seed 0 width helps
+  runs: {model.d_model: 32, training.seed: 0}
+  minus: {model.d_model: 16}
+  measure: recall_trained
+  at_least: 0.1
+- {claim: wide ones learn, runs: {model.d_model: 32}, measure: recall_trained, at_least: 0.5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("narrow", "rates"),
+    [
+        (0.7, ["1 of 1 [0.025, 1.000]", "1 of 1 [0.025, 1.000]", "3 of 3 [0.292, 1.000]"]),
+        (0.1, ["0 of 1 [0.000, 0.975]", "1 of 1 [0.025, 1.000]", "3 of 3 [0.292, 1.000]"]),
+        (None, ["-", "-", "3 of 3 [0.292, 1.000]"]),
+    ],
+)
+def test_a_seed_without_runs_of_a_claim_counts_for_nothing(
+    tmp_path: Path, narrow: float | None, rates: list[str]
+) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GRID)
+    plan = read_grid([str(path)])
+    found: dict[int, float | None] = {16: narrow, 32: 0.9}
+    rows: list[dict[str, Any]] = [
+        {"run": run.name, "status": "finished", "recall_trained": recall}
+        for run in plan.runs
+        if (recall := found[run.values["model.d_model"]]) is not None
+    ]
+    assert [success_rate(held) for held in held_by_seed(plan, rows)] == rates
