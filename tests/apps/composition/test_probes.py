@@ -104,4 +104,5 @@ def test_what_cannot_be_examined_is_said_in_a_sentence(
     capsys.readouterr()
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}"]) == 0
     assert message in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "evaluations" / "step_00000006").iterdir()} == names
+    (examined,) = (tmp_path / "evaluations").iterdir()
+    assert {path.name for path in examined.iterdir()} == {"config.yaml", *names}
