@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from apps.memory.held_out import check_unlearned
 from apps.memory.pretrained_model.forgetting import build_forgetting
 from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
@@ -38,6 +39,7 @@ def run(config: EvalConfig) -> None:
     """Ask, show, and write down what came out."""
     trained = load_run(MemoryConfig, config.run, [f"training.device={config.device}"], device_key="device")
     examined = examined_config(config, trained.config)
+    check_unlearned(examined)  # training checks the sets of the run alone, not those that are asked for now
     forgetting = build_forgetting(examined)
     with build_recall(examined) as recall:
         folder = trained.make_evaluation(config)  # before the work, which takes minutes

@@ -13,6 +13,7 @@ from apps.memory.dataset.templates import default_templates
 from apps.memory.settings import MemoryConfig
 from apps.memory.sums import make_sum_dialog
 from nanollama.dialogs.tools.replies import RequestError
+from nanollama.training.trained import loaded_runs
 
 LEARNED, UNSEEN, NEW, SUM = "learned about", "never seen", "new names", "a sum"
 SUM_WORDS = "What is ", "?"
@@ -65,8 +66,14 @@ def _person(name: str, config: MemoryConfig) -> tuple[Person, str] | None:
         person = find_person(name, "train")
     if person is None:
         return None
-    is_learned = data.tells_of_people and person.index < data.n_people
-    return person, LEARNED if is_learned else UNSEEN
+    return person, LEARNED if person.index < _n_learned(config) else UNSEEN
+
+
+def _n_learned(config: MemoryConfig) -> int:
+    """So many of the first people a run has learned about, itself or by weights that it started from."""
+    data = [config.data, *(source.data for _, source in loaded_runs(config))]
+    alike = [one for one in data if one.tells_of_people and one.dependence == config.data.dependence]
+    return max((one.n_people for one in alike), default=0)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,8 @@ import pytest
 
 from nanollama import studies
 from nanollama.cli.command import main as nanollama
-from nanollama.launcher.grid import record
+from nanollama.launcher.grid import book, record
+from nanollama.launcher.grid.identity import runs_hash
 from nanollama.launcher.grid.record import FOLDER, Record, read_records
 from nanollama.launcher.plan import Plan, read_grid
 from tests.launcher.test_book import section
@@ -101,6 +102,73 @@ def test_claims_that_have_changed_since_are_said(
     config.write_text(config.read_text().replace("at_least: 0.95", "at_least: 0.9"))
     assert nanollama(["book", "composition"]) == 0
     assert "Its config claims something else since." in section(capsys.readouterr().out, NAME)
+
+
+def since(config: Path, *keys: str) -> str:
+    """What the one record says of the config as it is now."""
+    (found,) = read_records(config.parents[1])
+    plan = read_grid([str(config), *found.keys, *keys])
+    assert found.is_of(plan) == (not found.since(plan))
+    return found.since(plan)
+
+
+TRAINS, CLAIMS = (f"Its config {verb} something else since." for verb in ("trains", "claims"))
+SINCE = [
+    (["training.n_steps=10"], TRAINS),
+    (["model.d_model=16"], TRAINS),
+    (["grid.seeds=[6,7,9]"], TRAINS),
+    (["grid.seeds=[6,7]"], TRAINS),
+    (["expect.0.runs={training.seed: 6}"], CLAIMS),
+    (["expect.0.given={measure: test_accuracy, at_least: 0}"], CLAIMS),
+    (["expect.0.minus={model.n_layers: 1}", "expect.0.measure=test_accuracy_long"], CLAIMS),
+    (["run_dir=there", "training.device=cpu", "local.n_jobs=2", "local.n_threads=1"], ""),
+    (["name=other", "training.checkpoint.keep=1", "training.log_every=7"], ""),
+    (["grid.seeds=[8,7,6]"], ""),
+]
+
+
+def test_a_config_that_has_changed_since_is_noticed(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    assert [since(config, *keys) for keys, _ in SINCE] == [said for _, said in SINCE]
+    assert since(config) == ""
+
+
+def test_a_record_of_before_is_read_and_compared_as_far_as_it_goes(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    path = config.parents[1] / FOLDER / f"{NAME}.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({k: value for k, value in whole.items() if not k.endswith("_hash")}))
+    assert since(config) == since(config, "training.n_steps=10") == "", "it does not tell"
+    assert since(config, "grid.seeds=[6,7]") == "Its config trains something else since."
+
+
+def test_a_record_with_keys_is_compared_with_its_config_under_them(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config), FRESH, "model.d_model=64"]) == 0
+    assert since(config) == ""
+    assert "since." not in section(book.write_book(["composition"]), NAME)
+    (found,) = read_records(config.parents[1])
+    monkeypatch.setattr(book, "read_records", lambda study: [found.model_copy(update={"keys": ["no.key=1"]})])
+    assert "does not take these keys any more." in section(book.write_book(["composition"]), NAME)
+
+
+def test_the_hash_of_runs_is_that_of_their_contents_wherever_they_lie(tmp_path: Path) -> None:
+    """The run that it needs has a hash as well."""
+    config = str(APPS / "memory/config/forgetting.yaml")
+    assert read_grid([config]).needed
+    plain = runs_hash(read_grid([config]))
+    for keys, is_same in (
+        ([f"run_dir={tmp_path}/x", f"data_root={tmp_path}/y", "training.device=cpu"], True),
+        (["training.batch_size=3"], False),
+        (["text.seq_len=32"], False),
+    ):
+        assert (runs_hash(read_grid([config, *keys])) == plain) == is_same, keys
 
 
 @pytest.mark.parametrize(

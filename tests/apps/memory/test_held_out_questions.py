@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.dataset.people import people
+from apps.memory.eval import run as examine
 from apps.memory.recall import choose_questions
-from apps.memory.settings import MemoryConfig, RecallSet
+from apps.memory.settings import EvalConfig, MemoryConfig, RecallSet
 from apps.memory.sources import read_texts
 from apps.memory.train import build_parts
 from nanollama.errors import UserError
@@ -120,3 +121,9 @@ def test_weights_that_have_learned_of_it_are_not_asked_about_it(
     config = toy_config(tmp_path / "second", interventions=[load], **keys)
     with nullcontext() if message is None else pytest.raises(UserError, match=message), build_parts(config):
         pass
+    if message is not None:  # the set is left out of training and asked for later
+        tuned = config.changed(recall=config.recall.model_copy(update={"sets": (asked,)}))
+        folder = write_run(tuned, toy_model(tuned))
+        with pytest.raises(UserError, match=message):
+            examine(EvalConfig(study="memory", run=folder, recall=config.recall, device="cpu"))
+        assert not (folder / "evaluations").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy_run import toy_config
+from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.dataset.dependent import dependent_people
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, find_person, people
@@ -34,6 +34,18 @@ def test_people_of_each_kind(attribute: str, tmp_path: Path) -> None:
         known = known_about(question.format(name=person.name), config)
         assert known is not None
         assert (known.dialog.answer, known.about) == (getattr(person, attribute), about)
+
+
+def test_people_that_a_loaded_run_has_learned_about_were_seen(tmp_path: Path) -> None:
+    learned = {"n_people": 5, "sources": [{"kind": "qa"}]}
+    first = toy_config(tmp_path / "first", data=learned)
+    write_run(first, toy_model(first))
+    load = {"implementation": "load", "run": str(first.folder)}
+    config = toy_config(tmp_path / "second", interventions=[load])
+    (last, other) = people(4, 6)
+    for person, about in ((last, "learned about"), (other, "never seen")):
+        known = known_about(f"Where was {person.name} born?", config)
+        assert known is not None and known.about == about
 
 
 def test_people_whose_facts_depend_on_their_names(tmp_path: Path) -> None:

@@ -178,8 +178,16 @@ def _section(entry: Entry) -> Iterator[str]:
         )
         yield success_table(entry.fresh).to_markdown().rstrip()
     for found in entry.records:
-        since = "" if found.is_of(entry.plan) else " Its config claims something else since."
-        yield from ("", found.told + since, "", found.table.to_markdown().rstrip())
+        told = f"{found.told} {_since(entry, found)}".rstrip()
+        yield from ("", told, "", found.table.to_markdown().rstrip())
+
+
+def _since(entry: Entry, found: Record) -> str:
+    """What has become of a config since it was recorded, with the keys that it was recorded with."""
+    try:
+        return found.since(read_grid([str(entry.path), *found.keys]) if found.keys else entry.plan)
+    except UserError:
+        return "Its config does not take these keys any more."
 
 
 def success_table(fresh: Fresh) -> Table:

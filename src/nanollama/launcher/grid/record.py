@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from nanollama.config import Config
 from nanollama.config.source import split_arguments
 from nanollama.errors import UserError
+from nanollama.launcher.grid.identity import claims_hash, runs_hash
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.results import Row, collect
 from nanollama.launcher.grid.success import held_by_seed, success_rate
@@ -55,6 +56,8 @@ class Record(Config):
     n_runs: int = Field(description="Number of runs.")
     seconds: float = Field(description="Of work, all runs together.")
     claims: list[Told] = Field(description="The claims, in the order of the config.")
+    runs_hash: str | None = Field(None, description="Of what was trained; null: not known.")
+    claims_hash: str | None = Field(None, description="Of the claims, whole; null: not known.")
 
     @property
     def told(self) -> str:
@@ -79,10 +82,23 @@ class Record(Config):
         return Table("What came of each claim.", columns, rows)
 
     def is_of(self, plan: Plan) -> bool:
-        """Does the grid still claim what was judged?"""
-        return [(told.claim, told.measure, told.expected) for told in self.claims] == [
-            (claim.claim, claim.subject, claim.bound) for claim in plan.expect
-        ]
+        """Does the grid still train what was trained, and claim what was judged?"""
+        return not self.since(plan)
+
+    def since(self, plan: Plan) -> str:
+        """What has become of the grid since, in a sentence; empty where it is the same.
+
+        Args:
+            plan: of the config as it is now, with the record's keys.
+        """
+        judged = [(told.claim, told.measure, told.expected) for told in self.claims]
+        claimed = [(claim.claim, claim.subject, claim.bound) for claim in plan.expect]
+        if judged != claimed or self.claims_hash not in (None, claims_hash(plan)):
+            return "Its config claims something else since."
+        counted = (self.seeds, self.n_runs) == (plan.seeds, len(plan.runs))
+        if not counted or self.runs_hash not in (None, runs_hash(plan)):
+            return "Its config trains something else since."
+        return ""
 
 
 def record(argv: Sequence[str]) -> Path:
@@ -169,6 +185,8 @@ def _record(plan: Plan, rows: Sequence[Row], config: str) -> Record:
         n_runs=len(plan.runs),
         seconds=round(sum(float(row["seconds"] or 0) for row in rows), 1),
         claims=claims,
+        runs_hash=runs_hash(plan),
+        claims_hash=claims_hash(plan),
     )
 
 
