@@ -176,9 +176,9 @@ RUN_FOLDERS = [
         {"x/config.yaml": good() + "colour: blue\n"},
     ),
     Case(
-        "run without its config",
+        "rows of something else",
         "train good.yaml run_dir=x",
-        "The run folder x holds metrics.jsonl but no config.yaml: choose another run_dir...",
+        "The run folder x holds a metrics.jsonl that no run wrote: choose another run_dir.",
         {"x/metrics.jsonl": "{}\n"},
     ),
 ]

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from toy import TOY, ToyConfig
 
-import nanollama.entrypoint
+import nanollama.streams
 from nanollama.config import load_config
 from nanollama.entrypoint import guard, help_text, run_main
 from nanollama.errors import Preempted, UserError
+from nanollama.studies import find_root
 
 PROGRAM = """\
 import sys
@@ -184,7 +185,7 @@ def program(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONWARNINGS", "error")
 
 
@@ -219,14 +220,76 @@ def test_the_module_that_runs_is_named(program: list[str]) -> None:
     assert finished.stderr.startswith("usage: python -m toy_verb [config=]PATH")
 
 
+STREAMS = """\
+import os, subprocess, sys
+from nanollama.entrypoint import guard
+
+def work():
+    print("said")
+    print("said", file=sys.stderr, flush=True)
+    assert all(stream.fileno() == number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)))
+    assert sys.stdin.read() == "" and not sys.stdin.isatty()
+    subprocess.run(["cat"], check=True)
+    assert os.open(os.devnull, os.O_RDONLY) > 2
+
+sys.exit(guard(work))
+"""
+
+
 @pytest.mark.usefixtures("environment")
-def test_a_closed_output_is_no_error(program: list[str]) -> None:
-    command = " ".join([*program, "toy.yaml", ">&-"])
-    finished = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
-    assert (finished.returncode, finished.stderr) == (0, "")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed: str) -> None:
+    Path("streams.py").write_text(STREAMS)
+    command = f"exec {sys.executable} streams.py {closed}"
+    finished = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    out, err = ("" if sign in closed.split() else "said\n" for sign in (">&-", "2>&-"))
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, out, err)
+
+
+RICH = """\
+import sys
+from rich.console import Console
+from nanollama.entrypoint import guard
+sys.exit(guard(lambda: [Console().print("line") for _ in range(10_000)] and None))
+"""
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_reader_that_leaves_is_no_error_of_a_console_either() -> None:
+    Path("rich_verb.py").write_text(RICH)
+    with subprocess.Popen(
+        [sys.executable, "rich_verb.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["completion", "bash"], ["runs", "--help"]])
+def test_a_reader_that_leaves_is_no_error_of_nanollama_itself(argv: list[str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "nanollama", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_a_folder_that_has_been_removed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert guard(lambda: find_root() and None) == 2
+    told = capsys.readouterr().err
+    assert told == "The folder that this command was called in has been removed: change to another one.\n"
 
 
 def test_a_captured_output_is_not_taken_for_a_reader_that_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with open(os.devnull, "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
-        assert not nanollama.entrypoint._reader_left()
+        assert not nanollama.streams.reader_left()

@@ -27,6 +27,7 @@ LAYERS = [
         "wording",
         "tokenizer",
         "seeds",
+        "streams",
         "config",
         "entrypoint",
         "studies",

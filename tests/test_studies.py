@@ -18,7 +18,7 @@ from nanollama import studies
 from nanollama.cli.schema import FOLDER, json_schema
 from nanollama.config import Config, config_hash, load_config
 from nanollama.config.keys import describe_keys
-from nanollama.errors import ConfigError
+from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.plan import read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -129,3 +129,15 @@ def sections_of(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[s
         free = chooses_runs or key in ("product", "zip", "arms", "stop_when", "sizes")
         if isinstance(value, dict | list) and not free:
             yield from sections_of(value, (*path, key))
+
+
+def test_a_run_of_a_script_is_told_from_a_misspelt_study(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("study: reversals\n")
+    with pytest.raises(UserError, match=r"config\.yaml:1: study: expected one of .*, got 'reversals'"):
+        studies.study_of([str(path)])
+    (tmp_path / "environment.json").write_text("{}")
+    with pytest.raises(UserError, match="of no study of this checkout, its study is 'reversals': a script"):
+        studies.run_verb_of("chat", str(tmp_path), [])
+    with pytest.raises(UserError, match=r"command line: study=memroy: expected one of .*, got 'memroy'"):
+        studies.study_of([str(path), "study=memroy"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import shutil
 import sys
 import textwrap
@@ -20,11 +19,10 @@ from nanollama.config import C, Config, dump_config, load_config
 from nanollama.config.keys import KeyInfo, describe_keys
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
 from nanollama.failures import explain
+from nanollama.streams import EXIT_BROKEN_PIPE, is_broken_pipe, open_streams, reader_left
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-EXIT_BROKEN_PIPE = 141
-"""128 + SIGPIPE, as shells report it."""
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """What a user may have to change about a file or folder; all else about files is a failure of ours."""
 
@@ -71,6 +69,7 @@ def run_main(
 
 def guard(work: Callable[[], int | None]) -> int:
     """Do the work and turn what it raises into a message on stderr and an exit code; else its code, or 0."""
+    open_streams()
     try:
         code = work()
         print(end="", flush=True)
@@ -83,12 +82,19 @@ def guard(work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return EXIT_INTERRUPTED
+    except SystemExit as error:
+        if is_broken_pipe(error):
+            return EXIT_BROKEN_PIPE
+        raise
     except BrokenPipeError:
-        if _reader_left():
+        if reader_left():
             return EXIT_BROKEN_PIPE
         traceback.print_exc()
         return EXIT_FAILED
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _folder_is_gone():
+            _say("The folder that this command was called in has been removed: change to another one.")
+            return EXIT_USER_ERROR
         if error.errno in FULL:
             _say(f"{_file_of(error)}{error.strerror}: make room, and run the same command again.")
             return EXIT_FAILED
@@ -104,6 +110,14 @@ def guard(work: Callable[[], int | None]) -> int:
             _say(said, of_all=True)
         return EXIT_FAILED
     return code or EXIT_OK
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _file_of(error: OSError) -> str:
@@ -157,20 +171,3 @@ def _say(message: str, of_all: bool = False) -> None:
     if of_all or os.environ.get("RANK", "0") == "0":
         with suppress(OSError):  # nobody reads it any more: the exit code still tells
             print(message, file=sys.stderr)
-
-
-def _reader_left() -> bool:
-    """Has the reader of our output gone (as in ``... | head``)? Then nothing more is written to it."""
-    try:
-        output = sys.stdout.fileno()
-    except (OSError, ValueError):  # not a file: captured by a test or a notebook
-        return False
-    poll = select.poll()
-    poll.register(output, select.POLLOUT)
-    if not any(events & select.POLLERR for _, events in poll.poll(0)):
-        return False
-    # What is still buffered would be flushed, and fail, once more when the interpreter ends.
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, output)
-    os.close(null)
-    return True

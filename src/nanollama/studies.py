@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 APPS = "apps"
 STUDY_KEY = "study"
-RUN_CONFIG = "config.yaml"
+RUN_CONFIG, ENVIRONMENT = "config.yaml", "environment.json"
 SETTINGS = "settings"
 
 
@@ -146,11 +146,19 @@ def study_of(argv: Sequence[str]) -> str:
     source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
     use_checkout(Path(source.place.file))
     known = list_studies()
-    where, name = source.place_of((STUDY_KEY,)).of(STUDY_KEY), source.plain().get(STUDY_KEY)
+    place, name = source.place_of((STUDY_KEY,)), source.plain().get(STUDY_KEY)
+    where = place.of(STUDY_KEY)
     expected = f"expected one of {', '.join(map(repr, known))}"
     if name is None:
         raise UserError(f"{where}: required key is missing; {expected}.")
     if name not in known:
+        folder = Path(place.file).parent
+        if not place.argument and Path(place.file).name == RUN_CONFIG and (folder / ENVIRONMENT).is_file():
+            raise UserError(
+                f"The run {folder} is of no study of this checkout, its study is {show(name)}: a script made "
+                "it, `import hf`, or another checkout. This needs a study here; `nanollama report RUN`, "
+                "`watch` and `runs` take any run."
+            )
         hint = suggest(str(name), known) or "."
         raise UserError(f"{where}: {expected}, got {show(name)}{hint}")
     return str(name)

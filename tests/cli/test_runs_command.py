@@ -20,6 +20,7 @@ from nanollama.watch.watched import Watched
 def write_run(folder: Path, d_model: int, recall: float, status: str = "finished") -> Path:
     folder.mkdir(parents=True)
     config = {"study": "toy", "name": folder.name, "model": {"d_model": d_model}, "training": {"seed": 0}}
+    config["overwrite"] = False
     (folder / "config.yaml").write_text(json.dumps(config))
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 10, "loss": 1 / d_model}) + "\n")
     row = {"step": 10, "recall": recall, "recall_low": recall - 0.1, "recall_high": recall + 0.1}
@@ -195,6 +196,47 @@ def test_what_a_run_left_is_removed_and_nothing_else(
     assert [path.name for path in (three / "small").iterdir()] == ["notes.txt"]
     assert not (three / "grid" / "stopped").exists() and not list(disk.iterdir())
     assert (three / "grid" / "large" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "launch.yaml"])
+@pytest.mark.parametrize("text", ["lr: 1\n", "study: mine\nmodel: {size: 1}\n", "a: [\n"])
+def test_a_folder_with_a_config_of_another_program_is_no_run_to_be_removed(
+    tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "project"
+    for path in (folder / "model" / "weights.bin", folder / "log.txt", folder / name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (folder / "environment.json").write_text('{"versions": {"python": "3"}}')
+    assert nanollama(["runs", "delete", "--yes", str(folder)]) == 2
+    told = capsys.readouterr().err
+    assert "is not the folder of a run" in told and "that no run wrote" in told
+    there = ["environment.json", "log.txt", "model", "weights.bin", name]
+    assert sorted(path.name for path in folder.rglob("*")) == sorted(there)
+
+
+def test_folders_that_a_run_did_not_make_stay_and_those_that_go_are_named(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = three / "small", three / "grid" / "large"
+    for name in ("model/mine.txt", "tokenizer/mine.txt", "checkpoints/mine.txt", "track/events"):
+        for run in (small, large):
+            (run / name).parent.mkdir(exist_ok=True)
+            (run / name).write_text("x")
+    config = json.loads((large / "config.yaml").read_text())
+    config["model"] = {"implementation": "hugging_face", "path": None}
+    (large / "config.yaml").write_text(json.dumps(config))
+    assert nanollama(["runs", "delete", str(small), str(large)]) == 2
+    of_small, of_large = capsys.readouterr().out.splitlines()
+    assert of_small.endswith("MB, with checkpoints/, track/")
+    assert of_large.endswith("MB, with checkpoints/, track/, model/")
+    assert nanollama(["runs", "delete", "--yes", str(small), str(large)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "left there: checkpoints, model, tokenizer\n" in out and "left there: checkpoints, tokenizer\n" in out
+    )
+    assert [path.name for path in (small / "checkpoints").iterdir()] == ["mine.txt"]
+    assert (small / "model" / "mine.txt").exists() and not (small / "track").exists()
 
 
 def test_a_folder_of_runs_or_a_run_at_work_is_not_removed(

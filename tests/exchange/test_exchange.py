@@ -308,6 +308,25 @@ def test_no_run_is_made_in_the_folder_of_the_model(exported: dict[str, Path], tm
     assert sorted((tmp_path / "there").iterdir()) == before
 
 
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_no_run_is_made_in_a_folder_that_holds_something_else(
+    exported: dict[str, Path], tmp_path: Path, overwrite: bool
+) -> None:
+    for name, there in (("model", "config.json"), ("apps", "tokenizer.json")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / there).write_text("mine")
+        (folder / "tokenizer.json").write_text("mine")
+        with pytest.raises(UserError, match=f"{name} holds {there} and no run: name another folder"):
+            import_hf(exported["llama"], folder, overwrite=overwrite)
+        assert {path.name for path in folder.iterdir()} == {there, "tokenizer.json"}
+        assert (folder / "tokenizer.json").read_text() == "mine"
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".gitignore").touch()
+    import_hf(exported["llama"], tmp_path / "new", overwrite=overwrite)
+    assert open_trained(tmp_path / "new")[0].step == 0
+
+
 def test_nothing_is_unpickled_and_nothing_is_read_outside_of_the_folder(
     exported: dict[str, Path], tmp_path: Path
 ) -> None:

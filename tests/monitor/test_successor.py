@@ -12,7 +12,16 @@ import pytest
 from nanollama.errors import UserError
 from nanollama.monitor import successor
 from nanollama.monitor.run_folder import open_run, read_result
-from nanollama.monitor.successor import MOVING, ORDER, REPLACED, WRITTEN, order_anew, settle, succeed
+from nanollama.monitor.successor import (
+    MOVING,
+    ORDER,
+    REPLACED,
+    WRITTEN,
+    order_anew,
+    own_folders,
+    settle,
+    succeed,
+)
 from tests.toy_training import ToyEvaluator, run_toy, same_end, toy_config
 
 OWN = (".lock", ORDER)
@@ -21,8 +30,8 @@ OWN = (".lock", ORDER)
 def finished(folder: Path) -> dict[str, bytes]:
     """A finished run beside files of a user's own; its content."""
     run_toy(toy_config(folder))
-    written = ("track/events", "tokenizer/tokenizer.json", "model/config.json", "evaluations/of/result.json")
-    for name in ("notes.txt", "checkpoints/mine.txt", *written):
+    written = ("track/events", "evaluations/of/result.json")
+    for name in ("notes.txt", "checkpoints/mine.txt", "model/mine.txt", "tokenizer/mine.txt", *written):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return content(folder)
@@ -52,12 +61,12 @@ def test_a_run_that_is_refused_at_its_start_leaves_what_it_was_to_replace(
         open_run(config, tmp_path, device="cpu", overwrite=True) as run,
     ):
         assert run.result is None and not run.checkpoints.steps()
-        moved = {"track", "tokenizer", "model", "evaluations"}
+        moved = {"track", "evaluations"}
         assert not {path.name for path in tmp_path.iterdir()} & moved
         assert moved <= folders(tmp_path / REPLACED)
         run.evals.append({"step": 0, "draw": 0.5})  # before its first step
-        (tmp_path / "tokenizer").mkdir()
-        (tmp_path / "tokenizer/tokenizer.json").write_text("new")
+        (tmp_path / "track").mkdir()
+        (tmp_path / "track/events").write_text("new")
         raise error
     assert content(tmp_path) == before
     assert not folders(tmp_path) & {REPLACED, MOVING}
@@ -149,7 +158,7 @@ def test_a_start_anew_that_is_killed_at_any_moment_is_undone(
         settle(folder)
         assert content(folder) == before
         assert not folders(folder) & {REPLACED, MOVING}
-    assert n_moves == 26, "six files, four folders, two checkpoints and the folder itself, aside and back"
+    assert n_moves == 22, "six files, two folders, two checkpoints and the folder itself, aside and back"
     assert (folder / "checkpoints").is_symlink() == linked
 
 
@@ -183,6 +192,64 @@ def test_a_run_that_starts_anew_twice_before_it_begins_replaces_the_first(tmp_pa
     with pytest.raises(UserError, match="belongs to another config"):
         run_toy(toy_config(tmp_path, seed=2))
     assert content(tmp_path) == before
+
+
+RESOLVED = "study: toy\noverwrite: false\ntraining: {n_steps: 1}\n"
+OF_PRETRAINED = RESOLVED + "model: {implementation: hugging_face, path: %s}\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "own"),
+    [
+        (RESOLVED + "model: {implementation: transformer}\n", {"track"}),
+        (OF_PRETRAINED % "null", {"track", "model"}),
+        (OF_PRETRAINED % "gpt2", {"track", "tokenizer"}),
+        ("model: {", {"track"}),
+        ("- model\n", {"track"}),
+    ],
+)
+def test_a_model_or_a_tokenizer_belongs_to_a_run_that_makes_one(
+    tmp_path: Path, config: str, own: set[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(config)
+    for name in ("model", "tokenizer", "track", "src"):
+        (tmp_path / name).mkdir()
+    assert set(own_folders(tmp_path)) == own
+
+
+USERS = ("config.yaml", "log.txt", "metrics.jsonl", "model/weights.bin", "tokenizer/vocabulary.txt")
+
+
+@pytest.mark.parametrize("config", ["lr: 1\n", "study: mine\ntraining: {lr: 1}\n", "training: [\n"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_files_that_no_run_wrote_are_not_replaced(tmp_path: Path, config: str, overwrite: bool) -> None:
+    for name in USERS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(config)
+    (tmp_path / "environment.json").write_text('{"versions": {"python": "3"}}')
+    before = content(tmp_path)
+    with pytest.raises(UserError) as error:
+        run_toy(toy_config(tmp_path, overwrite=overwrite))
+    told = str(error.value)
+    assert "holds a config.yaml that no run wrote" in told and told.endswith(": choose another run_dir.")
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["log.txt", "tokenizer.json", "track/events"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_no_run_begins_among_files_that_it_would_write(tmp_path: Path, name: str, overwrite: bool) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    before = content(tmp_path)
+    with pytest.raises(UserError, match=f"holds a {name.split('/')[0]} that no run wrote: choose another"):
+        run_toy(toy_config(tmp_path, overwrite=overwrite))
+    assert content(tmp_path) == before
+
+
+def test_a_run_that_was_killed_as_soon_as_its_config_stood_can_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(RESOLVED)
+    run_toy(toy_config(tmp_path, overwrite=True))
+    assert read_result(tmp_path) is not None
 
 
 def test_the_files_of_a_run_are_listed(tmp_path: Path) -> None:

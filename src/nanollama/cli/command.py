@@ -31,6 +31,7 @@ from nanollama.cli.arguments import (
 from nanollama.cli.grid import grid
 from nanollama.cli.groups import RootGroup, VerbGroup
 from nanollama.errors import UserError
+from nanollama.streams import EXIT_BROKEN_PIPE, is_broken_pipe, open_streams, reader_left
 
 app = typer.Typer(
     cls=RootGroup,
@@ -64,15 +65,25 @@ app.add_typer(grid, name="grid")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``nanollama`` with these arguments, the command line's when None; returns the exit code."""
+    open_streams()
     if complete.VARIABLE in os.environ:
         from typer.completion import completion_init
 
         completion_init()
+    code = 0
     try:
         app(args=None if argv is None else list(argv), prog_name="nanollama")
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 0
-    return 0
+        if is_broken_pipe(error):
+            return EXIT_BROKEN_PIPE
+        code = error.code if isinstance(error.code, int) else 0
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        if reader_left():
+            return EXIT_BROKEN_PIPE
+        raise
+    return code
 
 
 def _version(wanted: bool) -> None:

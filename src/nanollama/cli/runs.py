@@ -187,7 +187,7 @@ def verify_runs(folders: Sequence[Path]) -> int:
 
 
 def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
-    """Remove what runs have left, after a question; files of others in their folders stay.
+    """Remove what runs have left, after a question that names the folders; files of others stay.
 
     A run that has begun to work by then stays as well, which is told; the status is then 1.
 
@@ -199,8 +199,10 @@ def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
         UserError: a folder is not a run, or somebody is at work in it, or there is nobody to ask.
     """
     for folder in folders:
-        if not is_run(folder):
-            raise UserError(f"{folder} is not the folder of a run: each run that is to go has to be named.")
+        if not successor.holds_run(folder, (CONFIG, LAUNCH_CONFIG)):
+            why = "each run that is to go has to be named"
+            why = f"it holds a {CONFIG} or {LAUNCH_CONFIG} that no run wrote" if is_run(folder) else why
+            raise UserError(f"{folder} is not the folder of a run: {why}.")
         if is_held(folder):
             raise UserError(f"A run is at work in {folder}: stop it first.")
     named: dict[Path, Path] = {}
@@ -208,7 +210,10 @@ def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
         named.setdefault(folder.resolve(), folder)
     runs = [RunEntry(str(folder), folder) for folder in named.values()]
     for run in runs:
-        print(f"{run.name}  {run.state.kind}, {_megabytes(run.n_bytes)} MB")
+        goes = ", ".join(f"{name}/" for name in _folders(run.folder))
+        print(
+            f"{run.name}  {run.state.kind}, {_megabytes(run.n_bytes)} MB" + (f", with {goes}" if goes else "")
+        )
     if not is_sure and not _ask(f"Remove {count(len(runs), 'run')} for ever?"):
         print("Nothing was removed.")
         return EXIT_OK
@@ -243,20 +248,30 @@ def _without_beginners(folder: Path) -> Iterator[bool]:
 def remove_run(folder: Path) -> list[str]:
     """Remove what a run has left, and its folder if nothing else is in it; names of what else is."""
     checkpoints = Checkpointer(folder / checkpoint.FOLDER)
-    for step in checkpoints.steps():
-        shutil.rmtree(checkpoints.path(step))
-    for name in FOLDERS:
+    checkpoints.clean()
+    replaced = checkpoints.folder / REPLACED
+    for path in [*map(checkpoints.path, checkpoints.steps()), *([replaced] if replaced.is_dir() else [])]:
+        shutil.rmtree(path)
+    for name in _folders(folder):
         path = folder / name
         if path.is_symlink():
             path.unlink()
-        elif path.is_dir():
+        elif path != checkpoints.folder:
             shutil.rmtree(path)
+        elif not os.listdir(path):
+            path.rmdir()
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     left = sorted(os.listdir(folder))
     if not left and not folder.is_symlink():
         folder.rmdir()
     return left
+
+
+def _folders(folder: Path) -> list[str]:
+    """Those below the folder of a run that go with it."""
+    others = set(successor.FOLDERS).difference(successor.own_folders(folder))
+    return [name for name in FOLDERS if name not in others and (folder / name).is_dir()]
 
 
 def find_runs(folders: Sequence[Path]) -> list[RunEntry]:

@@ -26,7 +26,7 @@ from nanollama.model.shell import Shell
 from nanollama.monitor.checkpoint import fingerprint
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import open_run, read_result
-from nanollama.monitor.successor import TOKENIZER
+from nanollama.monitor.successor import TOKENIZER, holds_run
 from nanollama.studies import find_study, study_of
 from nanollama.training.config import TrainingConfig
 from nanollama.training.run_config import TrainingRunConfig
@@ -47,11 +47,12 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
         overwrite: start anew where there is a run.
 
     Raises:
-        UserError: it is no model that ours can be, or the run's folder is taken.
+        UserError: it is no model that ours can be, or the run's folder is taken, or holds what no run wrote.
     """
     keys = read_keys(folder)
     if run.resolve() == folder.resolve():
         raise UserError(f"{run} is the folder of the model itself: name another one for the run.")
+    _check_folder(run)
     architecture = of_theirs(keys)
     section, is_tied = model_section(architecture, keys)
     state = read_weights(folder, architecture)
@@ -76,6 +77,14 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
     kind = "with its tokenizer" if tokenizer else f"without a tokenizer: there is no {TOKENIZER_FILE}"
     what = f"a {architecture.title} of {model.n_params():,} parameters"
     return f"Wrote {run}: a run of step 0 with {what}, {kind}."
+
+
+def _check_folder(run: Path) -> None:
+    """A run is made in a folder that is new, empty but for hidden files, or that of a run."""
+    there = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+    others = [name for name in there if not name.startswith(".")]
+    if others and not holds_run(run):
+        raise UserError(f"{run} holds {others[0]} and no run: name another folder for the run.")
 
 
 def _read_tokenizer(path: Path, vocab_size: int) -> str | None:

@@ -29,7 +29,9 @@ from nanollama.monitor.successor import (
     LOG,
     METRICS,
     RESULT,
+    check_own,
     drop_replaced,
+    holds_run,
     succeed,
 )
 from nanollama.precision import Precision
@@ -62,7 +64,8 @@ MAY_DIFFER = frozenset(
 )
 OPTIONAL = frozenset({"decided", "evaluated_at_step"})
 """Of a result: left out where there is nothing to say."""
-RETRY = "choose another run_dir, or start anew with overwrite=true"
+ELSEWHERE = "choose another run_dir"
+RETRY = f"{ELSEWHERE}, or start anew with overwrite=true"
 
 C = TypeVar("C", bound=Config)
 Status = Literal["finished", "preempted", "diverged"]
@@ -271,11 +274,11 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError(f"The run folder {folder} cannot be made, a file is in its place: {RETRY}.") from None
-    except OSError as error:
         raise UserError(
-            f"The run folder {folder} cannot be made ({error.strerror}): choose another run_dir."
+            f"The run folder {folder} cannot be made, a file is in its place: {ELSEWHERE}."
         ) from None
+    except OSError as error:
+        raise UserError(f"The run folder {folder} cannot be made ({error.strerror}): {ELSEWHERE}.") from None
 
 
 def dump_to_go_on(config: Config) -> str:
@@ -289,6 +292,7 @@ def _claim(folder: Path, config: Config) -> None:
     path = folder / CONFIG
     text = dump_to_go_on(config)
     if not path.exists():
+        check_own(folder, text)
         if begun := _traces(folder):
             raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
         write_atomically(path, text)
@@ -328,16 +332,19 @@ def check_config(folder: Path, config: Config) -> None:
     path = folder / CONFIG
     if not path.exists() or _never_began(folder, type(config)):
         return
+    is_run = holds_run(folder)
+    retry = RETRY if is_run else ELSEWHERE
     try:
         started = load_config(type(config), [str(path)])
     except ConfigError as error:
+        what = (
+            "belongs to a run of another kind or version" if is_run else f"holds a {CONFIG} that no run wrote"
+        )
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"The run folder {folder} belongs to a run of another kind or version ({reason}): {RETRY}."
-        ) from error
+        raise UserError(f"The run folder {folder} {what} ({reason}): {retry}.") from error
     difference = first_difference(_adopt(started, config, MAY_DIFFER), config)
     if difference is not None:
-        raise UserError(f"The run folder {folder} belongs to another config, {difference}: {RETRY}.")
+        raise UserError(f"The run folder {folder} belongs to another config, {difference}: {retry}.")
 
 
 def _adopt(config: C, other: Config, keys: Collection[str]) -> C:

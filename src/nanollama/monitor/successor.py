@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nanollama.errors import UserError
 from nanollama.monitor import checkpoint, track
 from nanollama.monitor.checkpoint import Checkpointer
-from nanollama.monitor.files import sync_folder
+from nanollama.monitor.files import read_json, read_text, sync_folder
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
 RESULT, LOG, DIALOGS, SAMPLES = "result.json", "log.txt", "dialogs.jsonl", "samples.jsonl"
@@ -37,8 +38,73 @@ TOKENIZER_FOLDER, MODEL = "tokenizer", "model"
 EVALUATIONS = "evaluations"
 """Folder of what examinations of its checkpoints write."""
 FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL, EVALUATIONS)
+"""The folders that a run may leave beside its checkpoints; see `own_folders`."""
+RESOLVED = frozenset({"study", "overwrite", "training"})
+"""Keys that every resolved config of a study has, and hardly another program's."""
 
 ORDER, MOVING, REPLACED = ".anew", ".moving", ".replaced"
+
+
+def holds_run(folder: Path, configs: Sequence[str] = (CONFIG,)) -> bool:
+    """Is there what only a run of ours leaves? Files of such names are not enough: others use them too.
+
+    Args:
+        folder: of a run, perhaps.
+        configs: files that count if they hold a resolved config.
+    """
+    environment = read_json(folder / ENVIRONMENT)
+    versions = environment.get("versions")
+    return (
+        (isinstance(versions, dict) and "nanollama" in versions and "command" in environment)
+        or bool(Checkpointer(folder / checkpoint.FOLDER).steps())
+        or any(_sections(read_text(folder / name)).keys() >= RESOLVED for name in configs)
+    )
+
+
+def own_folders(folder: Path, config: str | None = None) -> list[str]:
+    """Those of `FOLDERS` that are there and that its run has made; only some runs make a model or tokenizer.
+
+    Args:
+        folder: of the run.
+        config: text of that of a run which is to begin there.
+    """
+    there = [name for name in FOLDERS if os.path.lexists(folder / name)]
+    if not {TOKENIZER_FOLDER, MODEL}.intersection(there):
+        return there  # without a look at the config
+    model = _sections(config or read_text(folder / CONFIG)).get("model")
+    made = ""
+    if isinstance(model, Mapping) and model.get("implementation") == "hugging_face":
+        made = MODEL if model.get("path") is None else TOKENIZER_FOLDER
+    return [name for name in there if name not in (TOKENIZER_FOLDER, MODEL) or name == made]
+
+
+def check_own(folder: Path, config: str | None = None) -> None:
+    """Refuse a folder that holds what a run would write, and that no run has written.
+
+    Args:
+        folder: of a run that begins.
+        config: as for `own_folders`.
+
+    Raises:
+        UserError: naming the first such file or folder.
+    """
+    there = [name for name in reversed(WRITTEN) if os.path.lexists(folder / name)]
+    there += own_folders(folder, config)
+    if there and not holds_run(folder):
+        raise UserError(
+            f"The run folder {folder} holds a {there[0]} that no run wrote: choose another run_dir."
+        )
+
+
+def _sections(text: str | None) -> Mapping[str, Any]:
+    """Those of the text of a config, none where it cannot be read."""
+    from nanollama.config.source import Place, parse_yaml
+
+    try:
+        values = parse_yaml(text or "", Place()).plain()
+    except UserError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def order_anew(folder: Path) -> None:
@@ -117,11 +183,12 @@ def drop_replaced(folder: Path) -> None:
 
 def _set_aside(folder: Path) -> None:
     """Move what a run wrote, and nothing else, aside; it counts as moved once ``.replaced`` is there."""
+    check_own(folder)
     checkpoints = Checkpointer(folder / checkpoint.FOLDER)
     checkpoints.clean()
     (folder / MOVING).mkdir()
     _move([checkpoints.path(step) for step in checkpoints.steps()], checkpoints.folder / REPLACED)
-    names = (*WRITTEN, *FOLDERS)
+    names = (*WRITTEN, *own_folders(folder))
     _move([folder / name for name in names if os.path.lexists(folder / name)], folder / MOVING)
     os.rename(folder / MOVING, folder / REPLACED)
     sync_folder(folder)
@@ -145,7 +212,7 @@ def _move(paths: list[Path], into: Path) -> None:
 def _remove_run(folder: Path) -> None:
     """Remove what a run wrote that has not begun."""
     Checkpointer(folder / checkpoint.FOLDER).clean()
-    for name in FOLDERS:
+    for name in own_folders(folder):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in WRITTEN:
         (folder / name).unlink(missing_ok=True)
