@@ -297,7 +297,7 @@ def test_what_a_run_has_loaded_is_noted_and_seen_to_be_gone(tmp_path: Path) -> N
     load = {"implementation": "load", "run": str(source), "at_step": 1}
     run(source, n_steps=3)
     run(target, load, n_steps=2)
-    (origin,) = read_origins(target)
+    (origin,) = read_origins(target).values()
     assert (origin.run, origin.at_step, origin.step, origin.lost()) == (str(source), 1, 3, None)
     shutil.rmtree(source)
     assert origin.lost() is None, "nothing contradicts it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pydantic import ValidationError
 
 from nanollama.config import dump_config, load_config
 from nanollama.errors import ConfigError, Preempted, UserError
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.states import State, check_folder
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.training.config import StopWhen, TrainingConfig
 from tests.toy_training import ToyEvaluator, rows, run_toy, same_end, toy_config
@@ -68,6 +71,59 @@ def test_a_wrong_measure_is_corrected_and_the_run_goes_on(tmp_path: Path) -> Non
         run_toy(config(tmp_path / "cut").model_copy(update={"training": wrong}), evaluators=[Recall()])
     assert run_toy(config(tmp_path / "cut"), evaluators=[Recall()]).decided == calm.decided
     assert same_end(tmp_path / "calm", tmp_path / "cut")
+
+
+def test_a_run_that_was_decided_is_not_one_of_another_rule(tmp_path: Path) -> None:
+    result = run_toy(config(tmp_path), evaluators=[Recall()])
+    run = GridRun("r", tmp_path, config(tmp_path), {})
+    for rule, words in ((None, "null"), ({"recall": 1.0, "evaluations": 3}, "recall >= 1 at 3 evaluations")):
+        other = toy_config(tmp_path, eval_every=2, stop_when=rule)
+        message = rf"ended after step 10, decided: recall >= 1 at 2 .*; training.stop_when is {words}"
+        with pytest.raises(UserError, match=message):
+            run_toy(other, evaluators=[Recall()])
+        for config_hash in (run.id, replace(run, config=other).id):  # it may have gone on by another rule
+            state = State("finished", {**asdict(result), "config_hash": config_hash})
+            with pytest.raises(UserError, match=message):
+                check_folder(replace(run, config=other), state)
+    check_folder(run, State("finished", asdict(result)))
+    assert run_toy(config(tmp_path), evaluators=[Recall()]) == result
+
+
+def test_a_rule_that_was_corrected_is_the_one_that_a_run_ended_by(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="recal"):
+        wrong = {"recal": 1.0, "evaluations": 2}
+        run_toy(toy_config(tmp_path, eval_every=2, stop_when=wrong), evaluators=[Recall()])
+    result = run_toy(config(tmp_path), evaluators=[Recall()])
+    assert result.decided is not None
+    assert run_toy(config(tmp_path), evaluators=[Recall()]) == result
+    with pytest.raises(UserError, match=r"recall >= 1 at 2 evaluations in a row; .*stop_when is recal >= 1"):
+        run_toy(toy_config(tmp_path, eval_every=2, stop_when=wrong), evaluators=[Recall()])
+
+
+@pytest.mark.parametrize(("evaluations", "step"), [(1, 4), (2, 10), (3, None)])
+def test_a_run_of_all_its_steps_is_not_one_that_a_rule_ends_before(
+    tmp_path: Path, evaluations: int, step: int | None
+) -> None:
+    result = run_toy(toy_config(tmp_path, eval_every=2), evaluators=[Recall()])
+    other = toy_config(tmp_path, eval_every=2, stop_when={"recall": 1.0, "evaluations": evaluations})
+    state = State("finished", asdict(result))
+    if step is None:
+        assert run_toy(other, evaluators=[Recall()]) == result
+        check_folder(GridRun("r", tmp_path, other, {}), state)
+        return
+    message = rf"trained to its last step, 12; training.stop_when is .* have ended it after step {step}:"
+    with pytest.raises(UserError, match=message):
+        run_toy(other, evaluators=[Recall()])
+    with pytest.raises(UserError, match=message):
+        check_folder(GridRun("r", tmp_path, other, {}), state)
+
+
+def test_the_words_of_a_rule_are_its_own() -> None:
+    rule = StopWhen(a=0.5, b=1 - 1e-9)
+    assert rule.is_reason(StopWhen(b=1 - 1e-9, a=0.5).words)
+    assert not rule.is_reason(StopWhen(b=1, a=0.5).words)
+    assert not rule.is_reason(StopWhen(a=0.5).words)
+    assert not rule.is_reason("")
 
 
 def test_a_rule_without_evaluations_to_look_at_is_refused() -> None:

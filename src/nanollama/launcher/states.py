@@ -24,6 +24,7 @@ from nanollama.launcher.attempts import (
 from nanollama.launcher.grid.arms import INTERVENTIONS
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.slurm.queue import Queue
+from nanollama.monitor.ending import check_decided
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.origin import lost_origins
 from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
@@ -207,12 +208,14 @@ def check_folder(run: GridRun, state: State) -> None:
         state: what `inspect` has found in its folder.
 
     Raises:
-        UserError: naming the first difference, or what has changed of the run that it began from.
+        UserError: naming the first difference, what has changed of the run that it began from, or that
+            another rule has ended it early.
     """
     if state.kind == "stale":
         raise UserError(f"The run {run.name} in {run.folder} is stale, {state.reason}: {REMEDY}.")
     if state.result.get("config_hash") != run.id:  # the hash spares reading YAML
         check_config(run.folder, run.config)
+    check_decided(run.folder, run.config, state.result)
 
 
 def write_config(run: GridRun) -> Path:

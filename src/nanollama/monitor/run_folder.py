@@ -16,8 +16,9 @@ from nanollama.config import Config, dump_config, file_hash, first_difference, l
 from nanollama.errors import ConfigError, UserError
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
+from nanollama.monitor.ending import check_decided, check_undecided
 from nanollama.monitor.environment import describe_environment
-from nanollama.monitor.files import read_text, remove_leftovers, write_atomically
+from nanollama.monitor.files import read_json, read_text, remove_leftovers, write_atomically
 from nanollama.monitor.locks import hold_folder
 from nanollama.monitor.log import RunLog
 from nanollama.monitor.rows import RowFile
@@ -45,7 +46,7 @@ LOCK = ".lock"
 
 # Keys that say where, how long and how fast a run computes. It may go on with other values: its numbers
 # stay the same up to rounding (device, compile, gradient_checkpointing, n_accumulation) and, with dropout, up
-# to the draw of the masks.
+# to the draw of the masks. By what rule a finished run has ended, see `nanollama.monitor.ending`.
 MAY_DIFFER = frozenset(
     {
         "run_dir",
@@ -298,6 +299,7 @@ def _claim(folder: Path, config: Config) -> None:
         write_atomically(path, text)
     elif not _never_began(folder, type(config)):
         check_config(folder, config)
+        check_decided(folder, config, read_json(folder / RESULT))
     elif path.read_text(encoding="utf-8") != text:
         (folder / ENVIRONMENT).unlink()
         write_atomically(path, text)
@@ -327,7 +329,7 @@ def check_config(folder: Path, config: Config) -> None:
     """Refuse a folder whose run has another config; one whose run has not begun is fine.
 
     Raises:
-        UserError: naming the first difference.
+        UserError: naming the first difference; see also `check_undecided`.
     """
     path = folder / CONFIG
     if not path.exists() or _never_began(folder, type(config)):
@@ -345,6 +347,7 @@ def check_config(folder: Path, config: Config) -> None:
     difference = first_difference(_adopt(started, config, MAY_DIFFER), config)
     if difference is not None:
         raise UserError(f"The run folder {folder} belongs to another config, {difference}: {retry}.")
+    check_undecided(folder, started, config)
 
 
 def _adopt(config: C, other: Config, keys: Collection[str]) -> C:

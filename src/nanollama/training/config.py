@@ -18,6 +18,8 @@ from nanollama.wording import show, suggest
 
 MAX_STEPS = 10**8 - 1
 """The names of checkpoints have eight digits."""
+AT = " at "
+"""Between the measures of a rule and its evaluations, in words."""
 
 
 def _check_device(name: str) -> str:
@@ -90,8 +92,25 @@ class StopWhen(Config):
         )
         if len(last) < self.evaluations or not all(reached):
             return None
-        words = " and ".join(f"{name} >= {least:g}" for name, least in self.measures.items())
-        return f"{words} at {self.evaluations} evaluations in a row"
+        return self.words
+
+    @property
+    def words(self) -> str:
+        """The rule, as results tell it."""
+        words = " and ".join(f"{name} >= {least:.15g}" for name, least in self.measures.items())
+        return f"{words}{AT}{self.evaluations} evaluations in a row"
+
+    def is_reason(self, words: str) -> bool:
+        """Are these the words of this rule, in whatever order it names its measures?"""
+        one, other = (text.rpartition(AT) for text in (words, self.words))
+        return sorted(one[0].split(" and ")) == sorted(other[0].split(" and ")) and one[2] == other[2]
+
+    def first_step(self, evaluations: Sequence[Mapping[str, Any]]) -> int | None:
+        """The step after which rows of evaluations would have decided a run; None: after none of them."""
+        for end, row in enumerate(evaluations, start=1):
+            if self.measures.keys() <= row.keys() and self.reason(evaluations[:end]) is not None:
+                return int(row["step"])
+        return None
 
 
 class TrainingConfig(Config):

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 import torch
 
-from nanollama.config import Config, config_hash, dump_config, load_config
-from nanollama.config.source import read_source
+from nanollama.config import Config, build_config, config_hash, dump_config, load_config
+from nanollama.config.source import Node, Place, read_source
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
 from nanollama.model import build_model
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor import checkpoint
-from nanollama.monitor.checkpoint import MODEL, find_checkpoint, load_weights, read_manifest
+from nanollama.monitor.checkpoint import (
+    MODEL,
+    Checkpointer,
+    find_checkpoint,
+    load_weights,
+    read_manifest,
+)
 from nanollama.monitor.files import write_atomically
+from nanollama.monitor.origin import Origin, parse_origins, read_origins
 from nanollama.monitor.successor import CONFIG, EVALUATIONS
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
@@ -114,22 +121,69 @@ def _check_study(config_class: type[TrainingRunConfig], folder: Path) -> None:
 
 
 def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:
-    """Runs whose weights have gone into a run, also by way of others, with their configs; each folder once.
+    """Runs whose weights have gone into a run, also by way of others, with the configs they had then.
+
+    What a run has loaded it has noted, see `nanollama.monitor.origin`; what it is still to load is read where
+    it is. Each folder once, or once a config.
 
     Raises:
-        UserError: a folder is not that of a run of the same study.
+        UserError: a folder is not that of a run of the same study; or one that is gone or was trained anew
+            had been loaded by a run that did not note its config.
     """
-    known: set[Path] = set()
-    left = [config]
+    known: set[tuple[Path, str]] = set()
+    left: list[tuple[R, Mapping[str, Origin]]] = [(config, _noted_before(config))]
     while left:
-        for intervention in left.pop().interventions:
-            # A folder that is gone was loaded before the run was stopped, or is refused when it is due.
-            if not isinstance(intervention, LoadConfig) or not intervention.run.is_dir():
+        child, noted = left.pop()
+        for index, intervention in enumerate(child.interventions):
+            if not isinstance(intervention, LoadConfig):
                 continue
-            if intervention.run.resolve() not in known:
-                known.add(intervention.run.resolve())
-                left.append(load_config(type(config), [str(run_folder_of(intervention.run) / CONFIG)]))
-                yield intervention.run, left[-1]
+            found = _loaded_run(type(config), intervention.run, noted.get(f"interventions.{index}"))
+            if found is None:
+                continue
+            path, parent, its = found
+            key = path.resolve(), parent.model_dump_json()
+            if key not in known:
+                known.add(key)
+                left.append((parent, its))
+                yield path, parent
+
+
+def _noted_before(config: R) -> dict[str, Origin]:
+    """What a run that goes on has noted, as far as a checkpoint of its own holds it."""
+    done = max(Checkpointer(config.folder / checkpoint.FOLDER).steps(), default=0)
+    noted = read_origins(config.folder)
+    return {key: origin for key, origin in noted.items() if origin.at_step < done and origin.config}
+
+
+def _loaded_run(
+    kind: type[R], run: Path, noted: Origin | None
+) -> tuple[Path, R, Mapping[str, Origin]] | None:
+    """A run that is loaded, its config, and what it has noted itself; None where it is not there yet.
+
+    One that is gone and of which nothing is noted is refused when it is due.
+    """
+    if noted is not None and noted.config is not None:
+        place = Place(f"{noted.run}/{CONFIG}")
+        return Path(noted.run), build_config(kind, _as_node(noted.config, place)), parse_origins(noted.loaded)
+    gone = "" if noted is None else "it is gone" if not run.is_dir() else noted.lost()
+    if gone:
+        raise UserError(
+            f"What {run} had learned cannot be told: a run began from it that did not note its config, and "
+            f"{gone}. Restore it, or train what began from it anew with overwrite=true."
+        )
+    if not run.is_dir():
+        return None
+    folder = run_folder_of(run)
+    return run, load_config(kind, [str(folder / CONFIG)]), read_origins(folder)
+
+
+def _as_node(value: Any, place: Place) -> Node:
+    """A plain value as the tree that a config is built from."""
+    if isinstance(value, dict):
+        return Node({key: _as_node(inner, place) for key, inner in value.items()}, place)
+    if isinstance(value, list):
+        return Node([_as_node(inner, place) for inner in value], place)
+    return Node(value, place)
 
 
 def run_folder_of(path: Path) -> Path:
