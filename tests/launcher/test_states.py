@@ -13,13 +13,17 @@ from typing import Any, cast
 import pytest
 
 from nanollama.config import Config
+from nanollama.errors import Preempted
 from nanollama.launcher.attempts import Launch, begin_attempt, read_launch, write_launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.pool import Line
+from nanollama.launcher.local.run import _conclude
+from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import state_lines
+from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.launcher.slurm import queue as slurm_queue
 from nanollama.launcher.slurm.queue import Queue
-from nanollama.launcher.states import Kind, State, inspect, inspect_needed, parents_first
+from nanollama.launcher.states import BY_HAND, Kind, State, inspect, inspect_needed, parents_first
 from nanollama.monitor.successor import cancel_order, order_anew
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
@@ -218,6 +222,22 @@ def test_what_is_needed_and_runs_by_hand_is_at_work(tmp_path: Path) -> None:
     assert inspect_needed(run).kind == "waiting"
 
 
+ENDED = (None, Launch(exit_code=75), Launch(exit_code=1, reason="no"), Launch(**GONE))
+
+
+@pytest.mark.parametrize("launch", ENDED)
+def test_a_run_that_goes_on_by_hand_is_at_work(tmp_path: Path, launch: Launch | None) -> None:
+    if launch is not None:
+        write_launch(tmp_path, launch)
+    run = GridRun("r", tmp_path, Trains(), {}, ("p",))
+    parents = {"p": State("failed", {})}
+    with open(tmp_path / ".lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert inspect(run, None, parents).kind == "running"
+        assert (inspect(run, {}).reason == BY_HAND) == (launch is None or launch.exit_code is not None)
+    assert inspect(run, None, parents).kind != "running"
+
+
 def test_a_run_that_has_loaded_still_comes_after_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "checkpoints/step_00000004").mkdir(parents=True)
     run = GridRun("r", tmp_path, Trains(), {}, ("p",), ("n",))
@@ -247,3 +267,11 @@ def test_a_line_keeps_its_order_and_parents_come_first() -> None:
         ["a", "b", "e"],
         ["c", "d"],
     ]
+
+
+@pytest.mark.parametrize(("anew", "how"), [(True, "without overwrite=true"), (False, "run the command")])
+def test_a_grid_that_was_stopped_says_what_goes_on(anew: bool, how: str) -> None:
+    (run,) = family(("a", ()))
+    plan = Plan("g", Path("g"), "apps.toy.train", [run], "seed", anew, LocalConfig(), SlurmConfig())
+    with pytest.raises(Preempted, match=how):
+        _conclude(plan, {"a": State("stopped", {})}, [run])

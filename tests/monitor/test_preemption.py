@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
+from nanollama.launcher.local import drive
 from nanollama.monitor import preemption as module
 from nanollama.monitor.preemption import Preemption
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP]
+)
 def test_a_signal_is_a_reason_to_stop(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with Preemption() as preemption:
@@ -20,6 +25,18 @@ def test_a_signal_is_a_reason_to_stop(number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
         assert preemption.reason == f"received {number.name}"
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("listens", [Preemption, lambda: drive._signals(lambda: None)])
+def test_under_nohup_a_terminal_may_close(listens: Callable[[], AbstractContextManager[object]]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listens():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_first_signal_is_the_reason() -> None:

@@ -87,6 +87,8 @@ def inspect(
     waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
     state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
+    if state.kind not in ("running", "queued") and is_held(run.folder):
+        return State("running", result, BY_HAND)
     if state.kind not in ("running", "queued") and (stale := _stale(run, result, parents)) is not None:
         return stale
     if state.kind not in ("waiting", "queued") and launch is not None and not launch.queued:
@@ -103,7 +105,7 @@ def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
     its result alone to tell.
     """
     state, launch = inspect(run, queue), read_launch(run.folder)
-    if state.kind not in ("running", "queued") and is_held(run.folder):
+    if state.kind == "finished" and is_held(run.folder):
         return State("running", state.result, BY_HAND)  # nothing else tells
     if state.kind != "finished" or launch is None or launch.exit_code == EXIT_OK:
         return state

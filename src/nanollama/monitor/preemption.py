@@ -5,10 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
 ECHO_SECONDS = 1.0  # one Ctrl-C can arrive twice: from the terminal and from the parent process
+
+
+def heard(signals: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those to listen to: not SIGHUP where it is ignored, as under ``nohup``, to outlive a terminal."""
+    return [one for one in signals if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
 
 
 class Preemption:
@@ -29,7 +35,7 @@ class Preemption:
 
     def __enter__(self) -> Preemption:
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in heard(SIGNALS):
                 self._previous[number] = signal.signal(number, self._hear)
         return self
 

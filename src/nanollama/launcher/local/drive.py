@@ -18,6 +18,7 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import Screen
 from nanollama.launcher.states import mark_anew
 from nanollama.monitor.locks import take_lock
+from nanollama.monitor.preemption import heard
 
 LOCK = ".grid.lock"
 PATIENCE_SECONDS = 60.0
@@ -105,7 +106,7 @@ def _signals(ask_to_stop: Callable[[], None]) -> Iterator[None]:
     def hear(number: int, frame: FrameType | None) -> None:
         ask_to_stop()
 
-    previous = {number: signal.signal(number, hear) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, hear) for number in heard(STOP_SIGNALS)}
     try:
         yield
     finally:

@@ -113,7 +113,7 @@ class Server:
         if not block:
             raise RuntimeError(
                 f"The process that starts runs has ended ({self._process.wait()}): its runs were asked to "
-                "stop. The same command goes on."
+                "stop. The same command goes on, without overwrite=true."
             )
         *lines, self._unread = (self._unread + block).split(b"\n")
         self._ready.extend(json.loads(line) for line in lines)

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run")
     arguments = list(sys.argv[1:] if argv is None else argv)
     about = (
         "Run what is missing of a grid, several runs at a time, and first what it needs. Ctrl-C saves and "
-        "stops; run again to go on."
+        "stops; run again, without overwrite=true, to go on."
     )
     sections: dict[str, type[Config]] = {"grid": GridConfig, "local": LocalConfig}
     usage = f"{program} [config=]PATH [key=value ...]"
@@ -59,7 +59,7 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
         0 when what was chosen is finished, 1 when a run has failed or something expected was missed.
 
     Raises:
-        Preempted: asked to stop; the same command goes on.
+        Preempted: asked to stop; the same command goes on, without `overwrite`.
         UserError: a folder cannot be used, another process runs this grid, or what is to be done to a model
             cannot be.
     """
@@ -165,7 +165,8 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
             then = f", once {busy[0]} has finished" if busy else ""
             print(f"The others were left out: `nanollama grid run` runs them{then}.")
         return EXIT_OK
-    raise Preempted("Stopped before the end of the grid, what was running is saved: run the command again.")
+    how = "the same command without overwrite=true goes on" if plan.overwrite else "run the command again"
+    raise Preempted(f"Stopped before the end of the grid, what was running is saved: {how}.")
 
 
 def _show_outcome(plan: Plan) -> int:
