@@ -132,12 +132,14 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
         (
             OSError(errno.ENOSPC, "No space left on device", "/x"),
             1,
-            "/x: No space left on device: make room, and run the same command again.\n",
+            "/x: No space left on device: make room, and run the same command again, "
+            "without overwrite=true if it has that.\n",
         ),
         (
             OSError(errno.EDQUOT, "Disk quota exceeded"),
             1,
-            "Disk quota exceeded: make room, and run the same command again.\n",
+            "Disk quota exceeded: make room, and run the same command again, "
+            "without overwrite=true if it has that.\n",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "/x"),

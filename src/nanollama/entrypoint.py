@@ -96,7 +96,10 @@ def guard(work: Callable[[], int | None]) -> int:
             _say("The folder that this command was called in has been removed: change to another one.")
             return EXIT_USER_ERROR
         if error.errno in FULL:
-            _say(f"{_file_of(error)}{error.strerror}: make room, and run the same command again.")
+            _say(
+                f"{_file_of(error)}{error.strerror}: make room, and run the same command again, without "
+                "overwrite=true if it has that."
+            )
             return EXIT_FAILED
         if error.errno not in FORBIDDEN or error.filename is None:
             traceback.print_exc()

@@ -30,7 +30,7 @@ OWN = (".lock", ORDER)
 def finished(folder: Path) -> dict[str, bytes]:
     """A finished run beside files of a user's own; its content."""
     run_toy(toy_config(folder))
-    written = ("track/events", "evaluations/of/result.json")
+    written = ("track/events", "evaluations/of/result.json", "trainer/checkpoint-4/optimizer.pt")
     for name in ("notes.txt", "checkpoints/mine.txt", "model/mine.txt", "tokenizer/mine.txt", *written):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
@@ -61,7 +61,7 @@ def test_a_run_that_is_refused_at_its_start_leaves_what_it_was_to_replace(
         open_run(config, tmp_path, device="cpu", overwrite=True) as run,
     ):
         assert run.result is None and not run.checkpoints.steps()
-        moved = {"track", "evaluations"}
+        moved = {"track", "evaluations", "trainer"}
         assert not {path.name for path in tmp_path.iterdir()} & moved
         assert moved <= folders(tmp_path / REPLACED)
         run.evals.append({"step": 0, "draw": 0.5})  # before its first step
@@ -158,7 +158,7 @@ def test_a_start_anew_that_is_killed_at_any_moment_is_undone(
         settle(folder)
         assert content(folder) == before
         assert not folders(folder) & {REPLACED, MOVING}
-    assert n_moves == 22, "six files, two folders, two checkpoints and the folder itself, aside and back"
+    assert n_moves == 24, "six files, three folders, two checkpoints and the folder itself, aside and back"
     assert (folder / "checkpoints").is_symlink() == linked
 
 

@@ -19,10 +19,9 @@ from apps.memory.settings import MemoryConfig
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.monitor.checkpoint import OPTIMIZER, find_checkpoint, read_manifest
+from nanollama.monitor.successor import TRAINER
 
 MIB = 2**20
-TRAINER = "trainer"
-"""In the folder of a run: what the Trainer of transformers needs to go on."""
 
 
 def run(config: MemoryConfig) -> None:

@@ -12,11 +12,11 @@ import transformers
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from apps.memory.pretrained_model.finetune import TRAINER
 from apps.memory.pretrained_model.trainer import Rows, TrainerLearner, TrainerLoop, collate, rows_each
 from nanollama.data.batch import IGNORE
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.run_folder import Run
+from nanollama.monitor.successor import TRAINER
 from nanollama.precision import Precision
 from nanollama.seeds import named_seed
 from nanollama.training.config import TrainingConfig

@@ -37,7 +37,9 @@ TOKENIZER_FOLDER, MODEL = "tokenizer", "model"
 """Of a run of a pretrained model: its tokenizer, and what transformers reads of what was learned."""
 EVALUATIONS = "evaluations"
 """Folder of what examinations of its checkpoints write."""
-FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL, EVALUATIONS)
+TRAINER = "trainer"
+"""Folder of what the Trainer of transformers needs to go on, in a run that was finetuned by it."""
+FOLDERS = (track.FOLDER, TOKENIZER_FOLDER, MODEL, EVALUATIONS, TRAINER)
 """The folders that a run may leave beside its checkpoints; see `own_folders`."""
 RESOLVED = frozenset({"study", "overwrite", "training"})
 """Keys that every resolved config of a study has, and hardly another program's."""
