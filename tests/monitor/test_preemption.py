@@ -19,12 +19,17 @@ from nanollama.monitor.preemption import Preemption
     "number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP]
 )
 def test_a_signal_is_a_reason_to_stop(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with Preemption() as preemption:
-        assert preemption.reason is None
-        os.kill(os.getpid(), number)
-        assert preemption.reason == f"received {number.name}"
-    assert signal.getsignal(number) is before
+    before = signal.signal(
+        number, mine := lambda number, frame: None
+    )  # the tests themselves may be under nohup
+    try:
+        with Preemption() as preemption:
+            assert preemption.reason is None
+            os.kill(os.getpid(), number)
+            assert preemption.reason == f"received {number.name}"
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("listens", [Preemption, lambda: drive._signals(lambda: None)])
