@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,6 +138,29 @@ def test_an_array_that_is_refused_takes_the_others_with_it(
     assert calls[-3:] == ["sbatch", "sbatch", "scancel"]
     assert "scancel 12" in (fake_slurm / "calls").read_text()
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_being_submitted_is_not_submitted_a_second_time(
+    at_root: None, fake_slurm: Path, tmp_path: Path
+) -> None:
+    go, called = tmp_path / "go", tmp_path / "called"
+    os.mkfifo(go)
+    (fake_slurm / "sbatch").write_text(f"#!/bin/sh\necho >> {called}\nread line < {go}\necho 12\n")
+    plan = plan_of("grid={seeds: 2}", f"run_dir={tmp_path}/g", f"data_root={tmp_path}/d")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(slurm.submit, plan)
+        while not called.exists():
+            time.sleep(0.01)
+        try:
+            with pytest.raises(UserError, match=f"g is being submitted by process {os.getpid()} on .*: wait"):
+                slurm.submit(plan)
+        finally:
+            go.write_text("on\n")
+        assert first.result().startswith("Submitted an array of 2 runs as job 12;")
+    assert called.read_text() == "\n"
+    (fake_slurm / "squeue").write_text("#!/bin/sh\nprintf '12_0 PENDING\\n12_1 PENDING\\n'\n")
+    assert slurm.submit(plan).startswith("Nothing to submit: 2 runs")
+    assert not (plan.folder / slurm.LOCK).exists()
 
 
 def finish(plan: Plan) -> dict[Path, bytes]:

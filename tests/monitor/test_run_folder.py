@@ -207,7 +207,7 @@ def test_a_folder_that_is_removed_while_a_run_waits_for_it_is_not_held(
         return take(descriptor, path)
 
     monkeypatch.setattr(locks, "take_lock", remove_and_take)
-    with pytest.raises(UserError, match=r"was being removed just now: start the run again\."):
+    with pytest.raises(UserError, match=r"was in use until just now: start again\."):
         opened(folder)
     monkeypatch.undo()
     assert opened(folder).result is None

@@ -44,15 +44,16 @@ def take_lock(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def hold_folder(folder: Path, name: str) -> Iterator[None]:
+def hold_folder(folder: Path, name: str, use: str = "in use") -> Iterator[None]:
     """Hold a folder; the system lets go of it when the process ends, however it ends.
 
     Args:
         folder: of a run.
         name: of the file in it that is locked; made where it is missing, and says who holds it.
+        use: what it is held for, to be told to others.
 
     Raises:
-        UserError: another process holds it, it cannot be written to, or it was removed meanwhile.
+        UserError: another process holds it, it cannot be written to, or the file was removed meanwhile.
     """
     path = folder / name
     try:
@@ -67,10 +68,10 @@ def hold_folder(folder: Path, name: str) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise UserError(
-                f"The run folder {folder} is in use by {owner}: wait for its end, or choose another run_dir."
+                f"The run folder {folder} is {use} by {owner}: wait for its end, or choose another run_dir."
             )
         if not _is_at(path, file.fileno()):  # while we waited; the lock of a removed file keeps nobody out
-            raise UserError(f"The run folder {folder} was being removed just now: start the run again.")
+            raise UserError(f"The run folder {folder} was {use} until just now: start again.")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -31,10 +31,11 @@ from nanollama.launcher.slurm.queue import TIMEOUT_SECONDS, cancel, max_array_si
 from nanollama.launcher.slurm.script import EVAL, RUN_KEY, array_script, evaluation_script
 from nanollama.launcher.slurm.snapshot import check_place, take_snapshot
 from nanollama.launcher.states import ACTIVE, BY_HAND, State, mark_anew, parents_first, write_config
+from nanollama.monitor.locks import hold_folder
 from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count, suggest
 
-SUBMISSIONS = "submissions"
+SUBMISSIONS, LOCK = "submissions", ".submit.lock"
 PROGRAM = "python -m nanollama.launcher"
 
 
@@ -56,11 +57,19 @@ def submit(plan: Plan) -> str:
         a sentence about what was submitted.
 
     Raises:
-        UserError: there is no Slurm, it refuses the job, a folder cannot be used, or what is to be done to a
-            model cannot be.
+        UserError: there is no Slurm, it refuses the job, a folder cannot be used, another process submits
+            what is in it, or what is to be done to a model cannot be.
     """
     for part in (*plan.needs, plan):
         check_slurm(part)
+    with ExitStack() as stack:
+        for part in (*plan.needs, plan):
+            stack.enter_context(submit_alone(part.folder))
+        return _submit(plan)
+
+
+def _submit(plan: Plan) -> str:
+    """`submit`, while nobody else does."""
     states = inspect_all(plan)
     check_runs(plan, plan.runs, states)
     missing, held, behind = choose_runs(plan, states)
@@ -83,6 +92,30 @@ def submit(plan: Plan) -> str:
     said = f"Submitted {_describe(plan, len(missing), submission.jobs)}; its folder is {submission.folder}."
     waits = f" It starts after what it needs, job {', '.join(needed)}." if needed else ""
     return f"{said}{waits}{left}"
+
+
+@contextmanager
+def submit_alone(folder: Path) -> Iterator[None]:
+    """Be the only one who submits what is in a folder; nothing of this stays.
+
+    Two who look at the same time would both find the same runs missing, and submit them twice.
+
+    Raises:
+        UserError: somebody else is at it, or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Nothing was submitted, {folder} cannot be written: {error.strerror or error}."
+        ) from error
+    with hold_folder(folder, LOCK, use="being submitted"):
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # something is in it, as a rule
+                folder.rmdir()
 
 
 @dataclass(frozen=True)
