@@ -1,18 +1,21 @@
-"""What the grids claim: nothing of it is told of models that learned nothing, nor of unequal sources."""
+"""What the grids claim: nothing is told of models that learned nothing, of unequal sources, or by chance."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from nanollama.launcher.grid.expect import select
+from nanollama.launcher.grid.expect import Expectation, select
 from nanollama.launcher.grid.verdict import judge
-from nanollama.launcher.plan import read_grid
+from nanollama.launcher.plan import Plan, read_grid
 
 CONFIGS = Path(__file__).parents[3] / "apps" / "gssm" / "config"
 GRIDS = ["structure", "inference", "factors", "states", "links", "modes", "scaling"]
+N_GRIDS = 200
 DIVERGENCES = ("gap_nats", "kl_nats", "kl_over_learnable")
 
 
@@ -65,3 +68,26 @@ def test_an_arm_of_another_rate_is_noticed_whichever_is_compared(name: str, chan
 
     assert words("none") == ["holds"] * len(rates)
     assert len(compared) > 1 and all("MISSED" in words(arm) for arm in compared)
+
+
+@pytest.mark.parametrize("name", [name for name in GRIDS if name != "structure"])
+def test_what_is_no_larger_than_its_bound_is_seldom_called_larger(name: str) -> None:
+    plan = read_grid([str(CONFIGS / f"{name}.yaml")])
+    claims = [each for each in plan.expect if each.over is not None]
+    assert claims
+    for claim in claims:
+        larger = {run.name for run in select(plan.runs, claim.runs)}
+        n_false = sum(_holds(plan, claim, larger, np.random.default_rng(number)) for number in range(N_GRIDS))
+        assert n_false <= 0.06 * N_GRIDS
+
+
+def _holds(plan: Plan, claim: Expectation, larger: set[str], generator: np.random.Generator) -> bool:
+    """Is the claim said to hold of divergences that vary by a third, and whose ratio is its bound?"""
+    assert claim.at_least is not None
+    rows: list[dict[str, Any]] = []
+    for run in plan.runs:
+        ratio = claim.at_least if run.name in larger else 1
+        divergence = ratio * math.exp(0.3 * generator.standard_normal())
+        rows.append({"run": run.name, "status": "finished", "kl_nats": divergence, "kl_over_learnable": 0.2})
+    (verdict,) = judge([claim], plan.runs, rows, plan.seed_key or "")
+    return verdict.word == "holds"
