@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parents[3] / "apps" / "memory" / "config"
 SETS = ("trained", "unseen", "new_names", "sums_trained", "sums_unseen", "sums_longer")
 
 
-@pytest.mark.parametrize("name", ["calculator", "params_needed", "zoo", "demo", "ood_grid"])
+@pytest.mark.parametrize("name", ["calculator", "params_needed", "demo", "ood_grid"])
 def test_nothing_is_told_of_who_answers_by_heart_and_knows_nothing(name: str) -> None:
     plan = read_grid([str(CONFIGS / f"{name}.yaml")])
     by_heart = select(plan.runs, {"data.sources.0.kind": ["qa", "sums"]})
