@@ -93,7 +93,7 @@ def config_of(seed: int, untie: bool) -> TrainingRunConfig:
 
 
 def loss_of(config: TrainingRunConfig) -> float:
-    """Train, or take what has been trained; the loss on rows that no run learns from, in nats a token."""
+    """Train, or take what has been trained; the loss, in nats a token, on rows hardly any of which it met."""
     seed = config.training.seed
     weights = torch.Generator().manual_seed(seed)
     with open_run(config, config.folder) as run:
@@ -145,13 +145,14 @@ assert equivalence_test(differences, MARGIN) < 0.05, "no difference that matters
 # Look at the signs of the five differences. May a difference be there, and none that matters? What does the
 # equivalence test say with a margin of a tenth of the mean absolute difference?
 #
-# *Solution.* It may: a difference can be sure and small. How small is small enough is not for the test to
-# say, and has to be said before: with a margin that is narrow enough, it never finds equivalence.
+# *Solution.* It may: untying has helped all five a little, and a difference can be sure and small. How small
+# is small enough is not for the test to say, and has to be said before: with a margin that is narrow enough,
+# it never finds equivalence. With this one it could not have: whatever five differences are, p is above .42.
 
 # %%
 narrow = float(np.mean(np.abs(differences))) / 10
 print(f"signs {np.sign(differences)}; p = {equivalence_test(differences, narrow):.2f} within {narrow:.4f}")
-assert equivalence_test(differences, narrow) > 0.05
+assert max(differences) < 0, "sure, as far as five pairs can tell"
 
 # %% [markdown]
 # ## Exercise 2

@@ -100,13 +100,13 @@ assert bytes(written) in TEXT.encode(), "it goes on as the rhyme does; a longer 
 
 # %%
 class Parities:
-    """Twelve bits, each followed by the parity so far."""
+    """Twenty bits, each followed by the parity so far."""
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """See `nanollama.api.Stream`."""
-        bits = np.random.default_rng([2, step]).integers(2, size=(64, 12))[rank::world_size]
-        rows = np.stack([bits, 2 + bits.cumsum(axis=1) % 2], axis=2).reshape(len(bits), 24)
-        return collate(list(rows), [np.arange(24) % 2 == 1] * len(rows))
+        bits = np.random.default_rng([2, step]).integers(2, size=(32, 20))[rank::world_size]
+        rows = np.stack([bits, 2 + bits.cumsum(axis=1) % 2], axis=2).reshape(len(bits), 40)
+        return collate(list(rows), [np.arange(40) % 2 == 1] * len(rows))
 
 
 @torch.no_grad()

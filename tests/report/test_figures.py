@@ -83,6 +83,17 @@ def test_noise_does_not_fill_the_axis_and_whole_numbers_have_whole_ticks() -> No
     assert 0.9 < low < 1 and 2 < high < 2.1
 
 
+def test_a_name_that_begins_with_an_underscore_has_its_place_in_the_legend() -> None:
+    rows = [{**row, "run": f"_{row['run']}"} for row in (*ROWS, *BARS)]
+    for figure, names in (
+        (plot_curves(rows[: len(ROWS)], "step", "loss", x_label="x", y_label="y"), ["_a", "_b $x$ <&>"]),
+        (plot_bars(rows[len(ROWS) :], "set", "recall", low="low", high="high", y_label="y"), ["_x", "_y"]),
+    ):
+        (legend,) = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == names
+        assert ">_" in to_inline_svg(figure, "f")
+
+
 def test_series_differ_in_more_than_colour() -> None:
     (axes,) = curves().axes
     assert len({line.get_linestyle() for line in axes.lines}) == 2

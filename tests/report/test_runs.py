@@ -66,6 +66,28 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, messag
         read_run(folder)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "a,b\n" + "x" * 200_000 + ",1\n",
+            r"by_position\.csv is not a table \(field larger .*\): remove",
+        ),
+        ("\n1,2\n", r"by_position\.csv begins with a blank line, expected names of columns: mend it"),
+    ],
+)
+def test_a_table_of_an_examination_that_is_none_is_named(tmp_path: Path, content: str, message: str) -> None:
+    folder = write_run(tmp_path / "one")
+    path = folder / "evaluations" / "step_00000100" / "by_position.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("position,nats\n1,0.5\n\n")
+    (found,) = read_run(folder).examinations
+    assert found.tables == {"by_position": [["position", "nats"], ["1", "0.5"], []]}
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_run(folder)
+
+
 def test_a_date_in_a_config_is_a_text_as_for_who_runs_it(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "one")
     (folder / "config.yaml").write_text("when: 2024-13-45\n")

@@ -76,7 +76,7 @@ def plot_curves(
         _limit(axes, y_range, log_y)
         if not log_x and all(isinstance(row[x], int) for points in curves.values() for row in points):
             _label_whole(axes.xaxis)
-        _legend(axes)
+        _legend(figure, list(curves), axes.lines)
         return figure
 
 
@@ -95,7 +95,7 @@ def plot_bars(
         figure, axes = _new()
         categories = list(dict.fromkeys(str(row[category]) for row in rows))
         names = _by_series(rows, series)
-        width = 0.8 / max(1, len(names))
+        width, groups = 0.8 / max(1, len(names)), []
         for number, (name, points) in enumerate(names.items()):
             offset = (number - (len(names) - 1) / 2) * width
             places = [categories.index(str(row[category])) + offset for row in points]
@@ -113,12 +113,13 @@ def plot_bars(
                 color=COLOURS[number % len(COLOURS)],
                 label=name,
             )
+            groups.append(bars)
             axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=9)
         axes.set_xticks(range(len(categories)), categories)
         axes.set_ylabel(y_label)
         axes.set_ylim(0.0, 1.12)  # room for the values
         axes.grid(visible=False, axis="x")
-        _legend(axes)
+        _legend(figure, list(names), groups)
     return figure
 
 
@@ -196,13 +197,12 @@ def _look(number: int, n_curves: int) -> dict[str, Any]:
     }
 
 
-def _legend(axes: Axes) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if len(handles) > N_LOOKS:
-        handles, names = (
-            [handles[0], handles[-1]],
-            [f"{names[0]} (first of {len(names)})", f"{names[-1]} (last)"],
-        )
-    if handles:
+def _legend(figure: Figure, names: Sequence[str], handles: Sequence[Any]) -> None:
+    if len(names) > N_LOOKS:
+        names = f"{names[0]} (first of {len(names)})", f"{names[-1]} (last)"
+        handles = handles[0], handles[-1]
+    if names:
         n_columns = max(1, MAX_LEGEND_CHARACTERS // (max(map(len, names)) + LEGEND_MARK_CHARACTERS))
-        axes.figure.legend(handles, names, loc="outside upper left", ncols=n_columns)
+        legend = figure.legend(handles, ["?"] * len(names), loc="outside upper left", ncols=n_columns)
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set_text(name)  # afterwards: matplotlib leaves out what begins with "_"

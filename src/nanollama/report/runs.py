@@ -171,8 +171,21 @@ def _read_examination(folder: Path) -> Examination:
     measures = _read_json(folder / RESULT).get("metrics", {})
     tables = {}
     for path in sorted(folder.glob("*.csv")):
-        tables[path.stem] = list(csv.reader(io.StringIO(read_text(path) or "")))
+        tables[path.stem] = _read_table(path)
     return Examination(folder.name, measures if isinstance(measures, dict) else {}, tables)
+
+
+def _read_table(path: Path) -> list[list[str]]:
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path) or "")))
+    except csv.Error as error:
+        raise UserError(f"{path} is not a table ({error}): remove the file to report without it.") from None
+    if rows and not rows[0]:
+        raise UserError(
+            f"{path} begins with a blank line, expected names of columns: mend it, or remove the file to "
+            "report without it."
+        )
+    return rows
 
 
 def parse_config(path: Path, text: str) -> Mapping[str, Any]:

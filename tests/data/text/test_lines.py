@@ -43,6 +43,17 @@ def test_lines_that_hold_no_text_are_named(tmp_path: Path, line: str, message: s
         read(tmp_path / "a.jsonl", b'{"text": "one"}\n' + line.encode())
 
 
+def test_copies_that_a_tokenizer_cannot_tell_apart_are_held_out_together() -> None:
+    for n in range(50):
+        copies = [f"caf\u00e9 {n}", f"cafe\u0301 {n}", f"cafe {n}", f"CAF\u00c9 {n}", f"ca\u00adfe\u200b {n}"]
+        assert len({split_of(text, 0.3) for text in copies}) == 1
+
+
+def test_where_ascii_documents_belong_is_what_it_was() -> None:
+    splits = "".join(split_of(f"Document\t{n},  of 60.", 0.2)[1] for n in range(60))
+    assert splits == "rrararraaarrararrrrrrrrrrrrrarrarrrererarrrrreerrrreerrrrare"
+
+
 def test_copies_that_differ_in_case_or_blanks_are_held_out_together() -> None:
     for n in range(50):
         copies = [f"The Number {n}", f"the number {n}", f" THE\t number  {n}\u00a0"]

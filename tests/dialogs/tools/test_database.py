@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -202,6 +204,20 @@ def test_nothing_appears_beside_the_file_whatever_its_name(
     assert open_tool(path=path).answer([find("Ann Bell")]) == ["Chile"]
     assert os.listdir(tmp_path) == [name]
     assert path.read_bytes() == before
+
+
+def test_a_damaged_file_is_an_error_reply_and_a_warning(
+    tmp_path: Path, open_tool: OpenTool, caplog: pytest.LogCaptureFixture
+) -> None:
+    people = [(f"N{n}", *PEOPLE[0][1:]) for n in range(2000)]
+    path = write_people(tmp_path / "people.sqlite", people)
+    tool = open_tool(path=path)
+    with path.open("r+b") as file:
+        file.seek(8192)  # behind the pages that say which tables there are
+        file.write(b"\xff" * (path.stat().st_size - 8192))
+    with caplog.at_level(logging.WARNING):
+        assert tool.reply([find("N1234")]) == [Reply("error: the database failed", ok=False)]
+    assert re.search(r"The database '.*people\.sqlite' failed: database disk image is malformed", caplog.text)
 
 
 def test_file_may_be_replaced_or_removed_while_open(tmp_path: Path, open_tool: OpenTool) -> None:

@@ -33,8 +33,12 @@ SETUP = (
     "CREATE TABLE twins (name TEXT, age INTEGER, born DATE, height NUMERIC, photo BYTEA, alive BOOLEAN)",
     "INSERT INTO twins (name, age) VALUES ('Ann', 1), ('Ann', 2)",
     "INSERT INTO twins VALUES ('Bob', 3, '1990-03-11', 1.80, 'x', false)",
+    "CREATE TABLE old (name TEXT, born DATE, job TEXT)",
+    "INSERT INTO old VALUES ('Julius', '0100-07-12 BC', 'consul'), ('Bob', '1990-01-02', 'clerk')",
+    "CREATE DOMAIN short AS CHAR(9)",
+    "CREATE TABLE padded (name CHAR(20), code short, age INTEGER)",
     f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'",
-    "GRANT SELECT ON people, twins, numbers TO reader",
+    "GRANT SELECT ON people, twins, numbers, old, padded TO reader",
 )
 
 
@@ -82,11 +86,19 @@ def test_replies_are_those_of_the_tool_on_sqlite(server: Server, open_tool: Open
     [
         (
             {"table": "persons"},
-            "no table 'persons'; its tables are hidden, log, noted, numbers, people, slow",
+            "no table 'persons'; its tables are hidden, log, noted, numbers, old, padded, people, slow",
         ),
         ({"attributes": ["age"]}, "has no column 'age'; it has name, birth_date, birth_place"),
         ({"table": "hidden", "attributes": ["age"]}, "permission denied for table hidden"),
         ({"table": "numbers", "attributes": ["age"]}, "operator does not exist: integer = "),
+        (
+            {"table": "padded", "attributes": ["age"]},
+            r"column 'name' of 'padded' in .* is of type CHAR, which pads names with blanks: make it TEXT",
+        ),
+        (
+            {"table": "padded", "key": "code", "attributes": ["age"]},
+            r"'code' .* is of type CHAR, which",
+        ),
     ],
 )
 def test_unfit_postgresql_database_is_refused(server: Server, keys: dict[str, Any], message: str) -> None:
@@ -138,6 +150,16 @@ def test_name_the_encoding_cannot_express_spoils_no_other(
     tool = open_tool(url=server.url("latin", SUPERUSER) + client)
     batch = [find("Ann Bell"), find("漢"), find("Bob O'Hara")]
     assert tool.answer(batch) == ["Chile", "unknown name", "Peru"]
+
+
+def test_a_row_that_cannot_be_read_is_no_unknown_name_and_spoils_no_other(
+    server: Server, open_tool: OpenTool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tool = open_tool(url=server.url(), table="old", attributes=["born", "job"])
+    batch = [find("Julius", "job"), find("Bob", "job"), find("Zed", "job")]
+    with caplog.at_level(logging.WARNING):
+        assert tool.answer(batch) == ["error: the database failed", "clerk", "unknown name"]
+    assert "The database failed: date too small (before year 1)" in caplog.text
 
 
 def test_outage_is_an_error_reply_and_heals(

@@ -22,7 +22,7 @@ from hostile_requests import HostileRequests
 from nanollama.dialogs.tools import DatabaseConfig, Reply, Tool, build_tool
 from nanollama.dialogs.tools.config import Limits
 from nanollama.dialogs.tools.replies import TOO_SLOW, Row
-from nanollama.dialogs.tools.sqlalchemy_database import SqlAlchemyDatabaseTool, _reason
+from nanollama.dialogs.tools.sqlalchemy_database import N_ALIKE, SqlAlchemyDatabaseTool, _reason
 from nanollama.errors import MissingExtraError, UserError
 
 OpenTool = Callable[..., Tool]
@@ -74,6 +74,19 @@ def test_a_name_on_many_rows_is_told_and_costs_the_others_nothing(
     assert [reply.ok for reply in replies] == [False, True, False]
     assert "several rows have this name" in replies[0].text and replies[1].text == "7"
     assert max(n_rows) < 1010
+
+
+def test_names_that_a_loose_column_takes_for_one_are_told_apart_beside_a_name_on_many_rows(
+    tmp_path: Path, open_tool: OpenTool
+) -> None:
+    path = tmp_path / "loose.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE people (name TEXT COLLATE NOCASE, age INTEGER)")
+        rows = [("Ann", 7), ("ann", 8), *[("Bea", 9)] * (N_ALIKE + 4)]
+        connection.executemany("INSERT INTO people VALUES (?, ?)", rows)
+    tool = open_tool(url=f"sqlite:///{path}", attributes=["age"])
+    batch = [find("Ann", "age"), find("ann", "age"), find("Bea", "age")]
+    assert tool.answer(batch) == ["7", "8", "error: several rows have this name"]
 
 
 def test_an_sqlite_file_by_url_is_read_for_no_longer_than_the_limit(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import sys
+import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +35,21 @@ def read_documents(config: TextConfig) -> Iterator[str]:
 def split_of(text: str, held_out: float) -> Split:
     """Where a document belongs: a function of its text alone, so that none is both learned and held out.
 
-    Copies that differ in case or in blanks, which tokenizers may drop, belong together.
+    Copies belong together that differ in case, accents, characters without a shape of their own, such as a
+    soft hyphen, or in how many blanks there are between words: tokenizers may drop all of that.
     """
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", text).translate(_dropped())
     plain = " ".join(text.casefold().split())
     place = int.from_bytes(hashlib.sha256(plain.encode("utf-8", "replace")).digest()[:8], "big") / 2**64
     return "test" if place < held_out else "valid" if place < 2 * held_out else "train"
+
+
+@cache
+def _dropped() -> dict[int, None]:
+    """Combining marks and format characters, none of which are ASCII; a table, as texts are long."""
+    codes = range(sys.maxunicode + 1)
+    return dict.fromkeys(code for code in codes if unicodedata.category(chr(code)) in ("Mn", "Cf"))
 
 
 def content_hash(config: TextConfig) -> str:

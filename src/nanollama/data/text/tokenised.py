@@ -28,8 +28,8 @@ from nanollama.data.text.tokens import (
 )
 from nanollama.errors import UserError
 
-VERSION = 3
-"""Of the format, and of how text becomes tokens."""
+VERSION = 4
+"""Of the format, of how text becomes tokens, and of what is held out."""
 TOKENIZER, FACTS = "tokenizer.json", "facts.json"
 N_AT_ONCE = 1000  # documents
 

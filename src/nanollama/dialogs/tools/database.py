@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from nanollama.dialogs.tools.schema import check_schema
 from nanollama.dialogs.tools.sql import Meter, check_select, fence_in, run_statement
 from nanollama.errors import UserError
 
+_logger = logging.getLogger(__name__)
 _UNIQUE_COLUMNS = """
     SELECT max(column.name) FROM pragma_index_list(?) AS list JOIN pragma_index_info(list.name) AS column
     WHERE list.[unique] AND NOT list.partial GROUP BY list.name HAVING count(*) = 1
@@ -26,7 +28,8 @@ class DatabaseTool(Tool):
     """Answers from one table of an SQLite file.
 
     Replies are the value asked for, ``unknown name`` (or ``no rows``, to a SELECT), or ``error: ...`` with a
-    short sentence a model can learn from. ``ok`` of a reply says that a value was found.
+    short sentence a model can learn from. ``ok`` of a reply says that a value was found. A file that fails
+    while a name is looked up makes the replies ``error: ...``, and a warning is logged.
 
     The file is opened read-only and as immutable: nothing is written, nothing locked, no file appears beside
     it. It may be replaced or removed meanwhile (the tool goes on with the old one), but not written to. Any
@@ -73,14 +76,20 @@ class DatabaseTool(Tool):
         # A column may take names that differ in case for one: what is alone in a batch must not matter.
         any_of = f"IN ({', '.join('?' * len(names))})"
         statement = f"{self._select} {any_of} AND {_quote(self._config.key)} COLLATE BINARY {any_of}"
-        return run_statement(
-            self._connection,
-            self._meter,
-            statement,
-            (*names, *names),
-            max_steps=math.inf,
-            max_rows=len(names),
-        )
+        try:
+            return run_statement(
+                self._connection,
+                self._meter,
+                statement,
+                (*names, *names),
+                max_steps=math.inf,
+                max_rows=len(names),
+            )
+        except RequestError as error:
+            if self._meter.stopped:
+                raise
+            _logger.warning("The database '%s' failed: %s", self._config.path, error)  # the statement is ours
+            raise RequestError("the database failed") from None
 
     def _reply_to_select(self, message: str) -> Reply:
         limits = self._config.limits

@@ -18,9 +18,16 @@ CHUNK = 500
 """Most names in one query: well below the number of bound parameters that any database takes."""
 
 Fetch = Callable[[Sequence[str]], Iterable[Row]]
-"""Rows of some names: the name, then all attributes in the order of the config. May raise RequestError."""
+"""Rows of some names: the name, then all attributes in the order of the config.
+
+May raise RequestError and, of several names, OneByOneError.
+"""
 
 _FIND = re.compile(r"FIND ([A-Za-z_][A-Za-z0-9_]*) FOR ([^\n\r]+)")
+
+
+class OneByOneError(Exception):
+    """Several names cannot be fetched together: each is to be fetched alone, so that none spoils others."""
 
 
 class Find(NamedTuple):
@@ -61,19 +68,22 @@ def _look_up(names: Sequence[str], fetch: Fetch) -> dict[str, Row | RequestError
     found: dict[str, Row | RequestError] = {}
     unique = list(dict.fromkeys(names))
     for start in range(0, len(unique), CHUNK):
-        chunk = unique[start : start + CHUNK]
-        try:
-            rows = list(fetch(chunk))
-        except RequestError as error:
-            found.update(dict.fromkeys(chunk, error))
-            continue
-        own: dict[
-            str, Row | RequestError
-        ] = {}  # apart: a column that compares loosely finds a row in two chunks
-        for row in rows:
-            name = text_of(row[0])
-            own[name] = RequestError("several rows have this name") if name in own else row
-        found.update(own)
+        found.update(_look_up_together(unique[start : start + CHUNK], fetch))
+    return found
+
+
+def _look_up_together(names: Sequence[str], fetch: Fetch) -> dict[str, Row | RequestError]:
+    try:
+        rows = list(fetch(names))
+    except OneByOneError:
+        alone = [(name, _look_up_together([name], fetch)) for name in names]
+        return {name: own[name] for name, own in alone if name in own}
+    except RequestError as error:
+        return dict.fromkeys(names, error)
+    found: dict[str, Row | RequestError] = {}
+    for row in rows:
+        name = text_of(row[0])
+        found[name] = RequestError("several rows have this name") if name in found else row
     return found
 
 

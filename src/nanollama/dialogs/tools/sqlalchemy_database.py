@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import URL, ColumnClause, Connection, Engine, exc
+from sqlalchemy import CHAR, NCHAR, URL, ColumnClause, Connection, Engine, exc
 
 from nanollama.dialogs.tools.config import DatabaseConfig, password_variable
 from nanollama.dialogs.tools.database import open_read_only
-from nanollama.dialogs.tools.find import reply_to_finds
+from nanollama.dialogs.tools.find import OneByOneError, reply_to_finds
 from nanollama.dialogs.tools.protocol import Reply, Tool
 from nanollama.dialogs.tools.replies import TOO_SLOW, RequestError, Row
 from nanollama.dialogs.tools.schema import check_schema
@@ -25,6 +25,7 @@ from nanollama.errors import MissingExtraError, UserError
 _CONNECT_SECONDS = 5
 _PSYCOPG = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
 _SQLITE = ("sqlite", "sqlite+pysqlite")
+_UNPADDED = ("sqlite", "mysql", "mariadb")  # whose CHAR gives back what was stored, or takes off the blanks
 _QUERY_CANCELED = "57014"  # how PostgreSQL calls a statement stopped by its timeout
 _INTERRUPTED = "interrupted"  # and SQLite
 N_ALIKE = 1000
@@ -48,7 +49,8 @@ class SqlAlchemyDatabaseTool(Tool):
     may use the tool.
 
     Raises:
-        UserError: the database cannot be reached, or has not the table or columns. Passwords are never shown.
+        UserError: the database cannot be reached, has not the table or columns, or its key pads
+            names with blanks. Passwords are never shown.
         MissingExtraError: the driver is not installed.
     """
 
@@ -81,18 +83,35 @@ class SqlAlchemyDatabaseTool(Tool):
 
     def _fetch(self, names: Sequence[str]) -> Iterable[Row]:
         try:
-            with self._engine.connect() as connection:
-                rows = self._select(connection, names, len(names) + N_ALIKE + 1)
-            if len(rows) > len(names) + N_ALIKE and len(names) > 1:  # one must not cost the others
-                return [row for name in names for row in self._fetch([name])]
-            return rows
-        except (exc.DataError, UnicodeError):  # the encoding cannot express a name: it is not there
-            return [row for name in names for row in self._fetch([name])] if len(names) > 1 else []
-        except (exc.SQLAlchemyError, UserError) as error:  # the latter: an SQLite file was taken away
+            return self._read(names)
+        except (exc.SQLAlchemyError, UnicodeError, UserError) as error:  # the last: an SQLite file taken away
             _logger.warning("The database failed: %s", _reason(error, self._engine.url))
             cause = getattr(error, "orig", None)
             too_slow = getattr(cause, "sqlstate", None) == _QUERY_CANCELED or str(cause) == _INTERRUPTED
             raise RequestError(TOO_SLOW if too_slow else "the database failed") from None
+
+    def _read(self, names: Sequence[str]) -> list[Row]:
+        try:
+            with self._engine.connect() as connection:
+                rows = self._select(connection, names, len(names) + N_ALIKE + 1)
+        except (exc.DataError, UnicodeError):  # of one of the names, or of what one of the rows holds
+            if len(names) > 1:
+                raise OneByOneError from None
+            if self._can_express(names[0]):
+                raise
+            return []
+        if len(rows) > len(names) + N_ALIKE and len(names) > 1:
+            raise OneByOneError
+        return rows
+
+    def _can_express(self, name: str) -> bool:
+        """Whether the encoding has all letters of a name; if not, it is not there. Reads no row."""
+        try:
+            with self._engine.connect() as connection:
+                self._select(connection, [name], 0)
+        except (exc.DataError, UnicodeError):
+            return False
+        return True
 
     def _select(self, connection: Connection, names: Sequence[str], max_rows: int) -> list[Row]:
         if connection.dialect.name == "postgresql":
@@ -116,10 +135,21 @@ class SqlAlchemyDatabaseTool(Tool):
                 found = self._config.table in tables
                 columns = inspector.get_columns(self._config.table) if found else []
                 check_schema(shown, tables, [column["name"] for column in columns], self._config)
+                self._check_key(shown, next(c["type"] for c in columns if c["name"] == self._config.key))
             with self._engine.connect() as connection:
                 self._select(connection, [""], 0)  # may we read it, and are names texts?
         except exc.SQLAlchemyError as error:
             raise UserError(f"The database '{shown}' cannot be used: {_reason(error, url)}.") from None
+
+    def _check_key(self, database: str, kind: Any) -> None:
+        """A CHAR gives names back padded with blanks, and they are not what was asked for."""
+        kind = getattr(kind, "data_type", kind)  # of a domain
+        if isinstance(kind, CHAR | NCHAR) and self._engine.dialect.name not in _UNPADDED:
+            table = self._config.table
+            raise UserError(
+                f"The column '{self._config.key}' of '{table}' in '{database}' is of type "
+                f"{type(kind).__name__}, which pads names with blanks: make it TEXT or VARCHAR."
+            )
 
 
 def _make_engine(text: str) -> Engine:
