@@ -217,8 +217,10 @@ def test_what_waits_to_start_anew_is_kept_until_it_does(
     with pytest.raises(UserError, match=r"^The run debug is queued: cancel it before overwrite=true\.$"):
         slurm.submit(plan)
     (fake_slurm / "squeue").write_text("#!/bin/sh\n")  # the job was cancelled
-    assert slurm.inspect_all(plan)["debug"].kind == "failed"
-    assert "Submitted 1 run" in slurm.submit(plan_of(*keys))
+    assert slurm.inspect_all(plan)["debug"].kind == "finished"
+    assert "Nothing to submit" in slurm.submit(plan_of(*keys))
+    assert run_arguments(run.folder) == [str(run.folder / "launch.yaml")], "the order is taken back"
+    assert "Submitted 1 run" in slurm.submit(plan)
     with succeed(run.folder, anew=True):
         (run.folder / "metrics.jsonl").write_text('{"step": 1}\n')
     assert run_arguments(run.folder) == [str(run.folder / "launch.yaml")]

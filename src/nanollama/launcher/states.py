@@ -52,7 +52,10 @@ REMEDY = (
 )
 BY_HAND = "by hand"
 """Why a run is at work of which the last attempt by a launcher has ended."""
-ORDERED = "what is there is kept until it has begun anew"
+ORDERED = (
+    "ordered to start anew: what is there is kept until it has begun, and counts again once the file .anew "
+    "is removed from its folder"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class State:
 def inspect(
     run: GridRun, queue: Queue | None = None, parents: Mapping[str, State] = MappingProxyType({})
 ) -> State:
-    """The state of a run; one that is ordered to start anew is not finished, whatever it has left.
+    """The state of a run; one that is to start anew is not finished, whatever it has left.
 
     Args:
         run: of a grid, or alone.
@@ -82,14 +85,15 @@ def inspect(
     """
     result = read_json(os.path.join(run.folder, RESULT))
     finished = result.get("status") == "finished"
-    if finished and not is_ordered_anew(run.folder):
+    anew = is_to_start_anew(run, queue)
+    if finished and not anew:
         return _stale(run, result, parents) or State("finished", result)
     waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
     state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
     if state.kind not in ("running", "queued") and is_held(run.folder):
         return State("running", result, BY_HAND)
-    if state.kind not in ("running", "queued") and (stale := _stale(run, result, parents)) is not None:
+    if state.kind not in ("running", "queued") and not anew and (stale := _stale(run, result, parents)):
         return stale
     if state.kind not in ("waiting", "queued") and launch is not None and not launch.queued:
         return state  # it has begun
@@ -112,6 +116,25 @@ def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
     return _of_attempt(run, launch, queue, State("waiting", state.result))
 
 
+def is_to_start_anew(run: GridRun, queue: Queue | None) -> bool:
+    """Is a run ordered to start anew, and is the order not void?"""
+    return is_ordered_anew(run.folder) and not is_void(run, queue)
+
+
+def is_void(run: GridRun, queue: Queue | None) -> bool:
+    """Was it a Slurm job that had the order to start a run anew, and is that gone before the run had begun?
+
+    Who cancels the job takes the order back: what the run has left counts, and is gone on with. An order of
+    a driver on this machine lasts, since the grid that was stopped goes on with it.
+    """
+    launch = read_launch(run.folder) if is_ordered_anew(run.folder) else None
+    if launch is None or launch.exit_code not in (None, EXIT_PREEMPTED) or is_held(run.folder):
+        return False
+    if not launch.job:
+        return launch.queued and not _process_lives(launch)  # its submission was killed
+    return queue is not None and launch.job not in queue
+
+
 def has_loaded(run: GridRun) -> bool:
     """Is what the run starts from in a checkpoint of its own, so that it goes on without it?"""
     return bool(run.after) and saved_step(run.folder) > 0
@@ -123,7 +146,7 @@ def _stale(run: GridRun, result: dict[str, Any], parents: Mapping[str, State]) -
     if not loads and not run.needs:
         return None  # the file that tells is long
     done = math.inf if result.get("status") == "finished" else saved_step(run.folder)
-    if done == 0 or is_ordered_anew(run.folder):
+    if done == 0:
         return None
     whys = [*lost_origins(run.folder, done)]
     for name, parent in parents.items():

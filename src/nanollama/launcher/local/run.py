@@ -26,14 +26,15 @@ from nanollama.launcher.states import (
     has_loaded,
     inspect,
     inspect_needed,
+    is_void,
     parents_first,
 )
-from nanollama.monitor.successor import is_ordered_anew
+from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count
 
 RESULTS = "results.csv"
 
-Choice = Callable[[State], bool]
+Choice = Callable[[GridRun, State], bool]
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run") -> int:
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run")
     return launch(arguments, read_grid, run_missing, lambda: describe_command(usage, about, {}, sections))
 
 
-def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
+def run_missing(plan: Plan, choose: Choice = lambda run, state: True) -> int:
     """Run what is not finished; one line for each run that ends, and a summary.
 
     Args:
@@ -64,8 +65,9 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
             cannot be.
     """
     with own(plan) as lock:
+        take_back_orders(plan.runs)
         states = inspect_all(plan)
-        chosen = [run for run in plan.runs if choose(states[run.name])]
+        chosen = [run for run in plan.runs if choose(run, states[run.name])]
         check_runs(plan, chosen, states)
         active = [run.name for run in chosen if states[run.name].kind in ACTIVE]
         if active:
@@ -130,6 +132,15 @@ def inspect_all(plan: Plan) -> dict[str, State]:
             parents = {name: states[name] for name in (*run.needs, *run.after)}
             states[run.name] = inspect(run, queue, parents)
     return states
+
+
+def take_back_orders(runs: Sequence[GridRun]) -> None:
+    """Let what a cancelled job was to start anew go on instead; for who is about to start runs."""
+    ordered = [run for run in runs if is_ordered_anew(run.folder)]
+    queue = read_queue() if ordered else None
+    for run in ordered:
+        if is_void(run, queue):
+            cancel_order(run.folder)
 
 
 def of_grid(plan: Plan, states: Mapping[str, State]) -> dict[str, State]:
