@@ -52,6 +52,7 @@ REMEDY = (
 )
 BY_HAND = "by hand"
 """Why a run is at work of which the last attempt by a launcher has ended."""
+KILLED = "killed before it had saved: it goes on from its last checkpoint"
 ORDERED = (
     "ordered to start anew: what is there is kept until it has begun, and counts again once the file .anew "
     "is removed from its folder"
@@ -65,7 +66,7 @@ class State:
     Args:
         kind: in a word.
         result: ``result.json``, empty when there is none.
-        reason: why it failed, what it waits for, or `BY_HAND`.
+        reason: why it failed or was stopped, what it waits for, or `BY_HAND`.
     """
 
     kind: Kind
@@ -202,7 +203,7 @@ def _of_attempt(run: GridRun, launch: Launch, queue: Queue | None, waiting: Stat
             return State("running", result)
         return waiting  # its process was killed, and who started it as well; or who was submitting it
     if launch.exit_code == EXIT_PREEMPTED:
-        return State("stopped", result)
+        return State("stopped", result, launch.reason)
     if launch.exit_code == EXIT_OK and not run.trains:
         return State("finished", result)
     if launch.exit_code == EXIT_OK:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +29,8 @@ from nanollama.launcher.attempts import (
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.share import VISIBLE
 from nanollama.launcher.screen import Screen
-from nanollama.launcher.states import has_loaded, inspect, not_run, write_config
+from nanollama.launcher.states import KILLED, has_loaded, inspect, not_run, write_config
+from nanollama.monitor.preemption import ECHO_SECONDS
 from nanollama.studies import find_root
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -186,6 +189,7 @@ class Pool:
         self._running: dict[str, tuple[GridRun, Launch, tuple[int, str | None]]] = {}
         self._waiting = Line(())
         self._n_asked = self._n_stops = 0
+        self._first_asked = math.inf
 
     def run(self, runs: Sequence[GridRun]) -> None:
         """Start each run that can be started, see `Line`; return when all that were started have ended."""
@@ -200,8 +204,14 @@ class Pool:
             self._screen.look([run for run, _, _ in self._running.values()], self._waiting.n_waiting)
 
     def ask_to_stop(self) -> None:
-        """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
-        self._n_asked += 1
+        """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers.
+
+        One Ctrl-C can arrive twice: what comes less than `ECHO_SECONDS` after the first is the same request.
+        """
+        now = time.monotonic()
+        self._first_asked = min(self._first_asked, now)
+        if self._n_asked == 0 or now - self._first_asked >= ECHO_SECONDS:
+            self._n_asked += 1
 
     @property
     def was_asked_to_stop(self) -> bool:
@@ -231,6 +241,8 @@ class Pool:
         code = EXIT_PREEMPTED if stopped else exit_code
         failed = code not in (EXIT_OK, EXIT_PREEMPTED)
         reason = failure_reason(run.folder, code) if failed else ""
+        if stopped and exit_code == -signal.SIGKILL:
+            reason = KILLED
         launch = replace(launch, exit_code=code, reason=reason)
         write_launch(run.folder, launch)
         self._screen.ended(run, launch)

@@ -21,6 +21,7 @@ from nanollama.launcher.slurm.queue import read_queue
 from nanollama.launcher.states import (
     ACTIVE,
     BROKEN,
+    KILLED,
     State,
     check_folder,
     has_loaded,
@@ -177,7 +178,11 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
             print(f"The others were left out: `nanollama grid run` runs them{then}.")
         return EXIT_OK
     how = "the same command without overwrite=true goes on" if plan.overwrite else "run the command again"
-    raise Preempted(f"Stopped before the end of the grid, what was running is saved: {how}.")
+    killed = sum(states[run.name].reason == KILLED for run in asked)
+    end = "what was running is saved"
+    if killed:
+        end = f"{count(killed, 'run')} killed before the state was saved, which is the last checkpoint's now"
+    raise Preempted(f"Stopped before the end of the grid, {end}: {how}.")
 
 
 def _show_outcome(plan: Plan) -> int:
