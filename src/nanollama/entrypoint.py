@@ -101,6 +101,9 @@ def guard(work: Callable[[], int | None]) -> int:
         if isinstance(error, FileNotFoundError) and _folder_is_gone():
             _say("The folder that this command was called in has been removed: change to another one.")
             return EXIT_USER_ERROR
+        if error.errno == errno.ENAMETOOLONG:
+            _say(f"{_file_of(error)}no such file or folder, the name is longer than any can be.")
+            return EXIT_USER_ERROR
         if error.errno in FULL:
             _say(
                 f"{_file_of(error)}{error.strerror}: make room, and run the same command again, without "

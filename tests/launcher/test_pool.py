@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nanollama.config import Config
+from nanollama.entrypoint import guard
 from nanollama.errors import Preempted
 from nanollama.launcher.attempts import read_launch
 from nanollama.launcher.grid.expand import GridRun
@@ -73,3 +76,25 @@ def test_one_ctrl_c_that_arrives_twice_kills_nothing(
     plan = Plan("g", tmp_path, "apps.toy.train", [run], "seed", False, LocalConfig(), SlurmConfig())
     with pytest.raises(Preempted, match=said):
         _conclude(plan, {"r": state}, [run])
+
+
+def test_the_process_that_starts_runs_is_missed_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose(ask: Callable[[local_pool.Server], object]) -> int:
+        server = local_pool.Server("json.tool", 1)  # any module will do, as nothing is started
+        os.kill(server._process.pid, signal.SIGKILL)
+        server._process.wait()
+        try:
+            return guard(lambda: ask(server) and 0)
+        finally:
+            server.close()
+
+    monkeypatch.setattr(local_pool, "find_root", Path.cwd)
+    for ask in (lambda server: server.ended(5.0), lambda server: server.start("r", [], Path("o"), {})):
+        assert lose(ask) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(
+            "The process that starts runs has ended (killed by SIGKILL (out of memory?)): "
+        )
+        assert said.count("\n") == 1

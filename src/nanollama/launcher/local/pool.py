@@ -12,16 +12,19 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.failures import STARTER_GONE
 from nanollama.launcher.attempts import (
     OUTPUT,
     Launch,
     begin_attempt,
+    describe_exit,
     failure_reason,
     run_arguments,
     write_launch,
@@ -92,7 +95,8 @@ class Server:
     def close(self) -> None:
         """Ask what still runs to stop, and wait for it."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has gone before
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
@@ -103,8 +107,11 @@ class Server:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
 
     def _wait(self) -> dict[str, Any]:
         while not self._ready:
@@ -114,12 +121,15 @@ class Server:
     def _read(self) -> None:
         block = os.read(self._output, 1 << 16)
         if not block:
-            raise RuntimeError(
-                f"The process that starts runs has ended ({self._process.wait()}): its runs were asked to "
-                "stop. The same command goes on, without overwrite=true."
-            )
+            raise self._gone()
         *lines, self._unread = (self._unread + block).split(b"\n")
         self._ready.extend(json.loads(line) for line in lines)
+
+    def _gone(self) -> RuntimeError:
+        return RuntimeError(
+            f"{STARTER_GONE} ({describe_exit(self._process.wait())}): its runs were asked to stop. The same "
+            "command goes on, without overwrite=true."
+        )
 
 
 class Line:
