@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -80,6 +80,19 @@ def test_the_lock_of_a_folder_tells_whether_an_attempt_still_runs(
     assert launched(tmp_path, **long_ago).kind == "waiting"
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     assert launched(tmp_path, **where, began=now).kind == "running"  # it may not have opened it yet
+    for ahead, kind in ((timedelta(seconds=30), "running"), (timedelta(hours=1), "waiting")):
+        began = (datetime.now(timezone.utc) + ahead).isoformat(timespec="seconds")
+        assert launched(tmp_path, **where, began=began).kind == kind, "the clock was set back"
+
+
+def test_a_grid_that_was_copied_from_a_cluster_says_what_holds_it_back(tmp_path: Path) -> None:
+    state = launched(tmp_path, host="node7", pid=1, job="7", queued=True)
+    assert state.kind == "queued"
+    assert state.reason.startswith("so node7 has noted, and Slurm cannot be asked here: if its job 7 is gone")
+    assert state.reason.endswith(f"remove {tmp_path / 'launch.json'}")
+    assert launched(tmp_path, **HERE, job="7", queued=True).reason == ""
+    write_launch(tmp_path, Launch(host="node7", pid=1, job="7", queued=True))
+    assert inspect(GridRun("r", tmp_path, Trains(), {}), {"7": "PENDING"}).reason == ""
 
 
 @pytest.mark.parametrize(

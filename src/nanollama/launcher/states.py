@@ -27,8 +27,8 @@ from nanollama.launcher.slurm.queue import Queue
 from nanollama.monitor.ending import check_decided
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.origin import lost_origins
-from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
-from nanollama.monitor.successor import is_ordered_anew, order_anew
+from nanollama.monitor.run_folder import RESULT, check_config, differs, dump_to_go_on, is_held
+from nanollama.monitor.successor import CONFIG, is_ordered_anew, order_anew
 from nanollama.training.intervention_config import LoadConfig
 
 Kind = Literal["finished", "running", "failed", "stale", "stopped", "queued", "waiting"]
@@ -198,7 +198,7 @@ def _of_attempt(run: GridRun, launch: Launch, queue: Queue | None, waiting: Stat
         return state
     if launch.exit_code is None:
         if launch.queued and (launch.job or _process_lives(launch)):
-            return State("queued", result)
+            return State("queued", result, _believed(run, launch) if queue is None else "")
         if not launch.queued and _alive(run.folder, launch):
             return State("running", result)
         return waiting  # its process was killed, and who started it as well; or who was submitting it
@@ -209,6 +209,16 @@ def _of_attempt(run: GridRun, launch: Launch, queue: Queue | None, waiting: Stat
     if launch.exit_code == EXIT_OK:
         return State("failed", result, f"it ended well but wrote no finished {RESULT}")
     return State("failed", result, launch.reason or describe_exit(launch.exit_code))
+
+
+def _believed(run: GridRun, launch: Launch) -> str:
+    """What else is to be said of a queued run where Slurm cannot be asked: the folder may be a copy."""
+    if not launch.job or launch.host in ("", socket.gethostname()):
+        return ""
+    return (
+        f"so {launch.host} has noted, and Slurm cannot be asked here: if its job {launch.job} is gone, "
+        f"remove {run.folder / LAUNCH}"
+    )
 
 
 def _in_slurm(launch: Launch, queue: Queue, result: dict[str, Any]) -> State | None:
@@ -244,6 +254,27 @@ def check_folder(run: GridRun, state: State) -> None:
     check_decided(run.folder, run.config, state.result)
 
 
+def check_queued(run: GridRun, state: State) -> None:
+    """Refuse a run that waits, or has just begun, to be trained by another config than the present one.
+
+    Args:
+        run: of a grid.
+        state: what `inspect` has found in its folder.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    begins = state.kind == "running" and state.reason != BY_HAND and not (run.folder / CONFIG).exists()
+    if not (begins or state.kind == "queued"):
+        return
+    difference = differs(run.folder / LAUNCH_CONFIG, run.config)
+    if difference is not None:
+        raise UserError(
+            f"The run {run.name} in {run.folder} is {state.kind} with another config, {difference}: cancel "
+            "it first, or put the config back."
+        )
+
+
 def write_config(run: GridRun) -> Path:
     """Write the config of a run into its folder, for a process to be started with; returns its path."""
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -269,7 +300,8 @@ def _alive(folder: Path, launch: Launch) -> bool:
 
 def _has_just_begun(launch: Launch) -> bool:
     try:
-        return datetime.now(timezone.utc) - datetime.fromisoformat(launch.began) < TIME_TO_OPEN
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(launch.began)
+        return abs(age) < TIME_TO_OPEN  # clocks differ, and are set back
     except (ValueError, TypeError):
         return False
 

@@ -24,6 +24,7 @@ from nanollama.launcher.states import (
     KILLED,
     State,
     check_folder,
+    check_queued,
     has_loaded,
     inspect,
     inspect_needed,
@@ -72,7 +73,9 @@ def run_missing(plan: Plan, choose: Choice = lambda run, state: True) -> int:
         check_runs(plan, chosen, states)
         active = [run.name for run in chosen if states[run.name].kind in ACTIVE]
         if active:
-            print(f"Left out, queued or running elsewhere: {count(len(active), 'run')}, such as {active[0]}.")
+            why = f" ({states[active[0]].reason})" if states[active[0]].reason else ""
+            runs = count(len(active), "run")
+            print(f"Left out, queued or running elsewhere: {runs}, such as {active[0]}{why}.")
         anew = {run.name for run in chosen} if plan.overwrite else set()
         finished = {run.name for run in plan.runs if states[run.name].kind == "finished"} - anew
         missing, behind = parents_first(
@@ -122,6 +125,8 @@ def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State
             check_folder(run, state)
         elif run.name in anew and state.kind in ACTIVE:
             raise UserError(f"The run {run.name} is {state.kind}: cancel it before overwrite=true.")
+        if run.name not in anew:
+            check_queued(run, state)
 
 
 def inspect_all(plan: Plan) -> dict[str, State]:
