@@ -326,8 +326,8 @@ COMMAND = [
     Case(
         "a run is no config",
         "nanollama eval x",
-        "x: is the folder of a run, expected a YAML file: to go on with it, name x/config.yaml; to examine "
-        "it, a config of `eval` and run=x.",
+        "x: is the folder of a run, expected a YAML file: to go on with it, name x/config.yaml, and "
+        "run_dir=x where it was moved; to examine it, a config of `eval` and run=x.",
         {"x/config.yaml": good()},
     ),
     Case(

@@ -142,6 +142,11 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
             "without overwrite=true if it has that.\n",
         ),
         (
+            OSError(errno.ENAMETOOLONG, "File name too long", "/x"),
+            2,
+            "/x: no such file or folder, the name is longer than any can be.\n",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "/x"),
             2,
             "/x: Permission denied: choose another place, or change who may use this one.\n",

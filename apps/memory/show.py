@@ -99,7 +99,8 @@ def sizes_of(batch: Batch, n_shown: int) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    return run_main(MemoryConfig, show, argv, "Print the first batch of a run, tokens with loss marked.")
+    about = "Print the first batch of a run, tokens with loss marked."
+    return run_main(MemoryConfig, show, argv, about, shows=True)
 
 
 if __name__ == "__main__":

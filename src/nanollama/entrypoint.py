@@ -15,8 +15,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from nanollama.config import C, Config, dump_config, load_config
+from nanollama.config import C, Config, RunConfig, dump_config, load_config
 from nanollama.config.keys import KeyInfo, describe_keys
+from nanollama.config.moved import check_place
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
 from nanollama.failures import explain
 from nanollama.streams import EXIT_BROKEN_PIPE, is_broken_pipe, open_streams, reader_left
@@ -36,6 +37,7 @@ def run_main(
     argv: Sequence[str] | None = None,
     description: str = "",
     program: str | None = None,
+    shows: bool = False,
 ) -> int:
     """Run a verb on the config that the arguments name.
 
@@ -45,6 +47,7 @@ def run_main(
         argv: ``[config=]PATH [key=value ...]``, ``--help``, ``--dry-run``; the command line when None.
         description: what the verb does, for the help text.
         program: what is typed; by default ``python -m`` and the module of ``run``.
+        shows: it only shows something of a run, whose folder does not matter.
 
     Returns:
         The exit code: 0 finished, 2 wrong input, 75 preempted, 130 interrupted, 1 anything else.
@@ -58,7 +61,10 @@ def run_main(
             return EXIT_OK
         if not arguments:
             raise UserError(f"{_usage(program)}\n`{program} --help` lists the keys.")
-        config = load_config(config_class, [item for item in arguments if item != DRY_RUN_FLAG])
+        keys = [item for item in arguments if item != DRY_RUN_FLAG]
+        config = load_config(config_class, keys)
+        if isinstance(config, RunConfig) and not shows:
+            check_place(keys, config.folder)
         if DRY_RUN_FLAG in arguments:
             print(dump_config(config), end="")
             return EXIT_OK
@@ -94,6 +100,9 @@ def guard(work: Callable[[], int | None]) -> int:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and _folder_is_gone():
             _say("The folder that this command was called in has been removed: change to another one.")
+            return EXIT_USER_ERROR
+        if error.errno == errno.ENAMETOOLONG:
+            _say(f"{_file_of(error)}no such file or folder, the name is longer than any can be.")
             return EXIT_USER_ERROR
         if error.errno in FULL:
             _say(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 AGAIN = "what was saved is there, and the same command goes on from it"
+STARTER_GONE = "The process that starts runs has ended"
+"""How `nanollama.launcher.local.pool` begins what it says of it."""
 _CLOSED = re.compile(r"Connection (?:closed|reset) by peer|remote process exited", re.IGNORECASE)
 _SILENT = re.compile(
     r"Timed out waiting (\d+)ms|Timed out waiting|collective operation timeout", re.IGNORECASE
@@ -32,9 +34,11 @@ def _of_memory(error: Exception) -> str | None:
 
 
 def _of_processes(error: Exception) -> str | None:
-    """Of those that torchrun has started together."""
+    """Of those that torchrun has started together, and of the one that starts the runs of a grid."""
     if not isinstance(error, RuntimeError):
         return None
+    if str(error).startswith(STARTER_GONE):
+        return str(error)
     if _CLOSED.search(str(error)):
         return f"Another process of this run has ended: look for what it said; {AGAIN}."
     if silent := _SILENT.search(str(error)):

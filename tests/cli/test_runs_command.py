@@ -318,3 +318,21 @@ def test_a_run_that_is_named_twice_is_removed_once(three: Path, capsys: pytest.C
     assert nanollama(["runs", "delete", "--yes", *names]) == 0
     assert capsys.readouterr().out.count("removed") == 2
     assert not (three / "small").exists() and not (three / "grid" / "large").exists()
+
+
+def test_the_folder_that_one_is_in_is_removed_and_what_comes_after_it(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(three / "small")
+    assert nanollama(["runs", "delete", "--yes", ".", "../grid/large"]) == 0
+    monkeypatch.chdir(three)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["removed .", "removed ../grid/large"]
+    assert not (three / "small").exists() and not (three / "grid" / "large").exists()
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["runs", "delete", "--yes"], ["report"]])
+def test_a_name_that_no_folder_can_have_is_of_none(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nanollama([*command, f"{tmp_path}/{'x' * 300}"]) == 2
+    assert "no such file or folder" in capsys.readouterr().err

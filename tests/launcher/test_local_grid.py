@@ -170,7 +170,13 @@ def test_overwriting_keeps_each_run_until_it_has_begun_anew(checkout: Checkout) 
     assert "failed    seed-1: The toy does not want to." in done.stdout
     assert kept(checkout) == before
     train.write_text(code)
-    assert checkout.run("nanollama", "grid", "retry", "grid.yaml", "local.n_jobs=2").returncode == 0
+    retry = ("nanollama", "grid", "retry", "grid.yaml", "local.n_jobs=2")
+    left = checkout.run(*retry)
+    assert left.returncode == 1 and "2 runs that failed to start anew, such as seed-" in left.stdout
+    assert kept(checkout) == before
+    said = checkout.run("nanollama", "grid", "results", "grid.yaml").stdout
+    assert "Left out, ordered to start anew: 2 runs, such as seed-0: `nanollama grid run` starts" in said
+    assert checkout.run(*retry, "overwrite=true").returncode == 0
     assert kept(checkout).keys() == before.keys() and kept(checkout) != before
 
 

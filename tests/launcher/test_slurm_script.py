@@ -22,6 +22,7 @@ from nanollama.config import dump_config
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, ConfigError, UserError
 from nanollama.launcher.attempts import (
     Launch,
+    begin_attempt,
     read_launch,
     run_arguments,
     saved_step,
@@ -217,11 +218,35 @@ def test_what_waits_to_start_anew_is_kept_until_it_does(
     with pytest.raises(UserError, match=r"^The run debug is queued: cancel it before overwrite=true\.$"):
         slurm.submit(plan)
     (fake_slurm / "squeue").write_text("#!/bin/sh\n")  # the job was cancelled
-    assert slurm.inspect_all(plan)["debug"].kind == "failed"
-    assert "Submitted 1 run" in slurm.submit(plan_of(*keys))
+    assert slurm.inspect_all(plan)["debug"].kind == "finished"
+    assert "Nothing to submit" in slurm.submit(plan_of(*keys))
+    assert run_arguments(run.folder) == [str(run.folder / "launch.yaml")], "the order is taken back"
+    assert "Submitted 1 run" in slurm.submit(plan)
     with succeed(run.folder, anew=True):
         (run.folder / "metrics.jsonl").write_text('{"step": 1}\n')
     assert run_arguments(run.folder) == [str(run.folder / "launch.yaml")]
+
+
+def test_what_is_queued_with_another_config_is_refused(
+    at_root: None, fake_slurm: Path, tmp_path: Path
+) -> None:
+    accept_all(fake_slurm)
+    keys = (f"run_dir={tmp_path}/run", f"data_root={tmp_path}/data")
+    slurm.submit(plan_of(*keys))
+    (fake_slurm / "squeue").write_text("#!/bin/sh\necho '12 PENDING'\n")
+    expected = (
+        r"debug in .* is queued with another config, training.seed is 0 there and 7 here: cancel it first"
+    )
+    with pytest.raises(UserError, match=expected):
+        slurm.submit(plan_of(*keys, "training.seed=7"))
+    assert "Nothing to submit" in slurm.submit(plan_of(*keys, "training.max_minutes=7"))
+    (fake_slurm / "squeue").write_text("#!/bin/sh\necho '12 RUNNING'\n")
+    begin_attempt(tmp_path / "run", os.getpid(), "12")
+    with pytest.raises(UserError, match="is running with another config"):
+        slurm.submit(plan_of(*keys, "training.seed=7"))
+    (tmp_path / "run/launch.yaml").write_text("damaged: [\n")
+    with pytest.raises(UserError, match=r"another config, .*launch\.yaml.* is not valid YAML"):
+        slurm.submit(plan_of(*keys))
 
 
 def test_another_config_is_submitted_with_overwrite(at_root: None, fake_slurm: Path, tmp_path: Path) -> None:

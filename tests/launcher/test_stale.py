@@ -23,7 +23,7 @@ from nanollama.launcher.screen import state_lines
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.launcher.states import KINDS, Kind, State, check_folder, inspect, parents_first
 from nanollama.monitor.origin import origin_of, record_origin
-from nanollama.monitor.successor import order_anew
+from nanollama.monitor.successor import cancel_order, order_anew
 from nanollama.training.intervention_config import LoadConfig
 
 GONE: dict[str, Any] = {"host": socket.gethostname(), "pid": 2**22 + 1}
@@ -100,7 +100,10 @@ def test_what_is_stale_does_not_keep_what_has_failed_from_going_on(
     monkeypatch.setattr(commands, "read_grid", lambda argv: plan)
     monkeypatch.setattr(commands, "run_missing", run_missing)
     assert commands.retry(["grid.yaml"]) == 0
-    assert {kind for kind in KINDS if asked["choose"](State(kind, {}))} == kinds
+    assert {kind for kind in KINDS if asked["choose"](child, State(kind, {}))} == kinds
+    order_anew(child.folder)
+    assert asked["choose"](child, State("failed", {})) == overwrite, "it replaces nothing by itself"
+    cancel_order(child.folder)
     states = {"child": inspect(child)}
     check_runs(plan, [], states)
     if overwrite:

@@ -6,25 +6,27 @@ import fcntl
 import multiprocessing
 import os
 import socket
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
 from nanollama.config import Config
 from nanollama.errors import Preempted
-from nanollama.launcher.attempts import Launch, begin_attempt, read_launch, write_launch
+from nanollama.launcher.attempts import Launch, begin_attempt, read_launch, run_arguments, write_launch
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.local import drive
 from nanollama.launcher.local.pool import Line
-from nanollama.launcher.local.run import _conclude
+from nanollama.launcher.local.run import _conclude, take_back_orders
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import state_lines
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.launcher.slurm import queue as slurm_queue
 from nanollama.launcher.slurm.queue import Queue
 from nanollama.launcher.states import BY_HAND, Kind, State, inspect, inspect_needed, parents_first
-from nanollama.monitor.successor import cancel_order, order_anew
+from nanollama.monitor.successor import cancel_order, is_ordered_anew, order_anew
 
 HERE: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid()}
 GONE = {**HERE, "pid": 2**22 + 1}  # larger than any process number of Linux
@@ -78,6 +80,19 @@ def test_the_lock_of_a_folder_tells_whether_an_attempt_still_runs(
     assert launched(tmp_path, **long_ago).kind == "waiting"
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     assert launched(tmp_path, **where, began=now).kind == "running"  # it may not have opened it yet
+    for ahead, kind in ((timedelta(seconds=30), "running"), (timedelta(hours=1), "waiting")):
+        began = (datetime.now(timezone.utc) + ahead).isoformat(timespec="seconds")
+        assert launched(tmp_path, **where, began=began).kind == kind, "the clock was set back"
+
+
+def test_a_grid_that_was_copied_from_a_cluster_says_what_holds_it_back(tmp_path: Path) -> None:
+    state = launched(tmp_path, host="node7", pid=1, job="7", queued=True)
+    assert state.kind == "queued"
+    assert state.reason.startswith("so node7 has noted, and Slurm cannot be asked here: if its job 7 is gone")
+    assert state.reason.endswith(f"remove {tmp_path / 'launch.json'}")
+    assert launched(tmp_path, **HERE, job="7", queued=True).reason == ""
+    write_launch(tmp_path, Launch(host="node7", pid=1, job="7", queued=True))
+    assert inspect(GridRun("r", tmp_path, Trains(), {}), {"7": "PENDING"}).reason == ""
 
 
 @pytest.mark.parametrize(
@@ -110,9 +125,84 @@ def test_what_is_to_start_anew_is_not_finished(tmp_path: Path) -> None:
     order_anew(tmp_path)
     assert inspect(run).kind == "waiting" and "kept" in inspect(run).reason
     write_launch(tmp_path, Launch(job="7", queued=True))
-    assert [inspect(run, queue).kind for queue in ({"7": "PENDING"}, {})] == ["queued", "failed"]
+    assert [inspect(run, queue).kind for queue in (None, {"7": "PENDING"})] == ["queued", "queued"]
     cancel_order(tmp_path)
     assert inspect(run, {}).kind == "finished"
+
+
+@pytest.mark.parametrize(
+    ("launch", "kind"),
+    [
+        (Launch(job="7", queued=True), "finished"),  # cancelled before it began
+        (Launch(job="7"), "finished"),  # killed without a word
+        (Launch(job="7", exit_code=75), "finished"),  # cancelled while it began
+        (Launch(**GONE, queued=True), "finished"),  # its submission was killed
+        (Launch(job="8", queued=True), "queued"),
+        (Launch(job="7", exit_code=1, reason="no"), "failed"),
+        (Launch(**GONE), "waiting"),  # the grid goes on with it
+        (Launch(exit_code=75), "stopped"),
+        (None, "waiting"),
+    ],
+)
+def test_an_order_is_void_once_the_job_that_had_it_is_gone(
+    tmp_path: Path, launch: Launch | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = GridRun("r", tmp_path, Trains(), {})
+    (tmp_path / "result.json").write_text('{"status": "finished"}')
+    order_anew(tmp_path)
+    if launch is not None:
+        write_launch(tmp_path, launch)
+    queue = {"8": "PENDING"}
+    assert inspect(run, queue).kind == kind
+    monkeypatch.setattr("nanollama.launcher.local.run.read_queue", lambda: queue)
+    take_back_orders([run])
+    assert is_ordered_anew(tmp_path) == (kind != "finished")
+    assert (run_arguments(tmp_path)[1:] == []) == (kind == "finished"), "nothing replaces it by itself"
+
+
+class Stopped:
+    """A server, and a pool that is asked to stop while its runs start."""
+
+    was_asked_to_stop = True
+    begin: ClassVar[Callable[[GridRun], None]]
+
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+
+    def run(self, runs: Sequence[GridRun]) -> None:
+        Stopped.begin(runs[0])
+
+    def ask_to_stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_overwrite_typed_by_mistake_is_undone_by_ctrl_c(
+    tmp_path: Path, has_begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Replaces(Config):
+        training: None = None
+        overwrite: bool = False
+
+    runs = [GridRun(name, tmp_path / name, Replaces(), {}) for name in "abc"]
+    for run in runs[:2]:
+        run.folder.mkdir()
+        (run.folder / "result.json").write_text('{"status": "finished"}')
+    plan = Plan("g", tmp_path, "apps.toy.train", runs, "seed", True, LocalConfig(n_jobs=1), SlurmConfig())
+    monkeypatch.setattr(drive, "Server", Stopped)
+    monkeypatch.setattr(drive, "Pool", Stopped)
+    begin = staticmethod(lambda run: cancel_order(run.folder) if has_begun else None)
+    monkeypatch.setattr(Stopped, "begin", begin, raising=False)
+    if has_begun:
+        assert not drive.start(plan, runs, [], 0)
+        assert [inspect(run).kind for run in runs] == ["finished", "waiting", "waiting"]
+        return
+    with pytest.raises(Preempted, match="what was there is kept and counts"):
+        drive.start(plan, runs, [], 0)
+    assert [inspect(run).kind for run in runs] == ["finished", "finished", "waiting"]
+    order_anew(runs[0].folder)  # of a grid that was stopped halfway
+    assert not drive.start(plan, runs, [], 0)
+    assert [inspect(run).kind for run in runs] == ["waiting"] * 3
 
 
 def write_many(folder: Path, pid: int) -> None:

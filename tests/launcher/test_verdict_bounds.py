@@ -10,6 +10,8 @@ import pytest
 from test_verdict import BETTER, plan_of, rows_of
 
 from nanollama.errors import UserError
+from nanollama.launcher.attempts import Launch, write_launch
+from nanollama.launcher.grid import results
 from nanollama.launcher.grid.results import collect
 from nanollama.launcher.grid.verdict import Verdict, judge
 from nanollama.monitor.run_folder import EVALS, RESULT
@@ -84,7 +86,7 @@ def test_a_measure_that_evaluations_lack_was_not_unreached(tmp_path: Path) -> No
         judge(plan.expect, plan.runs, rows_of(plan, [0.5] * 4), "training.seed")
 
 
-def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
+def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.1")
     for run in plan.runs:
         run.folder.mkdir(parents=True)
@@ -94,6 +96,11 @@ def test_a_run_that_is_ordered_anew_is_not_judged(tmp_path: Path) -> None:
     assert len(collect(plan)) == 4
     order_anew(plan.runs[0].folder)
     assert len(collect(plan)) == 3
+    write_launch(plan.runs[0].folder, Launch(job="7", queued=True))
+    monkeypatch.setattr(results, "read_queue", lambda: {"7": "PENDING"})
+    assert len(collect(plan)) == 3
+    monkeypatch.setattr(results, "read_queue", dict)  # the job was cancelled
+    assert len(collect(plan)) == 4
 
 
 @pytest.mark.parametrize("statistic", ["each", "mean"])

@@ -143,6 +143,8 @@ FOLDERS: list[tuple[str, Callable[[Path, str], None], str]] = [
     ("brackets without end", rows("[" * 100_000), "metrics.jsonl"),
     ("letters that are none", rows('{"step": 401, "loss": 1, "\\ud800": 1}'), "metrics.jsonl"),
     ("a result that is a list", rows("[[[1]]]"), "result.json"),
+    ("a result without end", config('{"status": "finished", "step": Infinity}'), "result.json"),
+    ("samples that are no numbers", rows('{"step": 1, "prompt": "a", "loss": NaN}'), "samples.jsonl"),
     ("a result of brackets without end", rows("[" * 100_000), "result.json"),
     ("dialogs of brackets without end", rows("[" * 100_000), "dialogs.jsonl"),
     ("a config that names itself", config("a: &x [*x]"), "config.yaml"),

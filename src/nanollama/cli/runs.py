@@ -208,7 +208,9 @@ def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
     named: dict[Path, Path] = {}
     for folder in folders:
         named.setdefault(folder.resolve(), folder)
-    runs = [RunEntry(str(folder), folder) for folder in named.values()]
+    # Whole paths: the working directory may be among what goes, and no system removes a "."
+    places = [path.absolute() if path.is_symlink() else path.resolve() for path in named.values()]
+    runs = [RunEntry(str(path), place) for path, place in zip(named.values(), places, strict=True)]
     for run in runs:
         goes = ", ".join(f"{name}/" for name in _folders(run.folder))
         print(

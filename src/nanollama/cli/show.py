@@ -34,7 +34,7 @@ def show_batch(study: Study, argv: Sequence[str]) -> int:
 
     kind = study.configs["train"]
     assert issubclass(kind, TrainingRunConfig)
-    return run_main(kind, run, argv, "Print the first batch of a run.", "nanollama data show")
+    return run_main(kind, run, argv, "Print the first batch of a run.", "nanollama data show", shows=True)
 
 
 def batch_lines(batch: Batch, spell: Callable[[int], str], width: int) -> list[str]:

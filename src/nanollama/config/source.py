@@ -192,8 +192,8 @@ def _read_text(path: str, named_at: str) -> str:
     except IsADirectoryError:
         if os.path.isfile(config := os.path.join(path, "config.yaml")):
             raise ConfigError(
-                f"{where}: is the folder of a run, expected a YAML file: to go on with it, name {config}; to "
-                f"examine it, a config of `eval` and run={path}."
+                f"{where}: is the folder of a run, expected a YAML file: to go on with it, name {config}, "
+                f"and run_dir={path} where it was moved; to examine it, a config of `eval` and run={path}."
             ) from None
         raise ConfigError(f"{where}: is a folder, expected a YAML file{_neighbours(f'{path}/')}") from None
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 
 from nanollama import studies
 from nanollama.config import RUNS, Config, ConfigPath, build_config
+from nanollama.config.moved import check_place
 from nanollama.config.source import Node, read_source, split_arguments
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
@@ -167,6 +168,7 @@ def _read(argv: Sequence[str], grid_keys: LaunchKeys | None = None) -> Plan:
                 "give the run that is needed another `name`."
             )
     else:
+        check_place(arguments, folder)
         runs = [GridRun(name, folder, build_config(config_class, base), {})]
     check_expectations(keys.expect, runs, seed_key or "")
     if module == f"{studies.APPS}.{study}.{TRAIN}":

@@ -27,8 +27,8 @@ from nanollama.launcher.slurm.queue import Queue
 from nanollama.monitor.ending import check_decided
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.origin import lost_origins
-from nanollama.monitor.run_folder import RESULT, check_config, dump_to_go_on, is_held
-from nanollama.monitor.successor import is_ordered_anew, order_anew
+from nanollama.monitor.run_folder import RESULT, check_config, differs, dump_to_go_on, is_held
+from nanollama.monitor.successor import CONFIG, is_ordered_anew, order_anew
 from nanollama.training.intervention_config import LoadConfig
 
 Kind = Literal["finished", "running", "failed", "stale", "stopped", "queued", "waiting"]
@@ -52,7 +52,11 @@ REMEDY = (
 )
 BY_HAND = "by hand"
 """Why a run is at work of which the last attempt by a launcher has ended."""
-ORDERED = "what is there is kept until it has begun anew"
+KILLED = "killed before it had saved: it goes on from its last checkpoint"
+ORDERED = (
+    "ordered to start anew: what is there is kept until it has begun, and counts again once the file .anew "
+    "is removed from its folder"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class State:
     Args:
         kind: in a word.
         result: ``result.json``, empty when there is none.
-        reason: why it failed, what it waits for, or `BY_HAND`.
+        reason: why it failed or was stopped, what it waits for, or `BY_HAND`.
     """
 
     kind: Kind
@@ -73,7 +77,7 @@ class State:
 def inspect(
     run: GridRun, queue: Queue | None = None, parents: Mapping[str, State] = MappingProxyType({})
 ) -> State:
-    """The state of a run; one that is ordered to start anew is not finished, whatever it has left.
+    """The state of a run; one that is to start anew is not finished, whatever it has left.
 
     Args:
         run: of a grid, or alone.
@@ -82,14 +86,15 @@ def inspect(
     """
     result = read_json(os.path.join(run.folder, RESULT))
     finished = result.get("status") == "finished"
-    if finished and not is_ordered_anew(run.folder):
+    anew = is_to_start_anew(run, queue)
+    if finished and not anew:
         return _stale(run, result, parents) or State("finished", result)
     waiting = State("waiting", result, ORDERED if finished else "")
     launch = read_launch(run.folder)
     state = waiting if launch is None else _of_attempt(run, launch, queue, waiting)
     if state.kind not in ("running", "queued") and is_held(run.folder):
         return State("running", result, BY_HAND)
-    if state.kind not in ("running", "queued") and (stale := _stale(run, result, parents)) is not None:
+    if state.kind not in ("running", "queued") and not anew and (stale := _stale(run, result, parents)):
         return stale
     if state.kind not in ("waiting", "queued") and launch is not None and not launch.queued:
         return state  # it has begun
@@ -112,6 +117,25 @@ def inspect_needed(run: GridRun, queue: Queue | None = None) -> State:
     return _of_attempt(run, launch, queue, State("waiting", state.result))
 
 
+def is_to_start_anew(run: GridRun, queue: Queue | None) -> bool:
+    """Is a run ordered to start anew, and is the order not void?"""
+    return is_ordered_anew(run.folder) and not is_void(run, queue)
+
+
+def is_void(run: GridRun, queue: Queue | None) -> bool:
+    """Was it a Slurm job that had the order to start a run anew, and is that gone before the run had begun?
+
+    Who cancels the job takes the order back: what the run has left counts, and is gone on with. An order of
+    a driver on this machine lasts, since the grid that was stopped goes on with it.
+    """
+    launch = read_launch(run.folder) if is_ordered_anew(run.folder) else None
+    if launch is None or launch.exit_code not in (None, EXIT_PREEMPTED) or is_held(run.folder):
+        return False
+    if not launch.job:
+        return launch.queued and not _process_lives(launch)  # its submission was killed
+    return queue is not None and launch.job not in queue
+
+
 def has_loaded(run: GridRun) -> bool:
     """Is what the run starts from in a checkpoint of its own, so that it goes on without it?"""
     return bool(run.after) and saved_step(run.folder) > 0
@@ -123,7 +147,7 @@ def _stale(run: GridRun, result: dict[str, Any], parents: Mapping[str, State]) -
     if not loads and not run.needs:
         return None  # the file that tells is long
     done = math.inf if result.get("status") == "finished" else saved_step(run.folder)
-    if done == 0 or is_ordered_anew(run.folder):
+    if done == 0:
         return None
     whys = [*lost_origins(run.folder, done)]
     for name, parent in parents.items():
@@ -174,17 +198,27 @@ def _of_attempt(run: GridRun, launch: Launch, queue: Queue | None, waiting: Stat
         return state
     if launch.exit_code is None:
         if launch.queued and (launch.job or _process_lives(launch)):
-            return State("queued", result)
+            return State("queued", result, _believed(run, launch) if queue is None else "")
         if not launch.queued and _alive(run.folder, launch):
             return State("running", result)
         return waiting  # its process was killed, and who started it as well; or who was submitting it
     if launch.exit_code == EXIT_PREEMPTED:
-        return State("stopped", result)
+        return State("stopped", result, launch.reason)
     if launch.exit_code == EXIT_OK and not run.trains:
         return State("finished", result)
     if launch.exit_code == EXIT_OK:
         return State("failed", result, f"it ended well but wrote no finished {RESULT}")
     return State("failed", result, launch.reason or describe_exit(launch.exit_code))
+
+
+def _believed(run: GridRun, launch: Launch) -> str:
+    """What else is to be said of a queued run where Slurm cannot be asked: the folder may be a copy."""
+    if not launch.job or launch.host in ("", socket.gethostname()):
+        return ""
+    return (
+        f"so {launch.host} has noted, and Slurm cannot be asked here: if its job {launch.job} is gone, "
+        f"remove {run.folder / LAUNCH}"
+    )
 
 
 def _in_slurm(launch: Launch, queue: Queue, result: dict[str, Any]) -> State | None:
@@ -220,6 +254,27 @@ def check_folder(run: GridRun, state: State) -> None:
     check_decided(run.folder, run.config, state.result)
 
 
+def check_queued(run: GridRun, state: State) -> None:
+    """Refuse a run that waits, or has just begun, to be trained by another config than the present one.
+
+    Args:
+        run: of a grid.
+        state: what `inspect` has found in its folder.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    begins = state.kind == "running" and state.reason != BY_HAND and not (run.folder / CONFIG).exists()
+    if not (begins or state.kind == "queued"):
+        return
+    difference = differs(run.folder / LAUNCH_CONFIG, run.config)
+    if difference is not None:
+        raise UserError(
+            f"The run {run.name} in {run.folder} is {state.kind} with another config, {difference}: cancel "
+            "it first, or put the config back."
+        )
+
+
 def write_config(run: GridRun) -> Path:
     """Write the config of a run into its folder, for a process to be started with; returns its path."""
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -245,7 +300,8 @@ def _alive(folder: Path, launch: Launch) -> bool:
 
 def _has_just_begun(launch: Launch) -> bool:
     try:
-        return datetime.now(timezone.utc) - datetime.fromisoformat(launch.began) < TIME_TO_OPEN
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(launch.began)
+        return abs(age) < TIME_TO_OPEN  # clocks differ, and are set back
     except (ValueError, TypeError):
         return False
 

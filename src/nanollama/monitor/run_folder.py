@@ -350,6 +350,17 @@ def check_config(folder: Path, config: Config) -> None:
     check_undecided(folder, started, config)
 
 
+def differs(path: Path, config: Config) -> str | None:
+    """The first difference of a config from that in a file; None where it is of the same run, or gone."""
+    if (text := read_text(path)) is None or text == dump_to_go_on(config):  # which spares reading YAML
+        return None
+    try:
+        there = load_config(type(config), [str(path)])
+    except ConfigError as error:
+        return str(error).splitlines()[0]
+    return first_difference(_adopt(there, config, MAY_DIFFER), config)
+
+
 def _adopt(config: C, other: Config, keys: Collection[str]) -> C:
     """The config with the other's values at some dotted keys; keys it does not have are passed over."""
     update: dict[str, Any] = {}

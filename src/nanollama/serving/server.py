@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import secrets
 import sys
 from abc import abstractmethod
@@ -280,8 +281,19 @@ def whole(text: str | None, low: int, high: int) -> int:
 
 
 def to_json(value: Any) -> bytes:
-    """As it is sent."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    """As it is sent; what is no finite number, which JSON has no word for, is null."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_finite(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def tag_of(data: bytes) -> str:

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 
 from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.attempts import OUTPUT
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.run import RESULTS, inspect_all, of_grid, run_missing
 from nanollama.launcher.plan import read_grid
 from nanollama.launcher.screen import state_lines, summarise
-from nanollama.launcher.states import BROKEN, check_folder
+from nanollama.launcher.states import BROKEN, State, check_folder
+from nanollama.monitor.successor import ORDER, is_ordered_anew
 from nanollama.wording import count
 
 MAX_LINES = 50
 """Of runs in one state; a grid may have thousands that wait."""
+
+TO_KEEP = f"to keep what is there, remove the files {ORDER} from their folders."
 
 
 def status(argv: Sequence[str]) -> int:
@@ -37,7 +41,21 @@ def retry(argv: Sequence[str]) -> int:
     """Let what has failed go on, and nothing else; with ``overwrite=true`` that and what is stale, anew."""
     plan = read_grid(argv)
     kinds = BROKEN if plan.overwrite else ("failed",)
-    return run_missing(plan, lambda state: state.kind in kinds)
+    left: list[str] = []
+
+    def choose(run: GridRun, state: State) -> bool:
+        if state.kind in kinds and not plan.overwrite and is_ordered_anew(run.folder):
+            left.append(run.name)
+        return state.kind in kinds and run.name not in left
+
+    code = run_missing(plan, choose)
+    if left:
+        print(
+            f"Left out, as what is there would be replaced: {count(len(left), 'run')} that failed to start "
+            f"anew, such as {left[0]}: `nanollama grid retry CONFIG overwrite=true` starts them anew; "
+            f"{TO_KEEP}"
+        )
+    return code
 
 
 def logs(argv: Sequence[str], run: str) -> int:
@@ -63,6 +81,13 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
 
     plan = read_grid(argv)
     rows = collect(plan)
+    to_begin = [run.name for run in plan.runs if is_ordered_anew(run.folder)]
+    to_begin = [name for name in to_begin if name not in {row["run"] for row in rows}]
+    if to_begin:
+        print(
+            f"Left out, ordered to start anew: {count(len(to_begin), 'run')}, such as {to_begin[0]}: "
+            f"`nanollama grid run` starts them; {TO_KEEP}"
+        )
     if not rows:
         raise UserError(f"No run of {plan.folder} has a result yet: `nanollama grid run` runs them.")
     path = write_table(rows, plan.folder / RESULTS if out is None else out)

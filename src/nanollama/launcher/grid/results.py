@@ -15,7 +15,8 @@ from nanollama.errors import MissingExtraError, UserError
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
-from nanollama.launcher.states import check_folder, inspect
+from nanollama.launcher.slurm.queue import Queue, read_queue
+from nanollama.launcher.states import check_folder, inspect, is_to_start_anew
 from nanollama.measures import headline_names, is_number
 from nanollama.monitor.files import read_json, write_csv
 from nanollama.monitor.rows import RowFile
@@ -40,13 +41,15 @@ def collect(plan: Plan) -> list[Row]:
     Raises:
         UserError: a folder holds the result of another run, as when the config has changed since.
     """
-    return [row for run in plan.runs if (row := _row(run))]
+    ordered = any(is_ordered_anew(run.folder) for run in plan.runs)
+    queue = read_queue() if ordered else None  # it tells whose order is void
+    return [row for run in plan.runs if (row := _row(run, queue))]
 
 
-def _row(run: GridRun) -> Row:
-    state = inspect(run)
+def _row(run: GridRun, queue: Queue | None) -> Row:
+    state = inspect(run, queue)
     result = state.result
-    if not result or is_ordered_anew(run.folder):
+    if not result or is_to_start_anew(run, queue):
         return {}
     check_folder(run, state)
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from nanollama.errors import UserError
+from nanollama.errors import Preempted, UserError
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.pool import Pool, Server
 from nanollama.launcher.local.share import devices_of, share_machine
@@ -19,6 +19,7 @@ from nanollama.launcher.screen import Screen
 from nanollama.launcher.states import mark_anew
 from nanollama.monitor.locks import take_lock
 from nanollama.monitor.preemption import heard
+from nanollama.monitor.successor import cancel_order, is_ordered_anew
 
 LOCK = ".grid.lock"
 PATIENCE_SECONDS = 60.0
@@ -39,18 +40,20 @@ def start(plan: Plan, missing: Sequence[GridRun], locks: Sequence[int], n_finish
         False if somebody has asked to stop meanwhile.
 
     Raises:
+        Preempted: it was to start runs anew, and was asked to stop before one had begun: all is as before.
         UserError: the module of the runs cannot be imported, or the folder cannot be written to.
     """
     shares = share_machine(plan.local, devices_of(missing))
     server = Server(plan.module, shares.n_threads, keep_open=locks)
     try:
-        if plan.overwrite:  # once the study is imported: what is refused before that leaves no order
-            for run in missing:
-                mark_anew(run)
+        # once the study is imported: what is refused before that leaves no order
+        ordered = _order(missing) if plan.overwrite else []
         with Screen(len(plan.runs), n_finished, shares.n_jobs).open() as screen:
             pool = Pool(server, shares.n_jobs, shares.gpus, screen)
             with _signals(pool.ask_to_stop):
                 pool.run(missing)
+        if pool.was_asked_to_stop and ordered:
+            _take_back(ordered)
         return not pool.was_asked_to_stop
     except OSError as error:
         raise UserError(
@@ -59,6 +62,28 @@ def start(plan: Plan, missing: Sequence[GridRun], locks: Sequence[int], n_finish
         ) from error
     finally:
         server.close()
+
+
+def _order(runs: Sequence[GridRun]) -> list[GridRun]:
+    """Let runs start anew; those of them that hold something. None if a start anew was going on with them."""
+    goes_on = any(is_ordered_anew(run.folder) for run in runs)
+    for run in runs:
+        mark_anew(run)
+    return [] if goes_on else [run for run in runs if is_ordered_anew(run.folder)]
+
+
+def _take_back(ordered: Sequence[GridRun]) -> None:
+    """Undo orders if none was carried out yet, as when ``overwrite=true`` was typed by mistake.
+
+    Has a run begun anew, the others are still to: a grid of old runs and new ones is judged by nobody.
+    """
+    if all(is_ordered_anew(run.folder) for run in ordered):
+        for run in ordered:
+            cancel_order(run.folder)
+        raise Preempted(
+            "Stopped before a run had begun anew: what was there is kept and counts; the same command with "
+            "overwrite=true starts it anew."
+        )
 
 
 @contextmanager

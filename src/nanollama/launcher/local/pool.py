@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.failures import STARTER_GONE
 from nanollama.launcher.attempts import (
     OUTPUT,
     Launch,
     begin_attempt,
+    describe_exit,
     failure_reason,
     run_arguments,
     write_launch,
@@ -27,7 +32,8 @@ from nanollama.launcher.attempts import (
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.local.share import VISIBLE
 from nanollama.launcher.screen import Screen
-from nanollama.launcher.states import has_loaded, inspect, not_run, write_config
+from nanollama.launcher.states import KILLED, has_loaded, inspect, not_run, write_config
+from nanollama.monitor.preemption import ECHO_SECONDS
 from nanollama.studies import find_root
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -89,7 +95,8 @@ class Server:
     def close(self) -> None:
         """Ask what still runs to stop, and wait for it."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has gone before
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
@@ -100,8 +107,11 @@ class Server:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._gone() from None
 
     def _wait(self) -> dict[str, Any]:
         while not self._ready:
@@ -111,12 +121,15 @@ class Server:
     def _read(self) -> None:
         block = os.read(self._output, 1 << 16)
         if not block:
-            raise RuntimeError(
-                f"The process that starts runs has ended ({self._process.wait()}): its runs were asked to "
-                "stop. The same command goes on, without overwrite=true."
-            )
+            raise self._gone()
         *lines, self._unread = (self._unread + block).split(b"\n")
         self._ready.extend(json.loads(line) for line in lines)
+
+    def _gone(self) -> RuntimeError:
+        return RuntimeError(
+            f"{STARTER_GONE} ({describe_exit(self._process.wait())}): its runs were asked to stop. The same "
+            "command goes on, without overwrite=true."
+        )
 
 
 class Line:
@@ -186,6 +199,7 @@ class Pool:
         self._running: dict[str, tuple[GridRun, Launch, tuple[int, str | None]]] = {}
         self._waiting = Line(())
         self._n_asked = self._n_stops = 0
+        self._first_asked = math.inf
 
     def run(self, runs: Sequence[GridRun]) -> None:
         """Start each run that can be started, see `Line`; return when all that were started have ended."""
@@ -200,8 +214,14 @@ class Pool:
             self._screen.look([run for run, _, _ in self._running.values()], self._waiting.n_waiting)
 
     def ask_to_stop(self) -> None:
-        """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers."""
-        self._n_asked += 1
+        """Start nothing more and let what runs save and leave; asked again, kill it. For signal handlers.
+
+        One Ctrl-C can arrive twice: what comes less than `ECHO_SECONDS` after the first is the same request.
+        """
+        now = time.monotonic()
+        self._first_asked = min(self._first_asked, now)
+        if self._n_asked == 0 or now - self._first_asked >= ECHO_SECONDS:
+            self._n_asked += 1
 
     @property
     def was_asked_to_stop(self) -> bool:
@@ -231,6 +251,8 @@ class Pool:
         code = EXIT_PREEMPTED if stopped else exit_code
         failed = code not in (EXIT_OK, EXIT_PREEMPTED)
         reason = failure_reason(run.folder, code) if failed else ""
+        if stopped and exit_code == -signal.SIGKILL:
+            reason = KILLED
         launch = replace(launch, exit_code=code, reason=reason)
         write_launch(run.folder, launch)
         self._screen.ended(run, launch)

@@ -21,19 +21,22 @@ from nanollama.launcher.slurm.queue import read_queue
 from nanollama.launcher.states import (
     ACTIVE,
     BROKEN,
+    KILLED,
     State,
     check_folder,
+    check_queued,
     has_loaded,
     inspect,
     inspect_needed,
+    is_void,
     parents_first,
 )
-from nanollama.monitor.successor import is_ordered_anew
+from nanollama.monitor.successor import cancel_order, is_ordered_anew
 from nanollama.wording import count
 
 RESULTS = "results.csv"
 
-Choice = Callable[[State], bool]
+Choice = Callable[[GridRun, State], bool]
 
 
 def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run") -> int:
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None, program: str = "nanollama grid run")
     return launch(arguments, read_grid, run_missing, lambda: describe_command(usage, about, {}, sections))
 
 
-def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
+def run_missing(plan: Plan, choose: Choice = lambda run, state: True) -> int:
     """Run what is not finished; one line for each run that ends, and a summary.
 
     Args:
@@ -64,12 +67,15 @@ def run_missing(plan: Plan, choose: Choice = lambda state: True) -> int:
             cannot be.
     """
     with own(plan) as lock:
+        take_back_orders(plan.runs)
         states = inspect_all(plan)
-        chosen = [run for run in plan.runs if choose(states[run.name])]
+        chosen = [run for run in plan.runs if choose(run, states[run.name])]
         check_runs(plan, chosen, states)
         active = [run.name for run in chosen if states[run.name].kind in ACTIVE]
         if active:
-            print(f"Left out, queued or running elsewhere: {count(len(active), 'run')}, such as {active[0]}.")
+            why = f" ({states[active[0]].reason})" if states[active[0]].reason else ""
+            runs = count(len(active), "run")
+            print(f"Left out, queued or running elsewhere: {runs}, such as {active[0]}{why}.")
         anew = {run.name for run in chosen} if plan.overwrite else set()
         finished = {run.name for run in plan.runs if states[run.name].kind == "finished"} - anew
         missing, behind = parents_first(
@@ -119,6 +125,8 @@ def check_runs(plan: Plan, chosen: Sequence[GridRun], states: Mapping[str, State
             check_folder(run, state)
         elif run.name in anew and state.kind in ACTIVE:
             raise UserError(f"The run {run.name} is {state.kind}: cancel it before overwrite=true.")
+        if run.name not in anew:
+            check_queued(run, state)
 
 
 def inspect_all(plan: Plan) -> dict[str, State]:
@@ -130,6 +138,15 @@ def inspect_all(plan: Plan) -> dict[str, State]:
             parents = {name: states[name] for name in (*run.needs, *run.after)}
             states[run.name] = inspect(run, queue, parents)
     return states
+
+
+def take_back_orders(runs: Sequence[GridRun]) -> None:
+    """Let what a cancelled job was to start anew go on instead; for who is about to start runs."""
+    ordered = [run for run in runs if is_ordered_anew(run.folder)]
+    queue = read_queue() if ordered else None
+    for run in ordered:
+        if is_void(run, queue):
+            cancel_order(run.folder)
 
 
 def of_grid(plan: Plan, states: Mapping[str, State]) -> dict[str, State]:
@@ -166,7 +183,11 @@ def _conclude(plan: Plan, states: Mapping[str, State], asked: Sequence[GridRun])
             print(f"The others were left out: `nanollama grid run` runs them{then}.")
         return EXIT_OK
     how = "the same command without overwrite=true goes on" if plan.overwrite else "run the command again"
-    raise Preempted(f"Stopped before the end of the grid, what was running is saved: {how}.")
+    killed = sum(states[run.name].reason == KILLED for run in asked)
+    end = "what was running is saved"
+    if killed:
+        end = f"{count(killed, 'run')} killed before the state was saved, which is the last checkpoint's now"
+    raise Preempted(f"Stopped before the end of the grid, {end}: {how}.")
 
 
 def _show_outcome(plan: Plan) -> int:

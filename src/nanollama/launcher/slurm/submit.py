@@ -21,7 +21,7 @@ from nanollama.launcher.command import describe_command, launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.local.needs import check_needs
-from nanollama.launcher.local.run import check_runs, inspect_all, prepare
+from nanollama.launcher.local.run import check_runs, inspect_all, prepare, take_back_orders
 from nanollama.launcher.plan import Plan, read_plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.slurm.arrays import Array, share_out
@@ -70,6 +70,7 @@ def submit(plan: Plan) -> str:
 
 def _submit(plan: Plan) -> str:
     """`submit`, while nobody else does."""
+    take_back_orders(plan.runs)
     states = inspect_all(plan)
     check_runs(plan, plan.runs, states)
     missing, held, behind = choose_runs(plan, states)
