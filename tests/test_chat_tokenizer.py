@@ -81,3 +81,17 @@ def test_a_tool_is_given_the_word_by_its_token(chat: ChatTokenizer) -> None:
 def test_a_template_that_does_not_fit_is_refused(tmp_path: Path, template: str | None, said: str) -> None:
     with pytest.raises(UserError, match=said):
         tokenizer_with(tmp_path, template)
+
+
+DATED = (
+    "{%- if strftime_now is defined %}{%- set date = strftime_now('%d %b %Y') %}{%- endif %}"
+    "{{- '<|im_start|>system\nToday: ' + date + strftime_now(', %A %H:%M %S') + '<|im_end|>\n' }}" + CHATML
+)
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_each_day(tmp_path: Path) -> None:
+    chat = tokenizer_with(tmp_path, DATED)
+    prompt = chat.decode(chat.encode_prompt([QUESTION]))
+    assert prompt.startswith("<|im_start|>system\nToday: 26 Jul 2024, Friday 12:00 00<|im_end|>\n")
+    plain = chat.package.apply_chat_template([QUESTION._asdict()], tokenize=False, add_generation_prompt=True)
+    assert plain.partition("<|im_end|>")[2] == prompt.partition("<|im_end|>")[2], "nothing else has changed"

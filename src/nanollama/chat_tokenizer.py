@@ -23,6 +23,26 @@ from nanollama.tokenizer import END, EncodedDialog, Message
 
 USER = "user"
 QUESTION, ANSWER = "QUESTION", "ANSWER"
+CLOCK = "strftime_now"
+"""What transformers gives templates to ask for the date, as those of Llama 3.2 do."""
+NOON = {
+    "%d": "26",
+    "%-d": "26",
+    "%m": "07",
+    "%-m": "7",
+    "%b": "Jul",
+    "%B": "July",
+    "%y": "24",
+    "%Y": "2024",
+    "%a": "Fri",
+    "%A": "Friday",
+    "%H": "12",
+    "%I": "12",
+    "%M": "00",
+    "%S": "00",
+    "%p": "PM",
+}
+"""The date that they are told, which theirs take themselves where there is no clock."""
 
 
 class ChatTokenizer(PretrainedTokenizer):
@@ -53,8 +73,13 @@ class ChatTokenizer(PretrainedTokenizer):
         asked = [{"role": USER, "content": QUESTION}]
         told = [*asked, {"role": self.assistant, "content": ANSWER}]
         try:
-            prompt = self.package.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-            whole = self.package.apply_chat_template(told, tokenize=False)
+            template = _without_clock(self.package.get_chat_template())
+            prompt, whole = (
+                self.package.apply_chat_template(
+                    messages, chat_template=template, tokenize=False, add_generation_prompt=messages is asked
+                )
+                for messages in (asked, told)
+            )
         except Exception as error:  # of the template's own, and of what reads it
             said = " ".join(str(error).split())[:160]
             raise UserError(
@@ -129,3 +154,14 @@ class ChatTokenizer(PretrainedTokenizer):
             messages.append(Message(role, self.decode(ids[start:at])))
             role, start, at = follower, at + n_read, at + n_read
         return [*messages, Message(role, self.decode(ids[start:at]))]
+
+
+def _without_clock(template: str) -> str:
+    """The template with one date for all days: a run goes on, and is asked, as it was begun.
+
+    Newer versions of transformers pass no functions on to templates, so the date is a macro.
+    """
+    if CLOCK not in template:
+        return template
+    replaced = "".join(f"|replace('{code}', '{value}')" for code, value in NOON.items())
+    return f"{{% macro {CLOCK}(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}\n{template}"

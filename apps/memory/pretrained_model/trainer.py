@@ -129,14 +129,15 @@ class TrainerLoop(Loop):
         assert isinstance(model, HuggingFaceModel)
         return TrainerLearner(model.to(self.run.world.device), self)
 
-    def count_step(self, loss_nats: float, rows: Rows) -> None:
+    def count_step(self, loss_nats: float, grad_norm: float, rows: Rows) -> None:
         """Note what a step of the Trainer has seen.
 
         Raises:
-            Diverged: its loss was not finite.
+            Diverged: its loss or gradient was not finite.
         """
-        (loss_nats,) = self.run.world.sum([loss_nats])
-        self._check_finite(loss_nats, 0.0)
+        world = self.run.world
+        loss_nats, grad_norm = world.sum([loss_nats, grad_norm / world.world_size])
+        self._check_finite(loss_nats, grad_norm)
         batch = rows.stream.batch(self.state.step)
         self.state.add(
             StepSums(loss_nats, batch.n_loss_tokens, batch.n_tokens, batch.n_examples), skipped=False

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from torch.utils.data import SequentialSampler
 
 from apps.memory.pretrained_model.trainer import Rows, TrainerLearner, TrainerLoop, collate, rows_each
@@ -98,6 +100,15 @@ class StreamTrainer(transformers.Trainer):
         self.loss_nats += summed.detach().double().cpu()
         return summed / num_items_in_batch
 
+    def grad_norm(self) -> float:
+        """Norm of the clipped gradient of this process; 0 for float16, whose scaler skips what overflows."""
+        if self.accelerator.mixed_precision == "fp16":
+            return 0.0
+        groups = self.create_optimizer().param_groups
+        gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+        norm = get_total_norm(gradients)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Ours."""
         if self.optimizer is None:
@@ -145,12 +156,12 @@ class LoopCallback(transformers.TrainerCallback):
         self.step.enter_context(self.loop.profiler.phase("forward_backward"))
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
-        """Nothing is learned from a loss that is not finite."""
+        """Nothing is learned from a loss or a gradient that is not finite."""
         trainer, loop = self.trainer, self.loop
         loop.learning_rate = trainer.create_optimizer().param_groups[0]["lr"]
         loss_nats = float(trainer.loss_nats)
         trainer.loss_nats = torch.zeros_like(trainer.loss_nats)
-        loop.count_step(loss_nats, self.rows)
+        loop.count_step(loss_nats, trainer.grad_norm(), self.rows)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Evaluate where that is due, and say whether this was the last step."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.model.config import HuggingFaceConfig
+from nanollama.model.hugging_face_contract import check_contract
 from nanollama.model.lora import in_8_bits, merge, with_lora
 from nanollama.model.mixers.attention import Kernel, KeyValues
 from nanollama.model.mixers.mixer import gather
@@ -164,18 +165,34 @@ class HuggingFaceModel(LanguageModel):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Read the weights of ``path``, or draw new ones; see `LanguageModel.init_weights`."""
+        """Read the weights of ``path``, or draw new ones; see `LanguageModel.init_weights`.
+
+        Raises:
+            UserError: there are none, or the model, now that it has some, does not do what is asked of one.
+        """
         seed = int(torch.randint(2**62, (), generator=generator))
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             torch.random.default_generator.manual_seed(seed)  # transformers knows no other
             fresh = self._extended(self._first_model())
         if self.device.type == "meta":
             self._adopt(fresh)
+            self._check()
             return
         self.model.tie_weights()  # a move from the meta device makes two matrices of one
         here, there = (chain(model.parameters(), model.buffers()) for model in (self.model, fresh))
         for ours, theirs in zip(here, there, strict=True):
             ours.copy_(theirs)
+
+    def _check(self) -> None:
+        """Try what is asked of a model; rounding makes some 4e-6 of logits, or more in trained models.
+
+        Maps in 8 bits round far more, and those that have been used are not to be moved to another device.
+        """
+        if self.config.lora is not None and self.config.lora.load_in_8bit:
+            return
+        is_drawn = self.config.path is None
+        name = self.config.architecture if is_drawn else self.config.path
+        check_contract(self, str(name), tolerance=3e-5 if is_drawn else 1e-3)
 
     def merged(self) -> Any:
         """The model as transformers has it, with what low-rank changes have learned added, in place.
@@ -254,12 +271,15 @@ def _read_shape(config: HuggingFaceConfig) -> Any:
     shape = stored_shape(config.path) if config.path is not None else _new_shape(config)
     shape = shape.get_text_config()
     name = config.path or config.architecture
-    window = getattr(shape, "sliding_window", None) or config.max_seq_len
+    if type(shape) not in _transformers().MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"model: {name} is no causal language model of transformers; expected one such as Llama or GPT-2."
+        )
     kinds = set(getattr(shape, "layer_types", None) or ["full_attention"])
     if (
         not hasattr(shape, "num_attention_heads")
         or kinds != {"full_attention"}
-        or window < config.max_seq_len
+        or _window(shape, config.max_seq_len) < config.max_seq_len
     ):
         raise UserError(
             f"model: {name} has layers that do not attend to all that came before, which is not supported; "
@@ -275,6 +295,14 @@ def _read_shape(config: HuggingFaceConfig) -> Any:
             f"model.vocab_size = {config.vocab_size} is more than the {shape.vocab_size} token ids of {name}."
         )
     return shape
+
+
+def _window(shape: Any, longest: int) -> int:
+    """How many tokens each layer looks back on at least: what a few tokens do not show."""
+    windows = [getattr(shape, "sliding_window", None)]
+    if "local" in (getattr(shape, "attention_layers", None) or ()):  # those of GPT-Neo
+        windows.append(shape.window_size)
+    return min([window for window in windows if window], default=longest)
 
 
 def stored_shape(path: str) -> Any:

@@ -18,6 +18,7 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_stream
 from nanollama.data.batch import IGNORE
 from nanollama.data.stream import DocumentStream
+from nanollama.training.loop import Diverged
 from tests.forked import in_two_processes
 from tests.toy_training import same_values
 
@@ -122,6 +123,31 @@ def test_parts_of_a_batch_add_up_and_a_run_can_be_examined(base: Path, here: Pat
         "recall: {n_people: 2, sets: [trained], max_new_tokens: 150}\n"
     )
     assert memory_eval.main(["eval.yaml"]) == 0
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_nothing_is_learned_from_a_gradient_that_is_not_finite(
+    clip: float | None, base: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.memory.pretrained_model.trainer_steps import StreamTrainer
+
+    config = config_of(base, engine="trainer", training={**EXACT, "optimizer": {"clip_grad_norm": clip}})
+    weights: list[torch.Tensor] = []
+    plain = StreamTrainer.training_step
+
+    def damaged(self: Any, model: Any, *arguments: Any, **others: Any) -> torch.Tensor:
+        loss = plain(self, model, *arguments, **others)
+        first = next(model.parameters())
+        if self.state.global_step == 1:
+            weights.extend((first, first.detach().clone()))
+            first.grad.view(-1)[0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(StreamTrainer, "training_step", damaged)
+    with pytest.raises(Diverged, match=r"Step 2 has a loss of [0-9.]+ nats and a gradient norm of (nan|inf)"):
+        finetune.run(config)
+    now, before = weights
+    assert torch.equal(now, before) and len(rows(str(config.folder))) == 1
 
 
 @pytest.mark.slow
