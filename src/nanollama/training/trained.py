@@ -64,15 +64,23 @@ class Trained(Generic[R]):
             UserError: it cannot be written to.
         """
         folder = self.folder / EVALUATIONS / f"step_{self.step:08d}_{config_hash(config)}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / CONFIG, dump_config(config))
-        except OSError as error:
-            raise UserError(
-                f"Cannot write {folder}: {error.strerror}; copy the run to a folder that can be written to, "
-                "and name the copy as run=DIR."
-            ) from None
+        write_examined(
+            config, folder, "copy the run to a folder that can be written to, and name the copy as run=DIR"
+        )
         return folder
+
+
+def write_examined(config: Config, folder: Path, advice: str) -> None:
+    """Make the folder of an examination, with its config.
+
+    Raises:
+        UserError: it cannot be written to; what to do is the advice.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, dump_config(config))
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror}; {advice}.") from None
 
 
 def load_run(
