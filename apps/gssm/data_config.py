@@ -50,7 +50,7 @@ class SourceConfig(Config):
     sequence_seed: int = Field(
         default=0,
         ge=0,
-        description="Of all sequences, the test included; training.seed changes the order of listed ones alone.",
+        description="Of all sequences, the test included; training.seed only orders listed ones.",
     )
     seq_len: int = Field(ge=2, description="Symbols of a sequence that are predicted, all but the first.")
     match: MatchConfig | None = Field(
