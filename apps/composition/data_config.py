@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,20 @@ class PhaseConfig(Config):
     max_length: int | None = Field(default=None, ge=1, description="Longest sequence.")
 
 
+class Stage(NamedTuple):
+    """What is read from a step on.
+
+    Args:
+        from_step: the step.
+        weights: of each task that is read, by its place in ``data.tasks``.
+        lengths: numbers of inputs.
+    """
+
+    from_step: int
+    weights: dict[int, float]
+    lengths: range
+
+
 class DataConfig(Config):
     """What is learned, and what is kept for the test."""
 
@@ -54,11 +68,15 @@ class DataConfig(Config):
         default="trimmed",
         description="`trimmed` pads to the longest of a batch, `bucketed` groups like lengths.",
     )
-    full_batch: bool = Field(default=False, description="Every batch is the whole training set.")
+    full_batch: bool = Field(
+        default=False, description="Every batch is the whole training set, of one task and without phases."
+    )
     n_epochs: int | None = Field(
         default=None,
         ge=1,
-        description="Stop after so many passes over the training set; training.n_steps is then the most.",
+        description="Stop when as many sequences are read as in so many passes over all that any phase reads "
+        "of tasks of weight above 0; training.n_steps is then the most. With unequal weights, or phases that "
+        "leave some out, some are read more often than others.",
     )
     phases: tuple[PhaseConfig, ...] = Field(
         default=(), description="Curriculum: other weights or lengths from given steps on."
@@ -74,12 +92,28 @@ class DataConfig(Config):
         return range(self.min_length, self.max_length + 1)
 
     @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is read from step 0 on: the phases, with what the section says where they say nothing."""
+        phases = self.phases
+        if not phases or phases[0].from_step > 0:
+            phases = (PhaseConfig(from_step=0), *phases)
+        own = tuple(task.weight for task in self.tasks)
+        return tuple(
+            Stage(
+                phase.from_step,
+                {task: weight for task, weight in enumerate(phase.weights or own) if weight > 0},
+                range(phase.min_length or self.min_length, (phase.max_length or self.max_length) + 1),
+            )
+            for phase in phases
+        )
+
+    @property
     def n_examples(self) -> int:
-        """Sequences of the training set; 0 where they are drawn afresh."""
+        """Sequences that are learned from, of all phases together; 0 where they are drawn afresh."""
+        read = {(task, n) for stage in self.stages for task in stage.weights for n in stage.lengths}
         return sum(
-            split_sizes(len(task.inputs) ** length, self.n_train, self.n_test)[0]
-            for task in self.tasks
-            for length in self.lengths
+            split_sizes(len(self.tasks[task].inputs) ** length, self.n_train, self.n_test)[0]
+            for task, length in read
         )
 
     @property
@@ -113,6 +147,8 @@ class DataConfig(Config):
             )
         if self.full_batch and len(self.tasks) > 1:
             raise ValueError(f"full_batch needs a single task, not {len(self.tasks)}")
+        if self.full_batch and self.phases:
+            raise ValueError("full_batch reads the whole training set at every step: leave phases out")
         if not any(task.weight for task in self.tasks):
             raise ValueError("every task has weight 0: there is nothing to learn")
         for task in self.tasks:

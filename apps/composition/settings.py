@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,8 @@ def check_fit(data: DataConfig, model: ModelSection) -> None:
 
 class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
+
+    tables: ClassVar[tuple[str, ...]] = ("measures.csv", "causal.csv", "probes.csv")
 
     study: Literal["composition"] = Field(description="Which study this config belongs to.")
     measures: MeasuresConfig = Field(default=MeasuresConfig(), description="What is measured.")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apps.composition.data import Dataset, Splits, as_codes, encode_rows
-from apps.composition.data_config import DataConfig, PhaseConfig
+from apps.composition.data_config import DataConfig
 from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.stream import DocumentStream, Stream, quotas
 from nanollama.seeds import named_seed
@@ -77,15 +77,9 @@ def make_batch(rows: Sequences) -> Batch:
 
 def build_stream(config: DataConfig, dataset: Dataset, batch_size: int, seed: int) -> Stream:
     """The stream of a run: from the listed sequences, or fresh ones where ``config.n_train`` is None."""
-    phases = config.phases or (PhaseConfig(from_step=0),)
-    if phases[0].from_step > 0:
-        phases = (PhaseConfig(from_step=0), *phases)
     streams: list[Stream] = []
-    for number, phase in enumerate(phases):
-        weights = phase.weights or tuple(task.weight for task in config.tasks)
-        tasks = [task for task, weight in enumerate(weights) if weight > 0]
-        lengths = range(phase.min_length or config.min_length, (phase.max_length or config.max_length) + 1)
-        shares = [weights[task] for task in tasks]
+    for number, stage in enumerate(config.stages):
+        tasks, shares, lengths = list(stage.weights), list(stage.weights.values()), stage.lengths
         phase_seed = named_seed(seed, f"phase/{number}")
         if config.n_train is None:
             streams.append(FreshStream(config, dataset.test, tasks, shares, lengths, batch_size, phase_seed))
@@ -97,7 +91,7 @@ def build_stream(config: DataConfig, dataset: Dataset, batch_size: int, seed: in
             streams.append(
                 ListedStream(sources, shares, batch_size, phase_seed, config.batching == "bucketed")
             )
-    return PhasedStream([phase.from_step for phase in phases], streams)
+    return PhasedStream([stage.from_step for stage in config.stages], streams)
 
 
 class PhasedStream:

@@ -47,7 +47,11 @@ class SourceConfig(Config):
 
     graph: GraphConfig = Field(description="The source: the name of a set-up, or `nodes`.")
     kernel_seed: int = Field(default=0, ge=0, description="Of the kernels.")
-    sequence_seed: int = Field(default=0, ge=0, description="Of the sequences.")
+    sequence_seed: int = Field(
+        default=0,
+        ge=0,
+        description="Of all sequences, the test included; training.seed only orders listed ones.",
+    )
     seq_len: int = Field(ge=2, description="Symbols of a sequence that are predicted, all but the first.")
     match: MatchConfig | None = Field(
         default=None, description="Seek alphas of a given entropy rate instead of taking those of the graph."

@@ -22,7 +22,11 @@ class RecallDataConfig(Config):
         ge=5, description="Number of symbols: half of them keys, half values, one filler."
     )
     seq_len: int = Field(description="Symbols of a sequence.")
-    sequence_seed: int = Field(default=0, ge=0, description="Of the sequences.")
+    sequence_seed: int = Field(
+        default=0,
+        ge=0,
+        description="Of all sequences, learned from and asked about; training.seed changes none of them.",
+    )
 
     @property
     def n_keys(self) -> int:

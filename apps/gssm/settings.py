@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,8 @@ class GssmConfig(TrainingRunConfig):
 
 class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
+
+    tables: ClassVar[tuple[str, ...]] = ("positions.csv", "latents.csv", "switches.csv")
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     n_sequences: int = Field(

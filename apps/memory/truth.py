@@ -10,10 +10,10 @@ from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
 from apps.memory.dataset.dialogs import Dialog, make_dialog
 from apps.memory.dataset.people import ATTRIBUTES, Person, find_person
 from apps.memory.dataset.templates import default_templates
+from apps.memory.learned import learned_before
 from apps.memory.settings import MemoryConfig
 from apps.memory.sums import make_sum_dialog
 from nanollama.dialogs.tools.replies import RequestError
-from nanollama.training.trained import loaded_runs
 
 LEARNED, UNSEEN, NEW, SUM = "learned about", "never seen", "new names", "a sum"
 SUM_WORDS = "What is ", "?"
@@ -71,7 +71,8 @@ def _person(name: str, config: MemoryConfig) -> tuple[Person, str] | None:
 
 def _n_learned(config: MemoryConfig) -> int:
     """So many of the first people a run has learned about, itself or by weights that it started from."""
-    data = [config.data, *(source.data for _, source in loaded_runs(config))]
+    before = (source.data for _, source in learned_before(config) if isinstance(source, MemoryConfig))
+    data = [config.data, *before]
     alike = [one for one in data if one.tells_of_people and one.dependence == config.data.dependence]
     return max((one.n_people for one in alike), default=0)
 

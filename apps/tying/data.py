@@ -37,7 +37,7 @@ def check_unlearned(config: TyingConfig) -> None:
         UserError: a run that it loads, or one that this was loaded from, held out fewer.
     """
     for path, source in loaded_runs(config):
-        config.text.check_unlearned(path, source.text.held_out)
+        config.text.check_unlearned(path, source.text)
 
 
 def build_stream(config: TyingConfig, text: TokenisedText) -> RowStream:

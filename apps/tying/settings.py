@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,8 @@ class TyingConfig(TrainingRunConfig):
 
 class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
+
+    tables: ClassVar[tuple[str, ...]] = ("measures.csv",)
 
     study: Literal["tying"] = Field(description="Which study this config belongs to.")
     measures: MeasuresConfig = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -155,6 +157,13 @@ def test_a_linear_probe_reads_what_is_linear_and_nothing_else() -> None:
         assert low <= accuracy <= high
     constant = torch.ones(10, 4)
     assert linear_probe_accuracy((constant, torch.ones(10).long()), (constant, torch.ones(10).long())) == 1.0
+
+
+@pytest.mark.parametrize("n_fitted", [0, 3])
+def test_a_linear_probe_of_nothing_is_no_number(n_fitted: int) -> None:
+    x, labels = torch.randn(3, 4), torch.tensor([0, 1, 0])
+    train, test = (x[:n_fitted], labels[:n_fitted]), (x[n_fitted:], labels[n_fitted:])
+    assert math.isnan(linear_probe_accuracy(train, test))
 
 
 def test_a_linear_probe_does_not_mind_where_activations_lie_and_knows_what_is_common() -> None:

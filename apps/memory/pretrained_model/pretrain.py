@@ -146,7 +146,7 @@ def package_tokenizer(config: PretrainConfig, text: TokenisedText) -> Any:
 def build_parts(config: PretrainConfig) -> Iterator[Parts]:
     """What is learned, its hashes, and what is measured."""
     for path, source in loaded_runs(config):
-        config.text.check_unlearned(path, source.text.held_out)
+        config.text.check_unlearned(path, source.text)
     text = read_text(config)
     yield Parts(
         stream=build_stream(config, text),

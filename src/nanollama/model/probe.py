@@ -9,6 +9,7 @@ Shapes: B rows, H heads, M queries and T keys (M = T unless tokens were read bef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Literal
@@ -203,9 +204,11 @@ def linear_probe_accuracy(
         ridge: penalty on the squared weights, as a share of the mean variance of the activations.
 
     Returns:
-        share of test labels that get the largest score.
+        share of test labels that get the largest score; nan where there is nothing to fit or to test on.
     """
     (x, labels), (x_test, labels_test) = train, test
+    if not len(labels) or not len(labels_test):
+        return math.nan
     mean = x.double().mean(dim=0)
     centred = x.double() - mean
     one_hot = torch.nn.functional.one_hot(labels).double()

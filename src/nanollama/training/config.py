@@ -126,7 +126,10 @@ class TrainingConfig(Config):
         description="Micro-batches a process cuts its share of a step into: less memory, same gradient.",
     )
     seed: int = Field(
-        default=0, ge=0, description="Of all that is random in the run: initial weights, data order, dropout."
+        default=0,
+        ge=0,
+        description="Of what is random in the run: initial weights, dropout and, where the study has no seed "
+        "of its own for them, data and their order.",
     )
     device: DeviceName = "auto"
     precision: Literal["auto"] | Precision = Field(

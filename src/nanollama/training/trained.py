@@ -64,15 +64,23 @@ class Trained(Generic[R]):
             UserError: it cannot be written to.
         """
         folder = self.folder / EVALUATIONS / f"step_{self.step:08d}_{config_hash(config)}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / CONFIG, dump_config(config))
-        except OSError as error:
-            raise UserError(
-                f"Cannot write {folder}: {error.strerror}; copy the run to a folder that can be written to, "
-                "and name the copy as run=DIR."
-            ) from None
+        write_examined(
+            config, folder, "copy the run to a folder that can be written to, and name the copy as run=DIR"
+        )
         return folder
+
+
+def write_examined(config: Config, folder: Path, advice: str) -> None:
+    """Make the folder of an examination, with its config.
+
+    Raises:
+        UserError: it cannot be written to; what to do is the advice.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG, dump_config(config))
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror}; {advice}.") from None
 
 
 def load_run(
@@ -131,16 +139,9 @@ def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:
             had been loaded by a run that did not note its config.
     """
     known: set[tuple[Path, str]] = set()
-    left: list[tuple[R, Mapping[str, Origin]]] = [(config, _noted_before(config))]
+    left: list[tuple[R, Mapping[str, Origin]]] = [(config, noted_before(config))]
     while left:
-        child, noted = left.pop()
-        for index, intervention in enumerate(child.interventions):
-            if not isinstance(intervention, LoadConfig):
-                continue
-            found = _loaded_run(type(config), intervention.run, noted.get(f"interventions.{index}"))
-            if found is None:
-                continue
-            path, parent, its = found
+        for path, parent, its in directly_loaded(*left.pop()):
             key = path.resolve(), parent.model_dump_json()
             if key not in known:
                 known.add(key)
@@ -148,7 +149,24 @@ def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:
                 yield path, parent
 
 
-def _noted_before(config: R) -> dict[str, Origin]:
+def directly_loaded(config: R, noted: Mapping[str, Origin]) -> Iterator[tuple[Path, R, Mapping[str, Origin]]]:
+    """The runs that one run loads itself, each with its config and what it has noted.
+
+    Args:
+        config: of the run.
+        noted: by the run, see `noted_before`.
+
+    Raises:
+        UserError: as `loaded_runs`.
+    """
+    for index, intervention in enumerate(config.interventions):
+        if isinstance(intervention, LoadConfig):
+            found = _loaded_run(type(config), intervention.run, noted.get(f"interventions.{index}"))
+            if found is not None:
+                yield found
+
+
+def noted_before(config: TrainingRunConfig) -> dict[str, Origin]:
     """What a run that goes on has noted, as far as a checkpoint of its own holds it."""
     done = max(Checkpointer(config.folder / checkpoint.FOLDER).steps(), default=0)
     noted = read_origins(config.folder)
@@ -164,7 +182,7 @@ def _loaded_run(
     """
     if noted is not None and noted.config is not None:
         place = Place(f"{noted.run}/{CONFIG}")
-        return Path(noted.run), build_config(kind, _as_node(noted.config, place)), parse_origins(noted.loaded)
+        return Path(noted.run), build_config(kind, as_node(noted.config, place)), parse_origins(noted.loaded)
     gone = "" if noted is None else "it is gone" if not run.is_dir() else noted.lost()
     if gone:
         raise UserError(
@@ -177,12 +195,12 @@ def _loaded_run(
     return run, load_config(kind, [str(folder / CONFIG)]), read_origins(folder)
 
 
-def _as_node(value: Any, place: Place) -> Node:
+def as_node(value: Any, place: Place) -> Node:
     """A plain value as the tree that a config is built from."""
     if isinstance(value, dict):
-        return Node({key: _as_node(inner, place) for key, inner in value.items()}, place)
+        return Node({key: as_node(inner, place) for key, inner in value.items()}, place)
     if isinstance(value, list):
-        return Node([_as_node(inner, place) for inner in value], place)
+        return Node([as_node(inner, place) for inner in value], place)
     return Node(value, place)
 
 

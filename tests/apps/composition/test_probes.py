@@ -106,3 +106,21 @@ def test_what_cannot_be_examined_is_said_in_a_sentence(
     assert message in capsys.readouterr().out
     (examined,) = (tmp_path / "evaluations").iterdir()
     assert {path.name for path in examined.iterdir()} == {"config.yaml", *names}
+
+
+@pytest.mark.parametrize(
+    ("of_run", "of_examination"),
+    [
+        (["data.min_length=4", "data.max_length=4"], ["measures.n_sequences=1"]),
+        (["data.min_length=1", "data.max_length=1", "data.n_train=8", "data.n_test=8"], []),
+    ],
+)
+def test_tables_are_whole_where_no_sequence_is_left_to_fit_on(
+    tmp_path: Path, of_run: list[str], of_examination: list[str]
+) -> None:
+    assert train_small(tmp_path, *of_run) == 0
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", *of_examination]) == 0
+    (examined,) = (tmp_path / "evaluations").iterdir()
+    rows = (examined / "probes.csv").read_text().splitlines()
+    assert len(rows) == 3 and all(row.startswith("next state,") for row in rows[1:])
+    assert (examined / "causal.csv").exists()

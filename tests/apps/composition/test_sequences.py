@@ -222,6 +222,7 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
         ({"n_train": None, "n_epochs": 3}, "n_train = null draws fresh sequences without end"),
         ({"file": "sequences.csv"}, "sequences.csv must end in .npz"),
         ({"tasks": (PARITY, POLYNOMIAL), "full_batch": True}, "full_batch needs a single task, not 2"),
+        ({"full_batch": True, "phases": ({"from_step": 0, "max_length": 3},)}, "leave phases out"),
         ({"phases": ({"from_step": 5}, {"from_step": 5})}, "phases must follow each other: 5 after 5"),
         ({"phases": ({"from_step": 5, "weights": (1, 2)},)}, "from step 5 has 2 weights for 1 tasks"),
         ({"phases": ({"from_step": 5, "weights": (0,)},)}, "from step 5 needs weights >= 0, not all 0"),

@@ -84,6 +84,35 @@ def test_fresh_batches_of_several_tasks_are_whole() -> None:
     assert [stream.batch(step).n_examples for step in range(20)] == [1] * 20
 
 
+COPY = {"implementation": "copy", "problem_token": 34}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "phases"),
+    [
+        ([PARITY, {**COPY, "weight": 0}], []),
+        ([PARITY], [{"from_step": 0, "max_length": 4}]),
+        ([PARITY, COPY], [{"from_step": 0, "weights": [1, 0], "min_length": 3}]),
+    ],
+)
+def test_a_pass_counts_what_is_read_and_nothing_else(
+    tasks: list[dict[str, Any]], phases: list[dict[str, Any]]
+) -> None:
+    config, stream = stream_of(*tasks, batch_size=1, phases=phases)
+    rows = [tuple(row) for step in range(config.n_examples) for row in sequences(stream.batch(step), config)]
+    assert len(set(rows)) == len(rows) == config.n_examples
+    (again,) = sequences(stream.batch(config.n_examples), config)
+    assert tuple(again) in rows
+
+
+def test_what_several_phases_read_counts_once() -> None:
+    whole, _ = stream_of(PARITY, COPY)
+    phases = [{"from_step": 2, "weights": [1, 0]}, {"from_step": 4, "weights": [0, 1], "max_length": 3}]
+    config, _ = stream_of(PARITY, {**COPY, "weight": 0}, phases=phases)
+    short, _ = stream_of(COPY, max_length=3)
+    assert config.n_examples == whole.n_examples // 2 + short.n_examples
+
+
 def test_an_epoch_shows_every_training_sequence_once_and_none_of_the_test() -> None:
     config, stream = stream_of(PARITY, batch_size=10)
     n_batches, rest = divmod(config.n_examples, 10)

@@ -15,11 +15,16 @@ from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.dataset.people import people
 from apps.memory.eval import run as examine
+from apps.memory.held_out import check_unlearned
+from apps.memory.pretrained_model.stored import note_origin
 from apps.memory.recall import choose_questions
 from apps.memory.settings import EvalConfig, MemoryConfig, RecallSet
 from apps.memory.sources import read_texts
 from apps.memory.train import build_parts
+from nanollama.config import dump_config
 from nanollama.errors import UserError
+from nanollama.exchange.export import export_hf
+from nanollama.monitor.successor import ENVIRONMENT
 
 HELD_OUT_PEOPLE: tuple[RecallSet, ...] = ("unseen", "new_names")
 HELD_OUT_SUMS: tuple[RecallSet, ...] = ("sums_unseen", "sums_longer")
@@ -127,3 +132,52 @@ def test_weights_that_have_learned_of_it_are_not_asked_about_it(
         with pytest.raises(UserError, match=message):
             examine(EvalConfig(study="memory", run=folder, recall=config.recall, device="cpu"))
         assert not (folder / "evaluations").exists()
+
+
+def exported(config: MemoryConfig, folder: Path) -> str:
+    """The model of a run, as `nanollama export hf` leaves it."""
+    export_hf(write_run(config, toy_model(config)), folder)
+    return str(folder)
+
+
+def tuned_config(folder: Path, path: str, **keys: Any) -> MemoryConfig:
+    """A run that starts from an exported model."""
+    model = {"implementation": "hugging_face", "path": path, "max_seq_len": 256}
+    return toy_config(folder, **{"model": model, **keys})
+
+
+@pytest.mark.parametrize(("there", "here", "name", "message"), LOADED)
+def test_a_model_that_was_exported_is_not_asked_about_what_it_has_learned(
+    tmp_path: Path, there: dict[str, Any], here: dict[str, Any], name: str, message: str | None
+) -> None:
+    sources = SUMS_ALONE if name in HELD_OUT_SUMS else [{"kind": "qa"}]
+    source, data = ({"n_people": 2, "sources": sources, **keys} for keys in (there, here))
+    asked = "sums_trained" if source["sources"] == SUMS_ALONE else "trained"
+    first = toy_config(tmp_path / "first", data=source, recall={"sets": [asked]})
+    path = exported(first, tmp_path / "exported")
+    tuned = tuned_config(tmp_path / "second", path, data=data, recall={"sets": [name]})
+    with nullcontext() if message is None else pytest.raises(UserError, match=message):
+        check_unlearned(tuned)
+
+
+def test_what_an_exported_model_has_learned_is_known_by_way_of_others_and_after_it_is_replaced(
+    tmp_path: Path,
+) -> None:
+    people = [{"n_people": n, "sources": [{"kind": "qa"}]} for n in (2, 3)]
+    many = toy_config(tmp_path / "many", data=people[1])
+    path = exported(many, tmp_path / "exported")
+    tuned = tuned_config(tmp_path / "tuned", path, data=people[0], recall={"sets": ["trained"]})
+    (tuned.folder / "checkpoints" / "step_00000001").mkdir(parents=True)
+    (tuned.folder / "config.yaml").write_text(dump_config(tuned))
+    load = {"implementation": "load", "run": str(tuned.folder)}
+    third = toy_config(tmp_path / "third", data=people[0], recall={"sets": ["unseen"]}, interventions=[load])
+    with pytest.raises(UserError, match=r"data\.n_people is 3 there and 2 here"):
+        check_unlearned(third)
+    (tuned.folder / "checkpoints" / "step_00000001").rmdir()
+    (tuned.folder / ENVIRONMENT).write_text("{}")
+    note_origin(tuned.folder, path)
+    (tuned.folder / "checkpoints" / "step_00000001").mkdir()
+    few = toy_config(tmp_path / "few", data=people[0])
+    (tmp_path / "exported" / "nanollama.yaml").write_text(dump_config(few))
+    with pytest.raises(UserError, match=r"data\.n_people is 3 there and 2 here"):
+        check_unlearned(third)

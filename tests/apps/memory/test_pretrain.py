@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.states import inspect
 from nanollama.model import build_model
+from nanollama.monitor.origin import Origin, record_origin
 from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.training.loss import next_token_loss
 from nanollama.training.trained import load_run
@@ -216,3 +218,57 @@ def test_sums_that_a_base_has_read_are_not_asked_about_as_unseen(here: Path) -> 
         check_unlearned(tuned)
     sums = tuned.data.model_copy(update={"sums": tuned.data.sums.model_copy(update={"seed": 1})})
     check_unlearned(tuned.changed(data=sums))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ({"held_out": 0.25}, "text.held_out is 0.2 there and 0.25 here"),
+        ({"files": ["text.jsonl"]}, "documents are lines there and rows' 'text' here"),
+        ({"files": ["text.txt", "text.jsonl"]}, "documents are lines there and lines and rows' 'text' here"),
+        ({"files": ["other.txt"], "column": "body"}, None),
+    ],
+)
+def test_text_that_an_exported_base_has_learned_is_not_held_out(
+    here: Path, text: dict[str, Any], message: str | None
+) -> None:
+    base = config_of()
+    Path("exported").mkdir()
+    Path("exported/nanollama.yaml").write_text(dump_config(base))
+    own = base.text.model_dump(mode="json", exclude={"tokenizer"})
+    tuned = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": "tuned",
+            "data": {"n_people": 2, "sources": [{"kind": "qa"}]},
+            "model": {"implementation": "hugging_face", "path": "exported", "max_seq_len": 256},
+            "text": {**own, **text},
+            "forgetting": {"prompt_len": 8, "n_new": 8},
+            "training": {"n_steps": 1},
+        }
+    )
+    with nullcontext() if message is None else pytest.raises(UserError, match=message):
+        check_unlearned(tuned)
+
+
+def test_a_base_that_was_made_anew_hides_nothing_of_what_was_learned(here: Path) -> None:
+    model = config_of().model.model_dump() | {"vocab_size": 303}
+    base = config_of(dialogs={"share": 0.5, "sums": {"n_sums": 40, "seed": 1}}, model=model)
+    tuned = MemoryConfig.model_validate(
+        {
+            "study": "memory",
+            "name": "tuned",
+            "run_dir": "tuned",
+            "data": {"n_people": 2, "sources": [{"kind": "sums"}]},
+            "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
+            "recall": {"sets": ["sums_trained", "sums_unseen"]},
+            "training": {"n_steps": 1},
+        }
+    )
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(dump_config(config_of()))
+    Path("tuned/checkpoints/step_00000001").mkdir(parents=True)
+    origin = Origin("run", 0, 2, "", "", base.model_dump(mode="json"))
+    record_origin(Path("tuned"), "model.path", origin)
+    with pytest.raises(UserError, match=r"data.sums.seed is 1 there and 0 here"):
+        check_unlearned(tuned)

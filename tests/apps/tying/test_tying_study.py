@@ -84,7 +84,9 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     assert table.read_text().startswith("step,loss_nats,accuracy")
 
 
-def test_what_a_checkpoint_measures_stays_when_the_checkpoint_is_removed() -> None:
+def test_what_a_checkpoint_measures_stays_when_the_checkpoint_is_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert train_small("run", "interventions=[]") == 0
     checkpoint = min(Path("run/checkpoints").glob("step_*"))
     kept = {*checkpoint.iterdir()}
@@ -93,7 +95,10 @@ def test_what_a_checkpoint_measures_stays_when_the_checkpoint_is_removed() -> No
     assert {*checkpoint.iterdir()} == kept
     assert [*Path("run/evaluations").glob(f"{checkpoint.name}_*/measures.csv")]
     assert eval.main(["eval.yaml", "out=elsewhere"]) == 0
-    assert [path.name for path in Path("elsewhere").iterdir()] == ["measures.csv"]
+    assert {path.name for path in Path("elsewhere").iterdir()} == {"config.yaml", "measures.csv"}
+    capsys.readouterr()
+    assert eval.main(["eval.yaml", "out=elsewhere", "measures.split=valid"]) == 2
+    assert "out = elsewhere holds what another config has written" in capsys.readouterr().err
 
 
 def test_an_examination_of_another_split_overwrites_nothing_and_says_which_it_is() -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from nanollama.config import Config, ConfigPath
 from nanollama.errors import UserError
+from nanollama.wording import show
 
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
@@ -82,20 +83,35 @@ class TextConfig(Config):
                 raise ValueError(f"files: {path} ends in {path.suffix!r}, expected {', '.join(SUFFIXES)}")
         return self
 
-    def check_unlearned(self, run: Path, held_out: float) -> None:
+    @property
+    def documents(self) -> str:
+        """What a document is, in words."""
+        suffixes = {path.suffix for path in self.files}
+        lines = ["lines"] if ".txt" in suffixes else []
+        rows = [] if suffixes == {".txt"} else [f"rows' {show(self.column)}"]
+        return " and ".join(lines + rows)
+
+    def check_unlearned(self, run: Path, there: TextConfig) -> None:
         """Refuse to start from a run that has learned documents which would be held out now.
 
-        A document's place is told by its text and the share held out alone, whatever files it is in.
+        A document's place is told by its text and the share held out alone, whatever files it is in: of one
+        corpus, lines have other places than the rows they are part of.
 
         Args:
             run: whose weights are started from.
-            held_out: its share.
+            there: what it has learned.
 
         Raises:
-            UserError: it is smaller than this one.
+            UserError: it has held out less, or documents of another kind.
         """
-        if held_out < self.held_out:
+        if there.held_out < self.held_out:
             raise UserError(
-                f"The run {run} has learned from what would be held out now: text.held_out is {held_out} "
-                f"there and {self.held_out} here; give both the same."
+                f"The run {run} has learned from what would be held out now: text.held_out is "
+                f"{there.held_out} there and {self.held_out} here; give both the same."
+            )
+        if there.documents != self.documents:
+            raise UserError(
+                f"The run {run} may have learned from what would be held out now: documents are "
+                f"{there.documents} there and {self.documents} here, held out each by itself; give both "
+                "files of one kind, and the same text.column."
             )
