@@ -71,7 +71,7 @@ def chat(arguments: Sequence[str]) -> None:
         return
     given = _parse(arguments)
     trained = load_run(MemoryConfig, Path(given.run), given.keys)
-    with open_tool(trained.config) as tool:
+    with open_tool(trained.config, grows=True) as tool:
         if given.web:
             with ChatServer(speaker_of(trained, tool), given.port) as server:
                 server.serve(f"asking {trained.folder}")
