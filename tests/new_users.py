@@ -86,9 +86,9 @@ TYPED: list[tuple[str, int, str]] = [
     (
         "nanollama train good.yaml run_dir='runs/größe 1'",
         0,
-        "finished after 2 steps...next: nanollama report...",
+        "finished after 2 steps...next: ...nanollama report...",
     ),
-    ("nanollama train good.yaml", 0, "finished after 2 steps...next: nanollama report runs/good"),
+    ("nanollama train good.yaml", 0, "finished after 2 steps...next: ...nanollama report runs/good"),
     ("nanollama train good.yaml", 0, "runs/good is finished: nothing to do (overwrite=true starts anew)."),
     ("nanollama train runs/good", 2, "runs/good: is the folder of a run, expected a YAML file: to go on..."),
     ("nanollama train runs/good/config.yaml", 0, "runs/good is finished: nothing to do..."),

@@ -6,6 +6,9 @@ import difflib
 import enum
 import json
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,17 @@ def suggest_folder(folder: Path) -> str:
         if nearest is not None and parent / nearest != folder:
             return f"; did you mean '{parent / nearest}'?"
     return ""
+
+
+def nanollama_command(*arguments: str) -> str:
+    """``nanollama`` with arguments, to be typed here: by its path where the shell does not find its name."""
+    script = Path(sys.executable).parent / "nanollama"
+    if shutil.which("nanollama") is None and script.is_file():
+        here = Path.cwd()
+        return shlex.join(
+            [str(script.relative_to(here) if script.is_relative_to(here) else script), *arguments]
+        )
+    return shlex.join(["nanollama", *arguments])
 
 
 def printable(text: str) -> str:
