@@ -143,7 +143,8 @@ def study_of(argv: Sequence[str]) -> str:
     """
     from nanollama.config.source import read_source
 
-    source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
+    # What else is wrong with the arguments is said by the verb, with all that is wrong with the config.
+    source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")], [])
     use_checkout(Path(source.place.file))
     known = list_studies()
     place, name = source.place_of((STUDY_KEY,)), source.plain().get(STUDY_KEY)
