@@ -113,7 +113,7 @@ TYPED: list[tuple[str, int, str]] = [
     ),
     (f"{EXAMINE} run=runs/good device=cuda:9", 2, "The device cuda:9 needs...: set device=cpu, or ..."),
     ("nanollama chat", 2, "Missing argument 'RUN'."),
-    ("nanollama chat runs/x", 2, "runs/x: no such folder; expected the folder of a run, such as runs/debug."),
+    ("nanollama chat runs/x", 2, "runs/x: no such folder; expected the folder of a run, such as runs/..."),
     ("nanollama chat good.yaml", 2, "good.yaml: is a file; did you mean 'runs/good'?"),
     ("nanollama chat runs/good", 0, "...answers by heart...question ...answer"),
     ("nanollama chat runs/good Who?", 2, "Who?: expected `key=value`; questions are typed once ..."),

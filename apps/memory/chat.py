@@ -39,10 +39,12 @@ from nanollama.tokenizer import DialogTokenizer, Message
 from nanollama.training.trained import load_run
 from nanollama.wording import printable
 
-USAGE = (
-    "usage: python -m apps.memory.chat RUN [key=value ...] [--web [--port N]], RUN being the folder of a run "
-    "or a checkpoint"
-)
+ARGUMENTS = """RUN [key=value ...] [--web [--port N]]
+
+  RUN          the folder of a run, or of one of its checkpoints
+  key=value    another value for a key of the run: data_root=DIR, training.device=cpu, database.url=URL,
+               recall.max_new_tokens=N
+  --web        asked on a page, at port N of this machine; 0: any that is free"""
 FAREWELLS = frozenset({"quit", "exit"})
 TOOLS: dict[str, SourceKind] = {"a database": "qatool", "a calculator": "sumstool"}
 SETS = {
@@ -80,7 +82,7 @@ def chat(arguments: Sequence[str]) -> None:
         UserError: there is no such run, its database cannot be used, or the port is taken.
     """
     if {"--help", "-h"}.intersection(arguments):
-        print(USAGE)
+        print(usage())
         return
     given = _parse(arguments)
     trained = load_run(MemoryConfig, Path(given.run), given.keys)
@@ -100,14 +102,21 @@ def chat(arguments: Sequence[str]) -> None:
                     print_verdict(console, verdict)
 
 
+def usage() -> str:
+    """How to call the command that was typed: this module, or the verb of `nanollama`."""
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
+    program = f"python -m {module}" if module == "apps.memory.chat" else "nanollama chat"
+    return f"usage: {program} {ARGUMENTS}"
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{USAGE}: {message}.")
+        raise UserError(f"{message[0].upper()}{message[1:]}.\n{usage()}")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("run")
+    parser.add_argument("run", metavar="RUN")
     parser.add_argument("keys", nargs="*")
     parser.add_argument("--web", action="store_true")
     parser.add_argument("--port", type=int, default=0)
@@ -161,7 +170,7 @@ def introduction(trained: TrainedMemory) -> str:
 
 
 def measured(trained: TrainedMemory) -> str:
-    """How often it was right when its run examined it at this step, in a sentence; nothing where it was not."""
+    """How often it was right when its run examined it, in a sentence; nothing where it was not."""
     rows = []
     with suppress(UserError):  # a damaged file is for reports to tell
         rows = [row for row in RowFile(trained.folder / EVALS).read() if row["step"] == trained.step]

@@ -61,6 +61,17 @@ def suggest_folder(folder: Path) -> str:
     return ""
 
 
+def expect_run(folder: Path) -> str:
+    """The end of a message about a run that is not there: the nearest folder, or which there are."""
+    there = ", ".join(runs_there()) or "runs/debug"
+    return suggest_folder(folder) or f"; expected the folder of a run, such as {there}."
+
+
+def runs_there(n_most: int = 3) -> list[str]:
+    """The first few folders of runs in ``runs``."""
+    return sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))[:n_most]
+
+
 def nanollama_command(*arguments: str) -> str:
     """``nanollama`` with arguments, to be typed here: by its path where the shell does not find its name."""
     script = Path(sys.executable).parent / "nanollama"

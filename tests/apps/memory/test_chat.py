@@ -255,10 +255,10 @@ def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m apps.memory.chat RUN"),
-        (["{run}", "--web", "--port", "x"], "argument --port: invalid int value: 'x'."),
+        ([], "The following arguments are required: run.\nusage: nanollama chat RUN [key=value"),
+        (["{run}", "--web", "--port", "x"], "Argument --port: invalid int value: 'x'."),
         (["{run}", "--web", "--port", "99999"], "Port 99999 of 127.0.0.1 cannot be used"),
-        (["{run}", "--wep"], "unrecognized arguments: --wep."),
+        (["{run}", "--wep"], "Unrecognized arguments: --wep.\nusage: nanollama chat RUN "),
         (["runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
         (["{run}", "nonsense=1"], "command line: nonsense=1: unknown key"),
         (["{run}", "model.d_model=8"], "does not fit the model"),
@@ -274,7 +274,7 @@ def test_refusals(
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "usage:" in capsys.readouterr().out
+    assert "usage:" in (said := capsys.readouterr().out) and "data_root=DIR, training.device=cpu" in said
 
 
 def test_through_the_command(
