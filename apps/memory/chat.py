@@ -116,11 +116,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("run", nargs="?")
     parser.add_argument("keys", nargs="*")
     parser.add_argument("--web", action="store_true")
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_intermixed_args(arguments)
+    if given.run is None:
+        parser.error("a run is missing")
     if unkeyed := [argument for argument in given.keys if "=" not in argument]:
         raise UserError(
             f"{unkeyed[0]}: expected `key=value`; questions are typed once it has begun, or come by a pipe: "

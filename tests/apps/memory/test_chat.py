@@ -255,7 +255,7 @@ def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "The following arguments are required: run.\nusage: nanollama chat RUN [key=value"),
+        ([], "A run is missing.\nusage: nanollama chat RUN [key=value"),
         (["{run}", "--web", "--port", "x"], "Argument --port: invalid int value: 'x'."),
         (["{run}", "--web", "--port", "99999"], "Port 99999 of 127.0.0.1 cannot be used"),
         (["{run}", "--wep"], "Unrecognized arguments: --wep.\nusage: nanollama chat RUN "),
