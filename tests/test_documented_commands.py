@@ -15,9 +15,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from nanollama.cli.command import app
 from nanollama.studies import list_studies
 
 ROOT = Path(__file__).parents[1]
@@ -37,8 +40,8 @@ TYPED: dict[str, tuple[str, ...]] = {
     "python -m apps.composition.train apps/composition/config/debug.yaml": (FEW, CPU),
     "python -m apps.composition.eval apps/composition/config/eval.yaml": (),
     "nanollama report attention runs/composition_debug": (),
-    "python -m apps.gssm.train config=apps/gssm/config/debug.yaml": (FEW, CPU),
-    "python -m apps.gssm.eval config=apps/gssm/config/eval.yaml": (),
+    "python -m apps.gssm.train apps/gssm/config/debug.yaml": (FEW, CPU),
+    "python -m apps.gssm.eval apps/gssm/config/eval.yaml": (),
     "nanollama report gap runs/gssm_debug": (),
     "nanollama doctor": (),
     "python -m apps.tying.train --help-options": (),
@@ -189,6 +192,50 @@ def answered(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         code = call(one, "--help")
         said = capsys.readouterr()
         assert code == 0 or "is not installed: run `pip install" in said.err, f"{one}\n{said.err}"
+
+
+PAGES = {
+    "apps.composition.attention": "nanollama report attention",
+    "apps.gssm.gap": "nanollama report gap",
+    "apps.memory.chat": "nanollama chat",
+    "apps.memory.show": "nanollama data show",
+}
+"""Modules that a verb of `nanollama` calls, which is what is documented."""
+
+
+def verbs_of(command: Any, words: str = "nanollama") -> Iterator[str]:
+    """All commands of a group, with the words before them."""
+    if not hasattr(command, "commands"):
+        yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from verbs_of(inner, f"{words} {name}")
+
+
+def modules() -> Iterator[str]:
+    """What `python -m` can run of the studies."""
+    for path in sorted(ROOT.glob("apps/**/*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8"):
+            yield ".".join(parts[:-1] if parts[-1] == "__main__" else parts)
+
+
+def test_the_list_of_commands_has_every_command() -> None:
+    listed = set()
+    for line in (ROOT / "docs/commands.md").read_text(encoding="utf-8").splitlines():
+        for command in _in_line(line):
+            *before, last = re.sub(r" \[?(?:[A-Z{]|--|key=).*", "", command).split()
+            listed |= {" ".join(before), *(" ".join([*before, verb]) for verb in last.split("|"))}
+            module = next((word for word in command.split() if word.startswith("apps.")), "")
+            start, _, verbs = module.rpartition(".")
+            listed |= {f"{start}.{verb}" for verb in verbs.split("|")}
+    verbs = set(verbs_of(typer.main.get_command(app)))
+    assert {"nanollama grid run", "nanollama new study"} <= verbs
+    assert verbs - listed == set()
+    wanted = {re.sub(r"^apps\.\w+\.(train|eval|local_grid)$", r"apps.<study>.\1", name) for name in modules()}
+    wanted = {PAGES.get(name, name) for name in wanted}
+    shared = {f"apps.<study>.{verb}" for verb in ("train", "eval", "local_grid")}
+    assert shared < wanted and "apps.<study>.train" in listed
+    assert wanted - shared - listed == set()
 
 
 def test_none_is_passed_over() -> None:

@@ -146,3 +146,11 @@ def test_make_always_asks_the_program_of_tying(tmp_path: Path) -> None:
     command = ["make", "-n", "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", "data/model/final.pt"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "-m apps.tying.train --dir data/model" in done.stdout
+
+
+def test_every_extra_is_explained() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = re.findall(r"^(\w+) = \[", section, re.M)
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    assert "slurm" in extras and set(extras) == set(re.findall(r"^\| `(\w+)` \|", text, re.M))

@@ -57,7 +57,7 @@ person = people(0, 1)[0]
 def ask(questions: list[str], tool: Tool | None = None) -> list[list[Message]]:
     """The dialogs that follow questions, with the database or another tool."""
     prompts = [tokenizer.encode_prompt([Message("user", question)]) for question in questions]
-    with open_tool(config, n_people=1000) as database:  # else everybody is put into it
+    with open_tool(config) as database:
         completions = generate(trained.model, tokenizer, prompts, tool or database, max_new_tokens=200)
     return [tokenizer.decode_dialog(completion.ids) for completion in completions]
 

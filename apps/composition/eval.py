@@ -20,6 +20,7 @@ from apps.composition.probes import has_mlps, probe_circuit
 from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table
 from nanollama.entrypoint import run_main
+from nanollama.measures import say_all
 from nanollama.monitor.files import write_csv
 
 
@@ -30,8 +31,9 @@ def run(config: EvalConfig) -> None:
     groups = build_groups(data, build_dataset(data), config.measures)
     rows = list(measure(model, data, groups, config.measures.heads))
     summary = summarise(rows, data)
-    print(f"{trained.checkpoint}: {model.n_params():,} parameters")
-    print_table([{"measure": name, "value": value} for name, value in summary.items() if "/" not in name])
+    print(trained.title)
+    for line in say_all(summary):
+        print(f"  {line}")
     folder = config.make_folder(trained)
     tasks = [task.implementation for task in data.tasks]
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
@@ -52,7 +54,7 @@ def run(config: EvalConfig) -> None:
         probes = [asdict(result) for result in probe_circuit(model, tested, circuit)]
         print_table(probes)
         _write(folder / "probes.csv", probes)
-    print(f"Wrote {folder}")
+    print(f"wrote {folder}")
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

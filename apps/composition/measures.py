@@ -24,6 +24,9 @@ from nanollama.errors import UserError
 from nanollama.model.probe import recorded_maps
 from nanollama.model.protocol import LanguageModel
 
+FIRST_OF_HEADS = ("iteration_peakiness", "iteration_layer", "iteration_head", "eoi_peakiness")
+"""Of a circuit, what a terminal shows, where there is no room for all."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -138,7 +141,7 @@ def _measure_heads(maps: Mapping[int, Tensor], about: tuple[int, Split, int]) ->
 
 
 def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
-    """Means over lengths, the best heads, then every number under its own name, as a row of ``evals.jsonl``.
+    """Accuracy, the best heads, grammar, then every number under its own name, as a row of ``evals.jsonl``.
 
     ``*_long`` are means over the upper half of the lengths, or over the one there is. The heads are found on
     the test sequences, or on those learned from where no others are measured on.
@@ -147,13 +150,14 @@ def summarise(rows: list[Row], config: DataConfig) -> dict[str, float]:
     splits = list(dict.fromkeys(row.split for row in rows))
     longer = (config.min_length + config.max_length) / 2
     for split in splits:
-        for name in ("accuracy", "grammar"):
-            here = [row for row in rows if (row.split, row.measure) == (split, name)]
-            summary[f"{split}_{name}"] = _mean(row.value for row in here)
-            if name == "accuracy":
-                summary[f"{split}_accuracy_long"] = _mean_of_long(here, longer)
+        here = [row for row in rows if (row.split, row.measure) == (split, "accuracy")]
+        summary[f"{split}_accuracy"] = _mean(row.value for row in here)
+        summary[f"{split}_accuracy_long"] = _mean_of_long(here, longer)
     examined = heads_split(splits)
     summary |= _best_heads([row for row in rows if row.split == examined], longer)
+    for split in splits:
+        here = [row for row in rows if (row.split, row.measure) == (split, "grammar")]
+        summary[f"{split}_grammar"] = _mean(row.value for row in here)
     return summary | {_name(row, config): row.value for row in rows}
 
 
@@ -206,7 +210,7 @@ def _best_heads(rows: list[Row], longer: float) -> dict[str, float]:
             [row for row in rows if (row.measure, row.layer, row.head) == (f"{name}_peakiness", layer, head)],
             longer,
         )
-    return summary
+    return {name: summary[name] for name in (*FIRST_OF_HEADS, *summary)}
 
 
 def _mean_of_long(rows: Sequence[Row], longer: float) -> float:

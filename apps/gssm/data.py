@@ -52,7 +52,7 @@ def _run(config: DataFileConfig) -> None:
     for name, (source, parts) in sets.items():
         sizes = ", ".join(f"{n:,} {part}" for part, n in parts.items())
         print(f"{name}: {sizes} sequences of {source.n_symbols} symbols")
-    print(f"Wrote {path}")
+    print(f"wrote {path}")
 
 
 def _of_another_config(path: Path, how: str) -> UserError:

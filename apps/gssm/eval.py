@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from apps.gssm.examination import Row, best_recovery, latent_rows, position_rows, switch_rows
 from apps.gssm.examiner import TestSet, build_test_set, measure, summarise
@@ -20,6 +19,7 @@ from apps.gssm.settings import EvalConfig, GssmConfig
 from apps.gssm.source import Source, build_source
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
+from nanollama.measures import say_all
 from nanollama.monitor.files import write_csv
 from nanollama.training.trained import Trained
 
@@ -67,8 +67,9 @@ def run(config: EvalConfig) -> None:
     """Examine the newest checkpoint of a run."""
     trained = config.load(GssmConfig)
     found = examine(trained, config.n_sequences)
-    print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
-    show_table([{"measure": name, "value": value} for name, value in headlines(found.summary)])
+    print(trained.title)
+    for line in say_all(found.summary):
+        print(f"  {line}")
     for rows in (best_recovery(found.tables.get("latents", [])), found.tables.get("switches", [])):
         if rows:
             print()
@@ -77,12 +78,7 @@ def run(config: EvalConfig) -> None:
     for name, rows in found.tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", list(rows[0]), ([*row.values()] for row in rows))
-    print(f"Wrote {folder}")
-
-
-def headlines(summary: dict[str, float]) -> list[tuple[str, Any]]:
-    """The measures that are about all positions."""
-    return [(name, value) for name, value in summary.items() if "/" not in name]
+    print(f"wrote {folder}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], out: Path | None = None) -> No
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
     if out is not None:
         write_csv(out, list(rows[0]), ([*row.values()] for row in rows))
-        print(f"Wrote {out}")
+        print(f"wrote {out}")
 
 
 def _cell(value: Any) -> str:

@@ -30,7 +30,7 @@ def run(config: ShowConfig) -> None:
         for suffix in config.formats:
             path = config.folder / f"{each.name}.{suffix}"
             save_figure(figure, path)
-            print(f"Wrote {path}")
+            print(f"wrote {path}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

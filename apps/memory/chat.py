@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,23 +25,35 @@ from apps.memory.settings import MemoryConfig
 from apps.memory.sources import tokenizer_of
 from apps.memory.sums import sum_dialogs
 from apps.memory.truth import LEARNED, NEW, UNSEEN, known_about
-from nanollama.chat.conversation import NOTES
+from nanollama.chat.conversation import note_of
+from nanollama.chat.reading import QUESTION, REQUEST, last_turn
 from nanollama.chat.server import ChatServer
 from nanollama.chat.speaker import Speaker, Verdict
 from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
 from nanollama.entrypoint import guard
 from nanollama.errors import UserError
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.run_folder import EVALS
 from nanollama.tokenizer import DialogTokenizer, Message
 from nanollama.training.trained import load_run
 from nanollama.wording import printable
 
-USAGE = (
-    "usage: python -m apps.memory.chat RUN [key=value ...] [--web [--port N]], RUN being the folder of a run "
-    "or a checkpoint"
-)
+ARGUMENTS = """RUN [key=value ...] [--web [--port N]]
+
+  RUN          the folder of a run, or of one of its checkpoints
+  key=value    another value for a key of the run: data_root=DIR, training.device=cpu, database.url=URL,
+               recall.max_new_tokens=N
+  --web        asked on a page, at port N of this machine; 0: any that is free"""
 FAREWELLS = frozenset({"quit", "exit"})
 TOOLS: dict[str, SourceKind] = {"a database": "qatool", "a calculator": "sumstool"}
+SETS = {
+    "trained": f"people {LEARNED}",
+    "unseen": f"people {UNSEEN}",
+    "new_names": f"people of {NEW}",
+    "sums_unseen": "sums with operands never shown",
+}
+"""Of an examination, in the words of the examples."""
 STYLES = {
     "question": "bold",
     "request": "yellow",
@@ -48,6 +61,8 @@ STYLES = {
     "calculator": "cyan",
     "answer": "green",
     "note": "red",
+    "right": "green",
+    "wrong": "red",
 }
 PROMPT = "ask> "
 
@@ -67,11 +82,11 @@ def chat(arguments: Sequence[str]) -> None:
         UserError: there is no such run, its database cannot be used, or the port is taken.
     """
     if {"--help", "-h"}.intersection(arguments):
-        print(USAGE)
+        print(usage())
         return
     given = _parse(arguments)
     trained = load_run(MemoryConfig, Path(given.run), given.keys)
-    with open_tool(trained.config) as tool:
+    with open_tool(trained.config, grows=True) as tool:
         if given.web:
             with ChatServer(speaker_of(trained, tool), given.port) as server:
                 server.serve(f"asking {trained.folder}")
@@ -81,22 +96,33 @@ def chat(arguments: Sequence[str]) -> None:
         greet(console, trained)
         for line in read_lines():
             questions = questions_of(line, trained)
-            for completion in answer(trained, tool, questions, console):
+            for question, completion in answer(trained, tool, questions, console):
                 show(console, completion, tokenizer, tool)
+                if (verdict := judge(trained, tokenizer, question, completion)) is not None:
+                    print_verdict(console, verdict)
+
+
+def usage() -> str:
+    """How to call the command that was typed: this module, or the verb of `nanollama`."""
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
+    program = f"python -m {module}" if module == "apps.memory.chat" else "nanollama chat"
+    return f"usage: {program} {ARGUMENTS}"
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{USAGE}: {message}.")
+        raise UserError(f"{message[0].upper()}{message[1:]}.\n{usage()}")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("run")
+    parser.add_argument("run", nargs="?")
     parser.add_argument("keys", nargs="*")
     parser.add_argument("--web", action="store_true")
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_intermixed_args(arguments)
+    if given.run is None:
+        parser.error("a run is missing")
     if unkeyed := [argument for argument in given.keys if "=" not in argument]:
         raise UserError(
             f"{unkeyed[0]}: expected `key=value`; questions are typed once it has begun, or come by a pipe: "
@@ -108,15 +134,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def speaker_of(trained: TrainedMemory, tool: Tool | None) -> Speaker:
     """The model of a run, to be asked on a page."""
     tokenizer = tokenizer_of(trained.config)
-
-    def judge(question: str, completion: Completion) -> Verdict | None:
-        known = known_about(question, trained.config)
-        if known is None:
-            return None
-        messages = tokenizer.decode_dialog(completion.ids)
-        is_right = completion.ending == "end" and is_answered(known.dialog, messages)
-        return Verdict(known.dialog.answer, known.about, is_right)
-
     return Speaker(
         introduction(trained),
         example_questions(trained),
@@ -125,8 +142,20 @@ def speaker_of(trained: TrainedMemory, tool: Tool | None) -> Speaker:
         tool,
         trained.config.recall.max_new_tokens,
         lambda line: questions_of(line, trained),
-        judge,
+        lambda question, completion: judge(trained, tokenizer, question, completion),
     )
+
+
+def judge(
+    trained: TrainedMemory, tokenizer: DialogTokenizer, question: str, completion: Completion
+) -> Verdict | None:
+    """What is true of a question, and whether the dialog that came of it says so; None where nobody knows."""
+    known = known_about(question, trained.config)
+    if known is None:
+        return None
+    messages = tokenizer.decode_dialog(completion.ids)
+    is_right = completion.ending == "end" and is_answered(known.dialog, messages)
+    return Verdict(known.dialog.answer, known.about, is_right)
 
 
 def introduction(trained: TrainedMemory) -> str:
@@ -138,8 +167,21 @@ def introduction(trained: TrainedMemory) -> str:
     learned += [f"{data.sums.n_sums:,} sums"] if data.has("sums", "sumstool") else []
     return (
         f"{trained.folder}, step {trained.step}: {trained.model.n_params():,} parameters, {how}, "
-        f"learned from {' and '.join(learned)}."
+        f"learned from {' and '.join(learned)}.{measured(trained)}"
     )
+
+
+def measured(trained: TrainedMemory) -> str:
+    """How often it was right when its run examined it, in a sentence; nothing where it was not."""
+    rows = []
+    with suppress(UserError):  # a damaged file is for reports to tell
+        rows = [row for row in RowFile(trained.folder / EVALS).read() if row["step"] == trained.step]
+    shares = [
+        f"{label} {100 * share:.0f} %"
+        for name, label in SETS.items()
+        if rows and isinstance(share := rows[-1].get(f"recall_{name}"), float)
+    ]
+    return f" Right answers, as measured: {', '.join(shares)}." if shares else ""
 
 
 def greet(console: Console, trained: TrainedMemory) -> None:
@@ -193,32 +235,40 @@ def questions_about(name: str, trained: TrainedMemory) -> list[str]:
 
 def answer(
     trained: TrainedMemory, tool: Tool | None, questions: Sequence[str], console: Console
-) -> Iterator[Completion]:
-    """The dialogs that follow the questions; one too long for the model is said to be."""
+) -> Iterator[tuple[str, Completion]]:
+    """Questions, and the dialogs that follow; one too long for the model is said to be."""
     tokenizer, longest = tokenizer_of(trained.config), trained.config.model.max_seq_len
-    prompts = [tokenizer.encode_prompt([Message("user", question)]) for question in questions]
-    fitting = [prompt for prompt in prompts if len(prompt) <= longest]
+    prompts = [(question, tokenizer.encode_prompt([Message("user", question)])) for question in questions]
+    fitting = {question: prompt for question, prompt in prompts if len(prompt) <= longest}
     if len(fitting) < len(prompts):
         console.print(f"Too long: the model reads {longest} tokens at most.", style=STYLES["note"])
-    yield from generate(
-        trained.model, tokenizer, fitting, tool, max_new_tokens=trained.config.recall.max_new_tokens
-    )
+    limit = trained.config.recall.max_new_tokens
+    written = generate(trained.model, tokenizer, list(fitting.values()), tool, max_new_tokens=limit)
+    yield from zip(fitting, written, strict=True)
 
 
 def show(console: Console, completion: Completion, tokenizer: DialogTokenizer, tool: Tool | None) -> None:
     """A dialog, one label and colour a part."""
     messages = tokenizer.decode_dialog(completion.ids)
     console.print()
+    label = QUESTION
     for number, (role, content) in enumerate(messages):
-        label = "question"
+        label = QUESTION
         if role == "assistant":
             followed = [turn.role for turn in messages[number + 1 : number + 2]]
-            label = "request" if tool is not None and followed == [tool.role] else "answer"
+            is_asked = tool is not None and followed == [tool.role]
+            label = REQUEST if is_asked else last_turn(content, tool)
         elif role != "user":
             label = role if tool is None else tool.who(messages[number - 1].content)
         print_part(console, label, content)
-    if completion.ending in NOTES:
-        print_part(console, "note", NOTES[completion.ending])
+    if note := note_of(completion.ending, label):
+        print_part(console, "note", note)
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """Whether the answer above is right, and what is true if it is not."""
+    label, truth = ("right", "") if verdict.is_right else ("wrong", f"it is {verdict.truth} ")
+    print_part(console, label, f"{truth}({verdict.about})")
 
 
 def print_part(console: Console, label: str, content: str) -> None:

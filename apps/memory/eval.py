@@ -125,7 +125,9 @@ def recall_table(
                 (label, *(show_measure(measures, key) if name == "trained" else ABSENT for name in names))
             )
     intervals = "[95 % intervals, people as the unit]"
-    caption = f"{trained.folder}, step {trained.step}: shares of right answers {intervals}."
+    caption = (
+        f"{trained.folder}, step {trained.step}: shares of right answers {intervals}{trained.unfinished}."
+    )
     return Table(caption, ("", *(name.replace("_", " ") for name in names)), tuple(lines))
 
 

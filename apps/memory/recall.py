@@ -24,6 +24,7 @@ from apps.memory.dataset.people import (
     people,
 )
 from apps.memory.dataset.sql_db import ensure_database
+from apps.memory.growing import GrowingDatabase
 from apps.memory.settings import SUM_SETS, MemoryConfig, RecallConfig
 from apps.memory.sources import tokenizer_of
 from apps.memory.sums import Split, SumKind, sum_dialogs
@@ -211,13 +212,12 @@ def build_recall(config: MemoryConfig) -> Iterator[RecallEvaluator]:
     Raises:
         UserError: the database cannot be used, a set has too few people, or right dialogs would be cut off.
     """
-    tokenizer, data = tokenizer_of(config), config.data
+    tokenizer = tokenizer_of(config)
     questions: dict[str, list[Dialog]] = {}
     for name in config.recall.sets:
         questions[name] = choose_questions(name, config)
     _check_lengths(questions, tokenizer, config)
-    n_known = min(N_PEOPLE, _pool("unseen", data.n_people, config.recall).stop)
-    with open_tool(config, n_known) as tool:
+    with open_tool(config) as tool:
         yield RecallEvaluator(questions, tokenizer, tool, config.recall, learned_by_heart(config))
 
 
@@ -256,12 +256,14 @@ def learned_by_heart(config: MemoryConfig) -> Learned | None:
 
 
 @contextmanager
-def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool | None]:
+def open_tool(config: MemoryConfig, grows: bool = False) -> Iterator[Tool | None]:
     """What the model of a run may ask: database, calculator, both; None if it learned to ask nothing.
+
+    The SQLite file is made or extended if need be: it holds whom the run learns of and is examined about.
 
     Args:
         config: of the run.
-        n_people: of each population to be found in the SQLite file, which is made or extended if need be.
+        grows: is it extended, too, for anybody else of the study who is asked about?
 
     Raises:
         UserError: the database cannot be used.
@@ -273,8 +275,12 @@ def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool |
         if config.database.url is None and dependence is not None:
             ensure_dependent_database(root, dependence.alpha, dependence.seed)
         elif config.database.url is None:
-            ensure_database(root, n_people)
-        tools["FIND"] = build_tool(config.database.tool_config(root, data.language, dependence))
+            ensure_database(root, n_asked_about(config))
+        database = config.database.tool_config(root, data.language, dependence)
+        can_grow = grows and config.database.url is None and dependence is None
+        tools["FIND"] = (
+            GrowingDatabase(root, database, n_asked_about(config)) if can_grow else build_tool(database)
+        )
     if data.has("sumstool"):
         tools["CALC"] = CalculatorTool(data.sums.calculator, TOOL_ROLE)
     try:
@@ -282,6 +288,11 @@ def open_tool(config: MemoryConfig, n_people: int = N_PEOPLE) -> Iterator[Tool |
     finally:
         for tool in tools.values():
             tool.close()
+
+
+def n_asked_about(config: MemoryConfig) -> int:
+    """So many of the first people of each population a run learns of and is examined about."""
+    return min(N_PEOPLE, _pool("unseen", config.data.n_people, config.recall).stop)
 
 
 def choose_people(name: str, n_people_learned: int, config: RecallConfig) -> list[Person]:

@@ -17,7 +17,7 @@ from apps.tying.measures import Examiner
 from apps.tying.settings import EvalConfig, MeasuresConfig, TyingConfig
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
-from nanollama.measures import show_number
+from nanollama.measures import say_all
 from nanollama.monitor.files import write_csv
 from nanollama.monitor.successor import ENVIRONMENT
 from nanollama.training.trained import Trained
@@ -46,9 +46,9 @@ def run(config: EvalConfig) -> None:
     """Measure the newest checkpoint of a run."""
     trained = config.load(TyingConfig)
     found = examine(trained, config.measures)
-    print(f"{trained.checkpoint}: {trained.model.n_params():,} parameters")
-    for name, value in found.items():
-        print(f"  {name:<22} {show_number(value)}")
+    print(trained.title)
+    for line in say_all(found):
+        print(f"  {line}")
     path = config.make_folder(trained) / "measures.csv"
     write_csv(path, ["step", *found], [[trained.step, *found.values()]])
     print(f"wrote {path}")

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nanollama.errors import UserError
-from nanollama.wording import show, suggest, suggest_folder
+from nanollama.wording import expect_run, show, suggest
 
 if TYPE_CHECKING:
     from nanollama.config import Config
@@ -122,8 +122,7 @@ def run_verb_of(verb: str, run: str, argv: Sequence[str]) -> int:
     if not found or not folder.is_dir():
         problem = f"is not a run folder: it holds no {RUN_CONFIG}" if folder.is_dir() else "no such folder"
         problem = "is a file" if folder.is_file() else problem
-        hint = suggest_folder(folder) or "; expected the folder of a run, such as runs/debug."
-        raise UserError(f"{run}: {problem}{hint}")
+        raise UserError(f"{run}: {problem}{expect_run(folder)}")
     return _call(study_of([str(found[0])]), verb, [run, *argv])
 
 
@@ -143,7 +142,8 @@ def study_of(argv: Sequence[str]) -> str:
     """
     from nanollama.config.source import read_source
 
-    source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")])
+    # What else is wrong with the arguments is said by the verb, with all that is wrong with the config.
+    source = read_source([item for item in argv if item not in ("--dry-run", "--help", "-h")], [])
     use_checkout(Path(source.place.file))
     known = list_studies()
     place, name = source.place_of((STUDY_KEY,)), source.plain().get(STUDY_KEY)

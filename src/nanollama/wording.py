@@ -6,6 +6,9 @@ import difflib
 import enum
 import json
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,28 @@ def suggest_folder(folder: Path) -> str:
         if nearest is not None and parent / nearest != folder:
             return f"; did you mean '{parent / nearest}'?"
     return ""
+
+
+def expect_run(folder: Path) -> str:
+    """The end of a message about a run that is not there: the nearest folder, or which there are."""
+    there = ", ".join(runs_there()) or "runs/debug"
+    return suggest_folder(folder) or f"; expected the folder of a run, such as {there}."
+
+
+def runs_there(n_most: int = 3) -> list[str]:
+    """The first few folders of runs in ``runs``."""
+    return sorted(str(path.parent) for path in Path("runs").glob("*/config.yaml"))[:n_most]
+
+
+def nanollama_command(*arguments: str) -> str:
+    """``nanollama`` with arguments, to be typed here: by its path where the shell does not find its name."""
+    script = Path(sys.executable).parent / "nanollama"
+    if shutil.which("nanollama") is None and script.is_file():
+        here = Path.cwd()
+        return shlex.join(
+            [str(script.relative_to(here) if script.is_relative_to(here) else script), *arguments]
+        )
+    return shlex.join(["nanollama", *arguments])
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from spoken import endless, get, post, speaker
 
-from nanollama.chat.conversation import MAX_KEPT, Busy, Conversation
+from nanollama.chat.conversation import MAX_KEPT, UNASKED, Busy, Conversation, note_of
 from nanollama.chat.reading import Part, looked_at, parts_of, pieces_of
 from nanollama.chat.server import ChatServer
 from nanollama.dialogs.generate import Completion, generate
@@ -113,6 +113,9 @@ def test_the_tool_that_replied_is_named() -> None:
         "answer",
     ]
     assert box.who("```\nFIND a\n```") == box.who("hello") == "database"
+    half = Completion([*ids[:n_prompt], *TOKENIZER.encode("```\nFIND"), TOKENIZER.end_id], ending="end")
+    assert [part.who for part in parts_of(half, n_prompt, TOKENIZER, box)] == ["question", "request"]
+    assert note_of("end", "request") == UNASKED and note_of("end", "answer") == ""
     cut = Completion(ids[: n_prompt + len(TOKENIZER.encode(turns[1].content)) + 2], [Reply("5", ok=True)])
     assert [part.stop for part in parts_of(cut, n_prompt, TOKENIZER, box)][-1] == len(cut.ids)
 

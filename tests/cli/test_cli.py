@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from toy import TOY
 
 import nanollama
@@ -208,6 +209,16 @@ def test_help(argv: list[str], code: int, capsys: pytest.CaptureFixture[str]) ->
     if argv in ([], ["--help"]):
         for verb in ("train", "eval", "new", "data", "chat", "report", "schema", "doctor"):
             assert f"\n  {verb} " in out + err
+
+
+def test_no_verb_is_cut_off_in_the_list() -> None:
+    groups = [typer.main.get_command(cli.app)]
+    for group in groups:
+        for name, command in getattr(group, "commands", {}).items():
+            groups.append(command)
+            said = command.get_short_help_str(limit=1000)
+            assert 0 < len(said) <= 60 and said.endswith("."), f"{name}: {said}"
+    assert len(groups) > 25
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

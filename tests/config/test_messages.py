@@ -43,6 +43,22 @@ def problems(argv: list[str], config_class: type[Config] = ToyConfig) -> list[st
     return str(caught.value).splitlines()
 
 
+def test_arguments_that_are_none_are_said_with_all_the_rest() -> None:
+    path = write(TOY)
+    assert problems([path, "nonsense", "--lr", "0.1", "sed=3", "compile=1", "seed="]) == [
+        "command line: --lr: unknown option, keys are set by `key=value`, such as `model.d_model=32`.",
+        "command line: nonsense: expected `key=value` with a dotted key, such as `model.d_model=32`.",
+        "command line: seed=: has no value; write `seed=null` if nothing is meant.",
+        "command line: compile=1: expected true or false, got 1.",
+        f"command line: sed=3: unknown key; did you mean 'seed'? {KNOWN}",
+    ]
+    assert problems(["--lr", "nonsense"]) == [
+        "command line: --lr: unknown option, keys are set by `key=value`, such as `model.d_model=32`.",
+        "command line: no config given; expected `[config=]PATH [key=value ...]`.",
+    ]
+    assert problems(["nowhere.yaml", "nonsense"])[-1].startswith("nowhere.yaml: no such file")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

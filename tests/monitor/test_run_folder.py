@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from nanollama.config import Config, config_hash, load_config
+from nanollama.config import Config, RunConfig, config_hash, load_config
 from nanollama.errors import Preempted, UserError
 from nanollama.monitor import locks
-from nanollama.monitor.run_folder import Run, check_config, is_held, open_run, read_result
+from nanollama.monitor.locks import hold_folder
+from nanollama.monitor.run_folder import LOCK, Run, check_config, is_held, open_run, read_result
 from tests.toy_training import ToyConfig, newest, rows, run_toy, same_end, toy_config
 
 
@@ -59,6 +60,24 @@ def test_a_run_goes_on_in_a_version_that_knows_a_key_more(tmp_path: Path) -> Non
     assert begun and (tmp_path / "cut/metrics.jsonl").read_text().startswith(begun)
     assert "Going on from step 1" in (tmp_path / "cut/log.txt").read_text()
     assert same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+class NamedConfig(RunConfig):
+    """A run whose folder comes from its name."""
+
+    seed: int = Field(default=0, description="Of something.")
+
+
+def test_a_name_that_is_taken_is_told_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = NamedConfig(study="toy", name="debug")
+    begun(config.folder, config)
+    Path("runs/debug_2").mkdir()
+    name = "choose another name, such as name=debug_3"
+    with pytest.raises(UserError, match=f"seed is 0 there and 1 here: {name}, or start anew with overwrite="):
+        opened(config.folder, config.model_copy(update={"seed": 1}))
+    with hold_folder(config.folder, LOCK), pytest.raises(UserError, match=rf"its end, or {name}\.$"):
+        opened(config.folder, config)
 
 
 def test_another_config_is_refused_naming_the_first_difference(tmp_path: Path) -> None:

@@ -12,13 +12,23 @@ from report_runs import write_run
 from rich.console import Console
 
 from nanollama.errors import UserError
-from nanollama.measures import BELOW_ZERO, say_measures, show_measure, show_number, spell
+from nanollama.measures import BELOW_ZERO, say_all, say_measures, show_measure, show_number, spell
 from nanollama.monitor.files import write_csv
 from nanollama.report.runs import read_runs
 from nanollama.report.tables import Table, measures_table, results_table, seeds_table, speed_table
 from nanollama.statistics import Interval, seeds_interval
 
 TABLE = Table("Caption.", ("name", "value"), (("a|b", "1"), ("[bold]c", "22,000")))
+
+
+def test_all_measures_have_their_interval_beside_them() -> None:
+    measures = {"loss_nats": 0.4471, "loss_nats_low": 0.4318, "loss_nats_high": 0.4624, "unigram_nats": 1.227}
+    assert say_all({**measures, "test/loss": 1.0, "n_low": 3, "gap_nats": float("nan")}) == [
+        "loss (nats)     0.447 [0.432, 0.462]",
+        "unigram (nats)  1.227",
+        "n low           3",
+        "gap (nats)      -",
+    ]
 
 
 @pytest.mark.parametrize(

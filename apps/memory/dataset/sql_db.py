@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.verb == "create":
-        print(create_database(arguments.root, arguments.num, arguments.overwrite))
+        fewer = "; --num N takes fewer" if arguments.num == N_PEOPLE else ""
+        print(f"{create_database(arguments.root, arguments.num, arguments.overwrite)}{fewer}")
     elif arguments.verb == "query":
         _query(arguments.root, arguments.statement, arguments.name)
     else:
@@ -189,9 +190,8 @@ def _rows(n_people: int) -> list[Row]:
 
 def _spell(n_people: int) -> str:
     """How many people so many of each population are, and who."""
-    whom, fewer = ("all", "; --num N takes fewer") if n_people == N_PEOPLE else ("the first", "")
-    learned = f"{whom} {n_people:,} that models learn about"
-    return f"{2 * n_people:,} people ({learned}, and as many of new names{fewer})"
+    whom = "all" if n_people == N_PEOPLE else "the first"
+    return f"{2 * n_people:,} people ({whom} {n_people:,} that models learn about, and as many of new names)"
 
 
 def _n_people_there(root: Path) -> int:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from nanollama.chat.reading import QUESTION, Likelihood, likelihood, looked_at, parts_of, tokens_json
+from nanollama.chat.reading import (
+    QUESTION,
+    REQUEST,
+    Likelihood,
+    Part,
+    likelihood,
+    looked_at,
+    parts_of,
+    tokens_json,
+)
 from nanollama.chat.speaker import Speaker
-from nanollama.dialogs.generate import Completion, generate
+from nanollama.dialogs.generate import Completion, Ending, generate
 from nanollama.errors import UserError
 from nanollama.model.probe import attention_heads, mixer_names
 from nanollama.tokenizer import Message
@@ -21,10 +30,16 @@ MAX_KEPT = 200
 """Dialogs that can be looked into."""
 SECONDS_TO_WAIT = 5.0
 """For the model, to look into a dialog."""
-NOTES = {
+NOTES: dict[Ending, str] = {
     "limit": "cut off: the model did not come to an end",
     "malformed": "broken off: the model gave the word to somebody who cannot take it",
 }
+UNASKED = "not asked: the model ended the dialog in the middle of its request"
+
+
+def note_of(ending: Ending, last: str) -> str:
+    """What is to be said of a dialog that ended so, its last part being one of this kind; often nothing."""
+    return NOTES.get(ending, UNASKED if last == REQUEST else "")
 
 
 class Busy(Exception):
@@ -113,15 +128,18 @@ class Conversation:
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
         verdict = speaker.judge(question, completion)
+        parts = parts_of(completion, n_prompt, speaker.tokenizer, speaker.tool)
         return {
             "number": number,
             "question": question,
-            "parts": self._parts(completion, n_prompt, likely),
-            "note": NOTES.get(completion.ending, ""),
+            "parts": self._parts(completion, parts, likely),
+            "note": note_of(completion.ending, parts[-1].who),
             "verdict": None if verdict is None else verdict._asdict(),
         }
 
-    def _parts(self, completion: Completion, n_prompt: int, likely: Likelihood) -> list[dict[str, Any]]:
+    def _parts(
+        self, completion: Completion, parts: Sequence[Part], likely: Likelihood
+    ) -> list[dict[str, Any]]:
         tokenizer = self.speaker.tokenizer
         return [
             {
@@ -129,7 +147,7 @@ class Conversation:
                 "is_written": part.is_written,
                 "tokens": tokens_json(completion.ids, part, likely, tokenizer),
             }
-            for part in parts_of(completion, n_prompt, tokenizer, self.speaker.tool)
+            for part in parts
         ]
 
 

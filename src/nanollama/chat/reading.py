@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nanollama.dialogs.generate import Completion, evaluating
 from nanollama.dialogs.tools import Tool
+from nanollama.dialogs.tools.protocol import FENCE
 from nanollama.errors import UserError
 from nanollama.model.probe import attention_heads, edited_maps, mixer_names
 from nanollama.model.protocol import LanguageModel
@@ -72,8 +73,13 @@ def parts_of(
         parts.append(Part(tool.who(tokenizer.request(ids[:stop])), stop, end, False))
         place = end
     if place < len(ids):
-        parts.append(Part(ANSWER, place, len(ids), True))
+        parts.append(Part(last_turn(tokenizer.decode(ids[place:]), tool), place, len(ids), True))
     return parts
+
+
+def last_turn(text: str, tool: Tool | None) -> str:
+    """What the last turn of a model is: an answer, or a request that was never handed over."""
+    return REQUEST if tool is not None and FENCE in text else ANSWER
 
 
 def pieces_of(ids: Sequence[int], part: Part, tokenizer: DialogTokenizer) -> Iterator[Piece]:

@@ -20,6 +20,14 @@ KeyArguments = Annotated[
         metavar="KEY=VALUE", help="Keys to set.", show_default=False, autocompletion=complete.keys
     ),
 ]
+RunKeyArguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Keys of the run: data_root=DIR, training.device=cpu, recall.max_new_tokens=N.",
+        show_default=False,
+    ),
+]
 GridArgument = Annotated[
     str,
     typer.Argument(

@@ -24,6 +24,7 @@ from nanollama.cli.arguments import (
     KeyArguments,
     OverwriteOption,
     RunArgument,
+    RunKeyArguments,
     RunsArgument,
     finish,
     pass_on,
@@ -133,7 +134,7 @@ def launch(context: typer.Context, config: ConfigArgument = None, keys: KeyArgum
 @app.command(context_settings={"ignore_unknown_options": True})
 def chat(
     run: RunArgument,
-    keys: KeyArguments = None,
+    keys: RunKeyArguments = None,
     web: Annotated[bool, typer.Option("--web", help="On a page of this machine alone.")] = False,
     port: Annotated[int, typer.Option(metavar="N", help="Of the page; 0: any that is free.")] = 0,
 ) -> None:
@@ -146,7 +147,7 @@ def chat(
 
 @app.command(context_settings=PASS_ON)
 def report(runs: RunsArgument = None) -> None:
-    """Make tables, figures and one HTML page of runs; `report attention RUN` shows where a model looks."""
+    """Make one HTML page of runs. `report attention RUN` shows where a model looks."""
     finish(lambda: _report(runs or []))
 
 
@@ -161,7 +162,7 @@ def list_runs(
         str | None, typer.Option(metavar="NAME", help="A measure, key, state or MB.", show_default=False)
     ] = None,
 ) -> None:
-    """Print a table of runs: state, size on disk, last measures, and what differs."""
+    """Print a table of runs. State, size on disk, last measures, and what differs."""
     from nanollama.cli import runs
 
     finish(lambda: runs.list_runs(folders or [], where or [], sort))
@@ -169,7 +170,7 @@ def list_runs(
 
 @runs.command(name="compare")
 def compare_runs(folders: FoldersArgument = None) -> None:
-    """Print what differs between the configs of runs, and what they measured."""
+    """Print how runs differ in config and measures."""
     from nanollama.cli import runs
 
     finish(lambda: runs.compare_runs(folders or []))
@@ -211,7 +212,7 @@ def watch(
         ),
     ] = None,
 ) -> None:
-    """Serve a page on this machine alone that follows runs and grids while they go."""
+    """Serve a page that follows runs and grids while they go. It is for this machine alone."""
     from nanollama.watch import main as watch_main
 
     raise typer.Exit(watch_main(what or []))
@@ -230,7 +231,7 @@ def book(
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Run what is missing of all grids first.")] = False,
 ) -> None:
-    """Print every claim of every grid as Markdown, with its verdict, or what it takes to run."""
+    """Print every claim of every grid with its verdict. As Markdown, with what the others take to run."""
     finish(lambda: _book(studies or [], run))
 
 
@@ -252,7 +253,7 @@ def _book(studies: Sequence[str], run: bool) -> int:
 
 @export.command(name="hf")
 def export_hf(run: RunArgument, folder: FolderArgument, overwrite: OverwriteOption = False) -> None:
-    """Write model, tokenizer and model card of RUN into DIR, for from_pretrained of transformers."""
+    """Write RUN as a folder DIR for transformers. Model, tokenizer and model card, for from_pretrained."""
     from nanollama.exchange.export import export_hf as write
 
     finish(lambda: print(write(Path(run), Path(folder), overwrite)))
@@ -266,7 +267,7 @@ def import_hf(
     keys: KeyArguments = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Make the finished run RUN of the model in DIR; CONFIG names the study that it shall belong to."""
+    """Make the finished run RUN of the model in DIR. CONFIG names the study that it shall belong to."""
     from nanollama.exchange.imported import import_hf as read
 
     argv = [] if config is None else [config, *(keys or [])]
@@ -275,7 +276,7 @@ def import_hf(
 
 @app.command(name="lm-eval", context_settings=PASS_ON)
 def lm_eval(arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGUMENTS")] = None) -> None:
-    """Run lm_eval, which then knows runs: --model nanollama --model_args run=RUN --tasks TASK."""
+    """Run lm_eval, which then knows runs. --model nanollama --model_args run=RUN --tasks TASK."""
     from nanollama.exchange.harness import main as harness_main
 
     finish(lambda: harness_main(arguments or []))
@@ -287,7 +288,7 @@ def new_study(
         str, typer.Argument(metavar="NAME", help="Small letters, digits, underscores.", show_default=False)
     ],
 ) -> None:
-    """Write a small study that works, with configs, a grid with a claim and a test, to begin with."""
+    """Write a small study that works, to begin with. It has configs, a grid with a claim and a test."""
     from nanollama.cli.new_study import write_study
 
     finish(lambda: print(write_study(name)))
@@ -307,7 +308,7 @@ def schema(
     config: Annotated[str, typer.Option(help="Which config of the study, such as eval.")] = "train",
     write: Annotated[bool, typer.Option("--write", help="Write those of all its configs.")] = False,
 ) -> None:
-    """Print the JSON schema of a study's config, for editors; --write puts it where configs look for it."""
+    """Print the JSON schema of a study's config, for editors. --write puts it where configs look for it."""
     finish(lambda: _schema(study, config, write))
 
 
@@ -317,7 +318,7 @@ def print_completion(
         str, typer.Argument(metavar="SHELL", help=" or ".join(complete.SHELLS), show_default=False)
     ],
 ) -> None:
-    """Print what a shell has to read to complete this command: source <(nanollama completion bash)."""
+    """Print what lets a shell complete this command. `source <(nanollama completion bash)` does."""
     print(complete.script(shell))
 
 

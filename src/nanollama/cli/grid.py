@@ -11,7 +11,7 @@ from nanollama.cli.groups import VerbGroup
 
 grid = typer.Typer(
     cls=VerbGroup,
-    help="Run a grid of runs on this machine, and see what became of it.",
+    help="Run a grid of runs here, and see what became of it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -19,7 +19,7 @@ grid = typer.Typer(
 
 @grid.command(name="run", context_settings=PASS_ON)
 def run_grid(context: typer.Context, config: ConfigArgument = None, keys: KeyArguments = None) -> None:
-    """Run what is missing of the grid of CONFIG; Ctrl-C saves and stops. --dry-run lists the runs."""
+    """Run what is missing of the grid of CONFIG. Ctrl-C saves and stops; --dry-run lists the runs."""
     from nanollama.launcher.local.run import main as local_main
 
     pass_on(context, local_main, config, keys)
@@ -27,7 +27,7 @@ def run_grid(context: typer.Context, config: ConfigArgument = None, keys: KeyArg
 
 @grid.command(name="status")
 def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Print how many runs are in which state, and what failed with its reason."""
+    """Print how many runs are in which state. What failed is told with its reason."""
     from nanollama.launcher.grid import commands
 
     finish(lambda: commands.status([config, *(keys or [])]))
@@ -35,7 +35,7 @@ def grid_status(config: GridArgument, keys: KeyArguments = None) -> None:
 
 @grid.command(name="retry")
 def grid_retry(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Let what has failed go on, and nothing else; with overwrite=true that and what is stale, anew."""
+    """Let what has failed go on, and nothing else. With overwrite=true that and what is stale, anew."""
     from nanollama.launcher.grid import commands
 
     finish(lambda: commands.retry([config, *(keys or [])]))
@@ -62,7 +62,7 @@ def grid_results(
         typer.Option(metavar="FILE", help="Table to write, .csv or .parquet.", show_default=False),
     ] = None,
 ) -> None:
-    """Collect the results of all runs into one table; print means over seeds."""
+    """Collect the results of all runs into one table. Prints means over seeds."""
     from nanollama.launcher.grid import commands
 
     finish(lambda: commands.results([config, *(keys or [])], out))
@@ -70,7 +70,7 @@ def grid_results(
 
 @grid.command(name="record")
 def grid_record(config: GridArgument, keys: KeyArguments = None) -> None:
-    """Write what a finished grid has brought out beside the configs of its study, for `nanollama book`."""
+    """Record what a finished grid of a study has brought out. `nanollama book` reads it."""
     from nanollama.launcher.grid.record import record
 
     finish(lambda: print(f"wrote {record([config, *(keys or [])])}"))

@@ -31,6 +31,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import SafeRepresenter
 
+from nanollama.config.arguments import noted
 from nanollama.config.messages import explain
 from nanollama.config.paths import ConfigPath
 from nanollama.config.source import Node, read_source
@@ -83,7 +84,12 @@ def load_config(config_class: type[C], argv: Sequence[str]) -> C:
     Raises:
         ConfigError: one line a problem, all problems of the config at once.
     """
-    return build_config(config_class, read_source(argv))
+    problems: list[str] = []
+    with noted(problems):
+        config = build_config(config_class, read_source(argv, problems))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys("\n".join(problems).splitlines())))
+    return config
 
 
 def build_config(config_class: type[C], source: Node) -> C:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nanollama.config.source import split_arguments
+from nanollama.config.arguments import split_arguments
 from nanollama.errors import ConfigError
 
 RUN_CONFIG, ENVIRONMENT = "config.yaml", "environment.json"

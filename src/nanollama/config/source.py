@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from nanollama.config.arguments import noted, split_arguments
 from nanollama.config.paths import expand_path
 from nanollama.errors import ConfigError
 from nanollama.wording import shorten, show, suggest
@@ -99,13 +100,17 @@ class Node:
         return node.place
 
 
-def read_source(argv: Sequence[str]) -> Node:
+def read_source(argv: Sequence[str], problems: list[str] | None = None) -> Node:
     """The tree of ``[config=]PATH [key.sub=value ...]``.
+
+    Args:
+        argv: the arguments.
+        problems: gets a line an argument that is wrong, which is passed over; None: the first raises.
 
     Raises:
         ConfigError: no path, a file that cannot be read or parsed, an argument that is not ``key=value``.
     """
-    path, overrides = split_arguments(argv)
+    path, overrides = split_arguments(argv, problems)
     root = _read_file(os.path.expanduser(path))
     scales = [argument for argument in overrides if argument.startswith(f"{SCALE_KEY}=")]
     for argument in scales[-1:]:
@@ -113,7 +118,8 @@ def read_source(argv: Sequence[str]) -> Node:
     root = _choose_scale(root)
     for argument in overrides:
         if argument not in scales:
-            root = _override(root, argument)
+            with noted(problems):
+                root = _override(root, argument)
     return root
 
 
@@ -124,34 +130,6 @@ def set_node(root: Node, key: str, node: Node) -> Node:
         ConfigError: the key leads through a value that has no keys, or past the end of a list.
     """
     return _replace(root, key.split("."), 0, node)
-
-
-def split_arguments(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The path of the config, and the keys after it, as they were typed.
-
-    Raises:
-        ConfigError: no path or two, or an argument that is not ``key=value``.
-    """
-    paths, overrides = [], []
-    for position, argument in enumerate(argv):
-        if argument.startswith("-"):
-            key, equals, _ = argument.lstrip("-").partition("=")
-            hint = ", such as `model.d_model=32`."
-            hint = f"; did you mean '{argument.lstrip('-')}'?" if key and equals else hint
-            raise ConfigError(
-                f"command line: {shorten(argument)}: unknown option, keys are set by `key=value`{hint}"
-            )
-        if argument.startswith("config="):
-            paths.append(argument.removeprefix("config="))
-        elif position == 0 and ("=" not in argument or os.path.isfile(argument)):
-            paths.append(argument)
-        else:
-            overrides.append(argument)
-    if not paths or not paths[0]:
-        raise ConfigError("command line: no config given; expected `[config=]PATH [key=value ...]`.")
-    if len(paths) > 1:
-        raise ConfigError(f"command line: two configs given, '{paths[0]}' and '{paths[1]}'; expected one.")
-    return paths[0], overrides
 
 
 def _read_file(path: str, chain: tuple[str, ...] = (), named_at: str = "") -> Node:

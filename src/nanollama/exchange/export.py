@@ -70,7 +70,7 @@ def export_hf(run: Path, folder: Path, overwrite: bool = False) -> str:
         write_card(trained, new, title, has_tokenizer=tokenizer is not None, has_dialogs=has_dialogs)
         (new / RUN_FILE).write_text(dump_config(trained.config), encoding="utf-8")
     kind = "without a tokenizer, for its tokens are numbers" if tokenizer is None else "with its tokenizer"
-    return f"Wrote {folder}: {title} of step {trained.step}, {kind}."
+    return f"wrote {folder}: {title} of step {trained.step}, {kind}."
 
 
 def write_model(trained: Trained[Any], tokenizer: Any, folder: Path, where: str) -> str:

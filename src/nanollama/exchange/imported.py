@@ -76,7 +76,7 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
         opened.finish("finished", 0, 0.0, model.n_params())
     kind = "with its tokenizer" if tokenizer else f"without a tokenizer: there is no {TOKENIZER_FILE}"
     what = f"a {architecture.title} of {model.n_params():,} parameters"
-    return f"Wrote {run}: a run of step 0 with {what}, {kind}."
+    return f"wrote {run}: a run of step 0 with {what}, {kind}."
 
 
 def _check_folder(run: Path) -> None:

@@ -14,8 +14,9 @@ from pydantic import StringConstraints
 
 from nanollama import studies
 from nanollama.config import RUNS, Config, ConfigPath, build_config
+from nanollama.config.arguments import split_arguments
 from nanollama.config.moved import check_place
-from nanollama.config.source import Node, read_source, split_arguments
+from nanollama.config.source import Node, read_source
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import expand as grid
 from nanollama.launcher.grid.expand import GridRun

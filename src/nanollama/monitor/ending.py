@@ -12,11 +12,11 @@ from typing import Any
 from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.monitor.files import read_json
+from nanollama.monitor.remedies import ANEW, elsewhere
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import EVALS, RESULT
 
 KEY = "training.stop_when"
-REMEDY = f"put {KEY} back, choose another run_dir, or start anew with overwrite=true"
 
 
 def check_decided(folder: Path, config: Config, result: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ def check_decided(folder: Path, config: Config, result: Mapping[str, Any]) -> No
     now = f"is {rule.words} now" if rule else "is null now"
     raise UserError(
         f"The run {folder} was ended after step {result.get('step')}, decided: {decided}; {KEY} {now}, and "
-        f"would not have ended it so: {REMEDY}."
+        f"would not have ended it so: {_remedy(folder, config)}."
     )
 
 
@@ -60,8 +60,12 @@ def check_undecided(folder: Path, started: Config, config: Config) -> None:
     if step is not None:
         raise UserError(
             f"The run {folder} was trained to its last step, {result['step']}; {KEY} is {rule.words} now, "
-            f"and would have ended it after step {step}: {REMEDY}."
+            f"and would have ended it after step {step}: {_remedy(folder, config)}."
         )
+
+
+def _remedy(folder: Path, config: Config) -> str:
+    return f"put {KEY} back, {elsewhere(folder, config)}, {ANEW}"
 
 
 def _rule(config: Config) -> Any:

@@ -44,13 +44,16 @@ def take_lock(descriptor: int, path: Path) -> bool:
 
 
 @contextmanager
-def hold_folder(folder: Path, name: str, use: str = "in use") -> Iterator[None]:
+def hold_folder(
+    folder: Path, name: str, use: str = "in use", remedy: str = "choose another run_dir"
+) -> Iterator[None]:
     """Hold a folder; the system lets go of it when the process ends, however it ends.
 
     Args:
         folder: of a run.
         name: of the file in it that is locked; made where it is missing, and says who holds it.
         use: what it is held for, to be told to others.
+        remedy: what to do about a folder that cannot be held.
 
     Raises:
         UserError: another process holds it, it cannot be written to, or the file was removed meanwhile.
@@ -61,15 +64,13 @@ def hold_folder(folder: Path, name: str, use: str = "in use") -> Iterator[None]:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, by `with`
     except OSError as error:
         raise UserError(
-            f"The run folder {folder} cannot be written to ({error.strerror}): choose another run_dir."
+            f"The run folder {folder} cannot be written to ({error.strerror}): {remedy}."
         ) from None
     with file:
         if not _take(file.fileno(), folder):
             file.seek(0)
             owner = file.read().strip() or "another process"
-            raise UserError(
-                f"The run folder {folder} is {use} by {owner}: wait for its end, or choose another run_dir."
-            )
+            raise UserError(f"The run folder {folder} is {use} by {owner}: wait for its end, or {remedy}.")
         if not _is_at(path, file.fileno()):  # while we waited; the lock of a removed file keeps nobody out
             raise UserError(f"The run folder {folder} was {use} until just now: start again.")
         file.truncate(0)

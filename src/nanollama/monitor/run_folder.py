@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import read_json, read_text, remove_leftovers, write_atomically
 from nanollama.monitor.locks import hold_folder
 from nanollama.monitor.log import RunLog
+from nanollama.monitor.remedies import ANEW, OTHER_FOLDER, elsewhere
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
     CONFIG,
@@ -36,6 +36,7 @@ from nanollama.monitor.successor import (
     succeed,
 )
 from nanollama.precision import Precision
+from nanollama.wording import nanollama_command
 
 if TYPE_CHECKING:  # looking at runs does not wait for torch
     from nanollama.distributed import World
@@ -65,8 +66,7 @@ MAY_DIFFER = frozenset(
 )
 OPTIONAL = frozenset({"decided", "evaluated_at_step"})
 """Of a result: left out where there is nothing to say."""
-ELSEWHERE = "choose another run_dir"
-RETRY = f"{ELSEWHERE}, or start anew with overwrite=true"
+RETRY = f"{OTHER_FOLDER}, {ANEW}"
 
 C = TypeVar("C", bound=Config)
 Status = Literal["finished", "preempted", "diverged"]
@@ -238,8 +238,8 @@ def open_run(
     with ExitStack() as stack:
         world = stack.enter_context(open_world(device))
         if world.is_main:
-            _make(folder)
-            stack.enter_context(hold_folder(folder, LOCK))
+            _make(folder, elsewhere(folder, config))
+            stack.enter_context(hold_folder(folder, LOCK, remedy=elsewhere(folder, config)))
             stack.enter_context(succeed(folder, anew=overwrite))
             _claim(folder, config)
         world.wait()
@@ -249,7 +249,7 @@ def open_run(
         finished = run.result is not None
         if finished:
             logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)
-            logger.info("next: nanollama report %s", shlex.quote(str(folder)))
+            logger.info("next: %s", nanollama_command("report", str(folder)))
         elif world.is_main:
             (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
@@ -271,15 +271,15 @@ def is_held(folder: Path) -> bool | None:
     return False
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, remedy: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(
-            f"The run folder {folder} cannot be made, a file is in its place: {ELSEWHERE}."
+            f"The run folder {folder} cannot be made, a file is in its place: {remedy}."
         ) from None
     except OSError as error:
-        raise UserError(f"The run folder {folder} cannot be made ({error.strerror}): {ELSEWHERE}.") from None
+        raise UserError(f"The run folder {folder} cannot be made ({error.strerror}): {remedy}.") from None
 
 
 def dump_to_go_on(config: Config) -> str:
@@ -291,11 +291,11 @@ def dump_to_go_on(config: Config) -> str:
 def _claim(folder: Path, config: Config) -> None:
     """Write the config into a new folder, or one whose run never began; refuse one of another config."""
     path = folder / CONFIG
-    text = dump_to_go_on(config)
+    text, remedy = dump_to_go_on(config), elsewhere(folder, config)
     if not path.exists():
-        check_own(folder, text)
+        check_own(folder, text, remedy)
         if begun := _traces(folder):
-            raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {RETRY}.")
+            raise UserError(f"The run folder {folder} holds {begun[0]} but no {CONFIG}: {remedy}, {ANEW}.")
         write_atomically(path, text)
     elif not _never_began(folder, type(config)):
         check_config(folder, config)
@@ -335,7 +335,7 @@ def check_config(folder: Path, config: Config) -> None:
     if not path.exists() or _never_began(folder, type(config)):
         return
     is_run = holds_run(folder)
-    retry = RETRY if is_run else ELSEWHERE
+    retry = elsewhere(folder, config) + (f", {ANEW}" if is_run else "")
     try:
         started = load_config(type(config), [str(path)])
     except ConfigError as error:

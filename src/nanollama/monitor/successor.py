@@ -24,6 +24,7 @@ from nanollama.errors import UserError
 from nanollama.monitor import checkpoint, track
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.files import read_json, read_text, sync_folder
+from nanollama.monitor.remedies import OTHER_FOLDER
 
 CONFIG, ENVIRONMENT, METRICS, EVALS = "config.yaml", "environment.json", "metrics.jsonl", "evals.jsonl"
 RESULT, LOG, DIALOGS, SAMPLES = "result.json", "log.txt", "dialogs.jsonl", "samples.jsonl"
@@ -80,12 +81,13 @@ def own_folders(folder: Path, config: str | None = None) -> list[str]:
     return [name for name in there if name not in (TOKENIZER_FOLDER, MODEL) or name == made]
 
 
-def check_own(folder: Path, config: str | None = None) -> None:
+def check_own(folder: Path, config: str | None = None, remedy: str = OTHER_FOLDER) -> None:
     """Refuse a folder that holds what a run would write, and that no run has written.
 
     Args:
         folder: of a run that begins.
         config: as for `own_folders`.
+        remedy: what to do about it.
 
     Raises:
         UserError: naming the first such file or folder.
@@ -93,9 +95,7 @@ def check_own(folder: Path, config: str | None = None) -> None:
     there = [name for name in reversed(WRITTEN) if os.path.lexists(folder / name)]
     there += own_folders(folder, config)
     if there and not holds_run(folder):
-        raise UserError(
-            f"The run folder {folder} holds a {there[0]} that no run wrote: choose another run_dir."
-        )
+        raise UserError(f"The run folder {folder} holds a {there[0]} that no run wrote: {remedy}.")
 
 
 def _sections(text: str | None) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
-from nanollama.wording import suggest_folder
+from nanollama.wording import expect_run
 
 Row = dict[str, Any]
 
@@ -110,8 +110,7 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
         problem = (
             f"holds no {CONFIG}" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         )
-        hint = suggest_folder(folder) or "; expected the folder of a run, such as runs/debug."
-        raise UserError(f"{folder}: {problem}{hint}")
+        raise UserError(f"{folder}: {problem}{expect_run(folder)}")
     text = read_text(path) or ""
     return RunRecord(
         name=name or folder.resolve().name,

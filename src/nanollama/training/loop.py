@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -38,7 +37,7 @@ from nanollama.training.interventions import Intervention, check_interventions, 
 from nanollama.training.learner import Learner, LossFn
 from nanollama.training.optim import learning_rate
 from nanollama.training.state import TrainState
-from nanollama.wording import count
+from nanollama.wording import count, nanollama_command
 
 logger = logging.getLogger(__name__)
 
@@ -385,7 +384,7 @@ class Loop:
         log.say(f"finished after {count(result.step, 'step')} in {seconds}{why}")
         for line in say_measures(result.metrics):
             log.say(f"  {line}")
-        log.say(f"next: nanollama report {shlex.quote(str(self.run.folder))}")
+        log.say(f"next: {nanollama_command('report', str(self.run.folder))}")
 
     def finish(self, status: Status) -> TrainResult:
         """Write the result."""

@@ -23,13 +23,13 @@ from nanollama.monitor.checkpoint import (
     load_weights,
     read_manifest,
 )
-from nanollama.monitor.files import write_atomically
+from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.origin import Origin, parse_origins, read_origins
-from nanollama.monitor.successor import CONFIG, EVALUATIONS
+from nanollama.monitor.successor import CONFIG, EVALUATIONS, RESULT
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
-from nanollama.wording import show, suggest_folder
+from nanollama.wording import runs_there, show, suggest_folder
 
 R = TypeVar("R", bound=TrainingRunConfig)
 
@@ -53,6 +53,18 @@ class Trained(Generic[R]):
     checkpoint: Path
     step: int
     weights_sha256: str
+
+    @property
+    def unfinished(self) -> str:
+        """The end of a sentence about it: that its training has not ended; nothing where it has."""
+        if read_json(self.folder / RESULT).get("status") == "finished":
+            return ""
+        return f"; its training has not ended (step {self.step} of {self.config.training.n_steps})"
+
+    @property
+    def title(self) -> str:
+        """A line on which checkpoint it is, and how large."""
+        return f"{self.checkpoint}: {self.model.n_params():,} parameters{self.unfinished}"
 
     def make_evaluation(self, config: Config) -> Path:
         """The folder of an examination of this checkpoint, with its config.
@@ -212,7 +224,8 @@ def run_folder_of(path: Path) -> Path:
     """
     folder = path.parent.parent if checkpoint.NAME.fullmatch(path.name) else path
     if not folder.is_dir():
-        hint = suggest_folder(folder) or f": {_train_command(folder)}."
+        there = f", or name one that is there, such as {', '.join(runs)}" if (runs := runs_there()) else ""
+        hint = suggest_folder(folder) or f": {_train_command(folder)}{there}."
         raise UserError(f"There is no run folder {folder}{hint}")
     if not (folder / CONFIG).is_file():
         raise UserError(

@@ -12,7 +12,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
-from nanollama.wording import count, suggest_folder
+from nanollama.wording import count, runs_there, suggest_folder
 
 RUNS = "runs"
 SECONDS_TO_OPEN = 3.0
@@ -61,7 +61,8 @@ def watch(what: Sequence[str]) -> Watched:
             plans.append(read_grid([item, *keys]))
         else:
             problem = "is a file" if path.exists() else "no such folder"
-            expected = "; expected the folder of a run or of several, or the config of a grid."
+            there = f", such as {', '.join(runs)}" if (runs := runs_there()) else ""
+            expected = f"; expected the folder of a run or of several{there}, or the config of a grid."
             raise UserError(f"{item}: {problem}{suggest_folder(path) or expected}")
     if keys and not plans:
         hint = (

@@ -47,4 +47,4 @@ def test_a_stack_without_attention_is_examined(
     monkeypatch.chdir(tmp_path)
     assert train.main([str(CONFIGS / "debug.yaml"), "model.implementation=mingru", *SMALL]) == 0
     assert eval.main([str(CONFIGS / "eval.yaml"), "run=run"]) == 0
-    assert "Wrote run/eval" in capsys.readouterr().out
+    assert "wrote run/eval" in capsys.readouterr().out

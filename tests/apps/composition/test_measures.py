@@ -38,6 +38,7 @@ from apps.composition.measures import (
 from apps.composition.probes import probe_circuit
 from apps.composition.settings import MeasuresConfig, Split
 from apps.composition.tasks import Parity, Polynomial
+from nanollama.measures import say_measures
 from nanollama.model import ModelConfig, build_model
 from nanollama.model.probe import EditMaps, ablated_heads, ablated_mlps, edited_maps
 from nanollama.model.protocol import LanguageModel
@@ -133,6 +134,16 @@ def test_accuracy_wants_every_token_and_grammar_only_the_kind() -> None:
     said = torch.tensor([[1, 0, 63], [1, 1, 63], [1, 63, 63], [1, 0, 0]])
     assert accuracy(said, group) == 0.25
     assert grammar(said, CONFIG, 0) == 0.5
+
+
+def test_a_terminal_shows_what_the_study_is_about() -> None:
+    model = build_handmade(PARITY, CONFIG.tokens, 6)
+    groups = build_groups(CONFIG, build_dataset(CONFIG), MeasuresConfig(n_sequences=8))
+    shown = say_measures(summarise(list(measure(model, CONFIG, groups)), CONFIG))
+    names = [line.partition("  ")[0] for line in shown]
+    assert names[:2] == ["test accuracy", "train accuracy"]
+    said = "iteration peakiness, iteration layer, iteration head, eoi peakiness"
+    assert ", ".join(names[2:6]) == said
 
 
 def test_summary_of_a_perfect_and_of_a_broken_model() -> None:

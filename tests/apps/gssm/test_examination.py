@@ -96,7 +96,15 @@ def test_a_source_without_latents_or_chance_is_told_as_that(
     keys = [f"data.graph={graph}", "training.n_steps=1", "training.checkpoint.every=1"]
     assert train.main(arguments(tmp_path, *keys)) == 0
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
-    assert "nan" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nan" not in said and "_low" not in said and "not ended" not in said
+    assert "\n  loss (nats)  " in said and "\n  unigram (nats)  " in said
+    assert said.splitlines()[-1].startswith(f"wrote {tmp_path}/evaluations/")
+    ending = (tmp_path / "result.json").read_text()
+    (tmp_path / "result.json").write_text(ending.replace('"finished"', '"preempted"'))
+    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
+    assert "parameters; its training has not ended (step 1 of 1)\n" in capsys.readouterr().out
+    (tmp_path / "result.json").write_text(ending)
     assert gap.main([str(tmp_path)]) == 0
     page = (tmp_path / "gap.html").read_text()
     assert "has no latents that could be in more than one state" in page and "nan]" not in page
@@ -112,7 +120,7 @@ def test_examine_a_run_and_draw_its_page(
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={checkpoint}", "n_sequences=64"]) == 0
     assert not [path for path in checkpoint.iterdir() if path.is_dir()], "it is removed some day"
     told = capsys.readouterr().out
-    assert "gap_nats" in told and "last_symbol_alone" in told
+    assert "gap (nats)" in told and "last_symbol_alone" in told
     (examined,) = (tmp_path / "evaluations").glob(f"{checkpoint.name}_*")
     tables = {}
     for name in ("positions", "latents", "switches"):

@@ -6,11 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from toy_run import toy_config, toy_model, write_run
 
 from apps.memory.chat import example_questions, main, print_part, questions_of, show, speaker_of
+from apps.memory.dataset import sql_db
 from apps.memory.dataset.dependent import N_DEPENDENT_PEOPLE, dependent_people
-from apps.memory.dataset.people import people
+from apps.memory.dataset.people import Person, Population, people
 from apps.memory.recall import open_tool
 from apps.memory.settings import MemoryConfig
 from apps.memory.sources import build_tokenizer
@@ -18,6 +20,7 @@ from nanollama.chat.conversation import Conversation
 from nanollama.cli.command import main as nanollama
 from nanollama.dialogs.generate import Completion
 from nanollama.dialogs.tools import CalculatorConfig, CalculatorTool
+from nanollama.monitor.rows import RowFile
 from nanollama.tokenizer import Message
 from nanollama.training.trained import Trained, load_run
 
@@ -83,7 +86,7 @@ def test_a_request_and_its_reply(
     assert f"          FIND occupation FOR {PERSON.name}\n" in said
     assert f"database  {PERSON.occupation}\n" in said
     assert f"  answer  {PERSON.name} works as a {PERSON.occupation}.\n" in said
-    assert parts[-2:] == ["request", "answer"]
+    assert parts[-3:] == ["request", "answer", "right"]
 
 
 def test_on_a_page_the_truth_stands_beside_it(in_tool: Path) -> None:
@@ -100,9 +103,60 @@ def test_on_a_page_the_truth_stands_beside_it(in_tool: Path) -> None:
     assert said == f"{PERSON.occupation}<assistant>"
 
 
-def test_the_calculator_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
+REQUEST = "I will look it up.\n```\nFIND birth_place FOR Gien"
 
+
+def test_a_request_that_came_to_no_end_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = build_tokenizer().encode_dialog([Message("user", "?"), Message("assistant", REQUEST)]).ids.tolist()
+    tool = CalculatorTool(CalculatorConfig(), "database")
+    show(Console(), Completion(ids, ending="end"), build_tokenizer(), tool)
+    said = capsys.readouterr().out
+    assert " request  I will look it up." in said and "answer" not in said
+    assert "    note  not asked: the model ended the dialog in the middle of its request\n" in said
+
+
+def test_under_an_answer_stands_whether_it_is_right(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = people(5, 6)[0]
+    assert chat(in_weight, typed, f"{PERSON.name}\n{stranger.name}\nWho was born?\n") == 0
+    said = capsys.readouterr().out
+    assert said.count("   right  (learned about)\n") == 4
+    for fact in stranger[2:]:
+        assert f"   wrong  it is {fact} (never seen)\n" in said
+    assert "right" not in said.rpartition("Who was born?")[2]
+
+
+def test_what_it_knows_is_said_before(
+    in_weight: Path, typed: io.BytesIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evals = RowFile(in_weight / "evals.jsonl")
+    for step, share in ((50, 0.5), (100, 0.0625)):  # the checkpoint is of step 100
+        evals.append({"step": step, "recall_trained": 1.0, "recall_unseen": share, "recall_trained_low": 0.9})
+    assert chat(in_weight, typed, "") == 0
+    measured = "people learned about 100 %, people never seen 6 %.\n"
+    assert f"from 2 people. Right answers, as measured: {measured}" in capsys.readouterr().out
+    evals.path.write_text("no row\n" * 3)
+    assert chat(in_weight, typed, "") == 0
+    evals.path.unlink()
+
+
+def test_a_chat_makes_no_larger_database_than_the_training(
+    tmp_path: Path, typed: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(tmp_path)
+    made: list[int] = []
+
+    def noted(start: int, stop: int, population: Population) -> list[Person]:
+        made.append(stop)
+        return people(start, min(stop, 4), population)
+
+    monkeypatch.setattr(sql_db, "people", noted)
+    chat(write_run(config, toy_model(config)), typed, "")
+    assert max(made) == 4
+
+
+def test_the_calculator_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     turns = [Message("user", "?"), Message("assistant", "```\nCALC 2+3\n```"), Message("database", "5")]
     ids = build_tokenizer().encode_dialog([*turns, Message("assistant", "5.")]).ids.tolist()
     tool = CalculatorTool(CalculatorConfig(), "database")
@@ -194,8 +248,6 @@ def test_two_words_are_a_name(in_weight: Path) -> None:
 
 
 def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
     print_part(Console(force_terminal=True, color_system="standard"), "database", "Chile\nPeru")
     assert "\x1b[36mChile\x1b[0m\n\x1b[36m          Peru" in capsys.readouterr().out
 
@@ -203,10 +255,10 @@ def test_colours_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m apps.memory.chat RUN"),
-        (["{run}", "--web", "--port", "x"], "argument --port: invalid int value: 'x'."),
+        ([], "A run is missing.\nusage: nanollama chat RUN [key=value"),
+        (["{run}", "--web", "--port", "x"], "Argument --port: invalid int value: 'x'."),
         (["{run}", "--web", "--port", "99999"], "Port 99999 of 127.0.0.1 cannot be used"),
-        (["{run}", "--wep"], "unrecognized arguments: --wep."),
+        (["{run}", "--wep"], "Unrecognized arguments: --wep.\nusage: nanollama chat RUN "),
         (["runs/nowhere"], "There is no run folder runs/nowhere: train it first"),
         (["{run}", "nonsense=1"], "command line: nonsense=1: unknown key"),
         (["{run}", "model.d_model=8"], "does not fit the model"),
@@ -222,7 +274,7 @@ def test_refusals(
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    assert "usage:" in capsys.readouterr().out
+    assert "usage:" in (said := capsys.readouterr().out) and "data_root=DIR, training.device=cpu" in said
 
 
 def test_through_the_command(

@@ -62,9 +62,9 @@ def test_create_holds_both_populations(command, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["people.sqlite"]
 
 
-def test_everybody_is_there_and_found_by_key(tmp_path):
+def test_everybody_is_there_and_found_by_key(tmp_path, capsys):
     said = sql_db.create_database(tmp_path)
-    assert "339,112 people (all 169,556 that models learn about, and as many of new names; --num N" in said
+    assert "339,112 people (all 169,556 that models learn about, and as many of new names), " in said
     path = database_path(tmp_path)
     assert execute(path, "SELECT count(*) FROM people") == [(2 * N_PEOPLE,)]
     last = people(N_PEOPLE - 1, N_PEOPLE, "new")[0]
@@ -72,6 +72,8 @@ def test_everybody_is_there_and_found_by_key(tmp_path):
     assert execute(path, statement, [last.name]) == [(last.occupation,)]
     assert "PRIMARY KEY" in execute(path, f"EXPLAIN QUERY PLAN {statement}", ["x"])[0][3]
     assert sql_db.ensure_database(tmp_path) == path
+    assert sql_db.main(["create", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("; --num N takes fewer\n")
 
 
 def test_names_are_unique_in_the_schema(path):

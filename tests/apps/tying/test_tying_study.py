@@ -79,7 +79,7 @@ def test_a_run_untied_midway_stops_goes_on_and_is_examined(capsys: pytest.Captur
     assert evals[0]["procrustes"] == pytest.approx(0, abs=1e-6) and evals[-1]["procrustes"] > 1e-6
     Path("eval.yaml").write_text("study: tying\nrun: whole\ndevice: cpu\n")
     assert eval.main(["eval.yaml"]) == 0
-    assert "loss_nats" in capsys.readouterr().out
+    assert "loss (nats)" in capsys.readouterr().out
     (table,) = Path("whole/evaluations").glob("step_00000006_*/measures.csv")
     assert table.read_text().startswith("step,loss_nats,accuracy")
 

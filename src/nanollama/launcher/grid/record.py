@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from nanollama.config import Config
-from nanollama.config.source import split_arguments
+from nanollama.config.arguments import split_arguments
 from nanollama.errors import UserError
 from nanollama.launcher.grid.identity import claims_hash, runs_hash
 from nanollama.launcher.grid.outcome import judge_grid
