@@ -104,19 +104,23 @@ def submit_alone(folder: Path) -> Iterator[None]:
     Raises:
         UserError: somebody else is at it, or the folder cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Nothing was submitted, {folder} cannot be written: {error.strerror or error}."
-        ) from error
-    with hold_folder(folder, LOCK, use="being submitted"):
+    with ExitStack() as stack:
         try:
-            yield
-        finally:
-            (folder / LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # something is in it, as a rule
-                folder.rmdir()
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold_folder(folder, LOCK, use="being submitted"))
+        except OSError as error:
+            _let_go(folder)
+            raise UserError(
+                f"Nothing was submitted, {folder} cannot be written: {error.strerror or error}."
+            ) from error
+        stack.callback(_let_go, folder)
+        yield
+
+
+def _let_go(folder: Path) -> None:
+    with suppress(OSError):  # as a rule something is in the folder
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @dataclass(frozen=True)
