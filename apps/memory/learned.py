@@ -20,27 +20,23 @@ from nanollama.monitor.origin import Origin, parse_origins, read_origins
 from nanollama.monitor.successor import CONFIG
 from nanollama.studies import find_study
 from nanollama.training.run_config import TrainingRunConfig
-from nanollama.training.trained import as_node, directly_loaded, noted_before
+from nanollama.training.trained import as_node, directly_loaded, loaded_runs, noted_before
 
 Source = tuple[Path, TrainingRunConfig, Mapping[str, Origin]]
 
 
-def learned_before(config: MemoryConfig) -> Iterator[tuple[Path, TrainingRunConfig]]:
+def learned_before(config: TrainingRunConfig) -> Iterator[tuple[Path, TrainingRunConfig]]:
     """Runs, and folders of models, whose weights have gone into a run, with the configs they were made by.
 
     Raises:
         UserError: as `nanollama.training.trained.loaded_runs`.
     """
-    known: set[tuple[Path, str]] = set()
-    left: list[tuple[TrainingRunConfig, Mapping[str, Origin]]] = [(config, noted_before(config))]
-    while left:
-        child, noted = left.pop()
-        for path, parent, its in (*directly_loaded(child, noted), *_base_of(child, noted)):
-            key = path.resolve(), parent.model_dump_json()
-            if key not in known:
-                known.add(key)
-                left.append((parent, its))
-                yield path, parent
+    yield from loaded_runs(config, _parents)
+
+
+def _parents(config: TrainingRunConfig, noted: Mapping[str, Origin]) -> Iterator[Source]:
+    yield from directly_loaded(config, noted)
+    yield from _base_of(config, noted)
 
 
 def _base_of(config: TrainingRunConfig, noted: Mapping[str, Origin]) -> Iterator[Source]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
@@ -55,11 +55,16 @@ class Trained(Generic[R]):
     weights_sha256: str
 
     @property
+    def has_ended(self) -> bool:
+        """Has its run been trained to its end, or come to this step, the last?"""
+        is_whole = read_json(self.folder / RESULT).get("status") == "finished"
+        return is_whole or self.step >= self.config.training.n_steps
+
+    @property
     def unfinished(self) -> str:
         """The end of a sentence about it: that its training has not ended; nothing where it has."""
-        if read_json(self.folder / RESULT).get("status") == "finished":
-            return ""
-        return f"; its training has not ended (step {self.step} of {self.config.training.n_steps})"
+        steps = f"step {self.step} of {self.config.training.n_steps}"
+        return "" if self.has_ended else f"; its training has not ended ({steps})"
 
     @property
     def title(self) -> str:
@@ -140,27 +145,6 @@ def _check_study(config_class: type[TrainingRunConfig], folder: Path) -> None:
         )
 
 
-def loaded_runs(config: R) -> Iterator[tuple[Path, R]]:
-    """Runs whose weights have gone into a run, also by way of others, with the configs they had then.
-
-    What a run has loaded it has noted, see `nanollama.monitor.origin`; what it is still to load is read where
-    it is. Each folder once, or once a config.
-
-    Raises:
-        UserError: a folder is not that of a run of the same study; or one that is gone or was trained anew
-            had been loaded by a run that did not note its config.
-    """
-    known: set[tuple[Path, str]] = set()
-    left: list[tuple[R, Mapping[str, Origin]]] = [(config, noted_before(config))]
-    while left:
-        for path, parent, its in directly_loaded(*left.pop()):
-            key = path.resolve(), parent.model_dump_json()
-            if key not in known:
-                known.add(key)
-                left.append((parent, its))
-                yield path, parent
-
-
 def directly_loaded(config: R, noted: Mapping[str, Origin]) -> Iterator[tuple[Path, R, Mapping[str, Origin]]]:
     """The runs that one run loads itself, each with its config and what it has noted.
 
@@ -176,6 +160,36 @@ def directly_loaded(config: R, noted: Mapping[str, Origin]) -> Iterator[tuple[Pa
             found = _loaded_run(type(config), intervention.run, noted.get(f"interventions.{index}"))
             if found is not None:
                 yield found
+
+
+def loaded_runs(
+    config: R,
+    parents: Callable[[R, Mapping[str, Origin]], Iterable[tuple[Path, R, Mapping[str, Origin]]]] = (
+        directly_loaded
+    ),
+) -> Iterator[tuple[Path, R]]:
+    """Runs whose weights have gone into a run, also by way of others, with the configs they had then.
+
+    What a run has loaded it has noted, see `nanollama.monitor.origin`; what it is still to load is read where
+    it is. Each folder once, or once a config.
+
+    Args:
+        config: of the run.
+        parents: those that have gone into a run of this config and these notes without others between.
+
+    Raises:
+        UserError: a folder is not that of a run of the same study; or one that is gone or was trained anew
+            had been loaded by a run that did not note its config.
+    """
+    known: set[tuple[Path, str]] = set()
+    left: list[tuple[R, Mapping[str, Origin]]] = [(config, noted_before(config))]
+    while left:
+        for path, parent, its in parents(*left.pop()):
+            key = path.resolve(), parent.model_dump_json()
+            if key not in known:
+                known.add(key)
+                left.append((parent, its))
+                yield path, parent
 
 
 def noted_before(config: TrainingRunConfig) -> dict[str, Origin]:

@@ -112,14 +112,21 @@ LOADED = [
 ]
 
 
+def first_of(
+    folder: Path, there: dict[str, Any], here: dict[str, Any], name: str
+) -> tuple[MemoryConfig, str, dict[str, Any]]:
+    """Of a case of `LOADED`: the run that learned, the set that it is asked, and the data of the next one."""
+    sources = SUMS_ALONE if name in HELD_OUT_SUMS else [{"kind": "qa"}]
+    source, data = ({"n_people": 2, "sources": sources, **keys} for keys in (there, here))
+    asked = "sums_trained" if source["sources"] == SUMS_ALONE else "trained"
+    return toy_config(folder / "first", data=source, recall={"sets": [asked]}), asked, data
+
+
 @pytest.mark.parametrize(("there", "here", "name", "message"), LOADED)
 def test_weights_that_have_learned_of_it_are_not_asked_about_it(
     tmp_path: Path, there: dict[str, Any], here: dict[str, Any], name: str, message: str | None
 ) -> None:
-    sources = SUMS_ALONE if name in HELD_OUT_SUMS else [{"kind": "qa"}]
-    source, data = ({"n_people": 2, "sources": sources, **keys} for keys in (there, here))
-    asked = "sums_trained" if source["sources"] == SUMS_ALONE else "trained"
-    first = toy_config(tmp_path / "first", data=source, recall={"sets": [asked]})
+    first, asked, data = first_of(tmp_path, there, here, name)
     write_run(first, toy_model(first))
     load = {"implementation": "load", "run": str(first.folder)}
     keys = {"data": data, "recall": {"sets": [name]}, "data_root": str(tmp_path / "data")}
@@ -150,10 +157,7 @@ def tuned_config(folder: Path, path: str, **keys: Any) -> MemoryConfig:
 def test_a_model_that_was_exported_is_not_asked_about_what_it_has_learned(
     tmp_path: Path, there: dict[str, Any], here: dict[str, Any], name: str, message: str | None
 ) -> None:
-    sources = SUMS_ALONE if name in HELD_OUT_SUMS else [{"kind": "qa"}]
-    source, data = ({"n_people": 2, "sources": sources, **keys} for keys in (there, here))
-    asked = "sums_trained" if source["sources"] == SUMS_ALONE else "trained"
-    first = toy_config(tmp_path / "first", data=source, recall={"sets": [asked]})
+    first, _, data = first_of(tmp_path, there, here, name)
     path = exported(first, tmp_path / "exported")
     tuned = tuned_config(tmp_path / "second", path, data=data, recall={"sets": [name]})
     with nullcontext() if message is None else pytest.raises(UserError, match=message):

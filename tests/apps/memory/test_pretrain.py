@@ -199,21 +199,32 @@ def test_dialogs_need_room_for_their_tokens(here: Path) -> None:
         pretrain.read_text(config_of(dialogs={"share": 0.5}))
 
 
-def test_sums_that_a_base_has_read_are_not_asked_about_as_unseen(here: Path) -> None:
+def with_sums() -> pretrain.PretrainConfig:
+    """A base that reads sums among its text."""
     model = config_of().model.model_dump() | {"vocab_size": 303}
-    base = config_of(dialogs={"share": 0.5, "sums": {"n_sums": 40, "seed": 1}}, model=model)
-    Path("run").mkdir()
-    Path("run/config.yaml").write_text(dump_config(base))
-    tuned = MemoryConfig.model_validate(
+    return config_of(dialogs={"share": 0.5, "sums": {"n_sums": 40, "seed": 1}}, model=model)
+
+
+def asked_sums() -> MemoryConfig:
+    """A run that starts from the model of ``run`` and is asked other sums."""
+    return MemoryConfig.model_validate(
         {
             "study": "memory",
             "name": "tuned",
+            "run_dir": "tuned",
             "data": {"n_people": 2, "sources": [{"kind": "sums"}]},
             "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
             "recall": {"sets": ["sums_trained", "sums_unseen"]},
             "training": {"n_steps": 1},
         }
     )
+
+
+def test_sums_that_a_base_has_read_are_not_asked_about_as_unseen(here: Path) -> None:
+    base = with_sums()
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text(dump_config(base))
+    tuned = asked_sums()
     with pytest.raises(UserError, match=r"'sums_unseen' asks about: data.sums.seed is 1 there and 0 here"):
         check_unlearned(tuned)
     sums = tuned.data.model_copy(update={"sums": tuned.data.sums.model_copy(update={"seed": 1})})
@@ -252,19 +263,8 @@ def test_text_that_an_exported_base_has_learned_is_not_held_out(
 
 
 def test_a_base_that_was_made_anew_hides_nothing_of_what_was_learned(here: Path) -> None:
-    model = config_of().model.model_dump() | {"vocab_size": 303}
-    base = config_of(dialogs={"share": 0.5, "sums": {"n_sums": 40, "seed": 1}}, model=model)
-    tuned = MemoryConfig.model_validate(
-        {
-            "study": "memory",
-            "name": "tuned",
-            "run_dir": "tuned",
-            "data": {"n_people": 2, "sources": [{"kind": "sums"}]},
-            "model": {"implementation": "hugging_face", "path": "run/model", "max_seq_len": 256},
-            "recall": {"sets": ["sums_trained", "sums_unseen"]},
-            "training": {"n_steps": 1},
-        }
-    )
+    base = with_sums()
+    tuned = asked_sums()
     Path("run").mkdir()
     Path("run/config.yaml").write_text(dump_config(config_of()))
     Path("tuned/checkpoints/step_00000001").mkdir(parents=True)

@@ -13,7 +13,6 @@ import nanollama
 from nanollama.errors import UserError
 from nanollama.monitor.checkpoint import FOLDER, NAME, Checkpointer, DamagedCheckpoint
 from nanollama.monitor.files import write_atomically
-from nanollama.monitor.run_folder import read_result
 from nanollama.monitor.successor import CONFIG
 from nanollama.report.attention import OUTPUT, USAGE
 from nanollama.report.attention.exhibits import GENERIC, Exhibits, Pattern, of_stream
@@ -107,9 +106,9 @@ def is_intact(checkpoints: Checkpointer, step: int) -> bool:
 
 
 def _write(path: Path, newest: Trained[Any], extent: Extent, data: dict[str, Any]) -> None:
-    result = read_result(path.parent)
-    is_whole = result is not None and result.status == "finished"
-    so_far = "" if is_whole else f"Its training has not ended: the newest is of step {newest.step:,}. "
+    so_far = (
+        "" if newest.has_ended else f"Its training has not ended: the newest is of step {newest.step:,}. "
+    )
     lead = (
         f"{count(len(extent.steps), 'checkpoint')} of a model of "
         f"{count(newest.model.n_params(), 'parameter')}, {count(len(extent.sequences), 'sequence')}. "
