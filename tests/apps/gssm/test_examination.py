@@ -93,7 +93,7 @@ def test_a_source_without_latents_or_chance_is_told_as_that(
 ) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     graph = "{nodes: [{name: X, state_dim: 1, alpha: 1, observed: true}]}"
-    keys = [f"data.graph={graph}", "training.n_steps=1", "training.checkpoint.every=1"]
+    keys = [f"data.graph={graph}", "training.n_steps=2", "training.checkpoint={every: 1, keep: 2}"]
     assert train.main(arguments(tmp_path, *keys)) == 0
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
     said = capsys.readouterr().out
@@ -102,8 +102,10 @@ def test_a_source_without_latents_or_chance_is_told_as_that(
     assert said.splitlines()[-1].startswith(f"wrote {tmp_path}/evaluations/")
     ending = (tmp_path / "result.json").read_text()
     (tmp_path / "result.json").write_text(ending.replace('"finished"', '"preempted"'))
-    assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}", "n_sequences=8"]) == 0
-    assert "parameters; its training has not ended (step 1 of 1)\n" in capsys.readouterr().out
+    for step, told in ((1, "; its training has not ended (step 1 of 2)"), (2, "")):
+        path = tmp_path / f"checkpoints/step_{step:08d}"
+        assert eval.main([str(CONFIGS / "eval.yaml"), f"run={path}", "n_sequences=8"]) == 0
+        assert f"parameters{told}\n" in capsys.readouterr().out
     (tmp_path / "result.json").write_text(ending)
     assert gap.main([str(tmp_path)]) == 0
     page = (tmp_path / "gap.html").read_text()
