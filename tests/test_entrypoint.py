@@ -142,6 +142,18 @@ def test_a_wrong_config_is_told_without_a_traceback(capsys: pytest.CaptureFixtur
             "without overwrite=true if it has that.\n",
         ),
         (
+            OSError(errno.EFBIG, "File too large", "/x"),
+            1,
+            "/x: File too large: allow larger files (`ulimit -f`), and run the same command again, "
+            "without overwrite=true if it has that.\n",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error", "/x"),
+            1,
+            "/x: Input/output error: look after this disk or its mount, and run the same command again, "
+            "without overwrite=true if it has that.\n",
+        ),
+        (
             OSError(errno.ENAMETOOLONG, "File name too long", "/x"),
             2,
             "/x: no such file or folder, the name is longer than any can be.\n",

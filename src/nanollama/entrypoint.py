@@ -18,7 +18,15 @@ from contextlib import suppress
 from nanollama.config import C, Config, RunConfig, dump_config, load_config
 from nanollama.config.keys import KeyInfo, describe_keys
 from nanollama.config.moved import check_place
-from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
+from nanollama.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_PREEMPTED,
+    EXIT_USER_ERROR,
+    REMEDIES,
+    Preempted,
+    UserError,
+)
 from nanollama.failures import explain
 from nanollama.streams import EXIT_BROKEN_PIPE, is_broken_pipe, open_streams, reader_left
 
@@ -104,9 +112,9 @@ def guard(work: Callable[[], int | None]) -> int:
         if error.errno == errno.ENAMETOOLONG:
             _say(f"{_file_of(error)}no such file or folder, the name is longer than any can be.")
             return EXIT_USER_ERROR
-        if error.errno in FULL:
+        if remedy := REMEDIES.get(error.errno or 0):
             _say(
-                f"{_file_of(error)}{error.strerror}: make room, and run the same command again, without "
+                f"{_file_of(error)}{error.strerror}: {remedy}, and run the same command again, without "
                 "overwrite=true if it has that."
             )
             return EXIT_FAILED

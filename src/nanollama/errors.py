@@ -9,8 +9,14 @@ EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_PREEMPTED = 75
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Numbers of errors of a disk that takes no more."""
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "allow larger files (`ulimit -f`)",
+    errno.EIO: "look after this disk or its mount",
+    errno.ESTALE: "look after this disk or its mount",
+}
+"""What helps where a disk does not do what it is asked, by the number of its error."""
 
 
 class UserError(Exception):

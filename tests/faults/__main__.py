@@ -21,6 +21,7 @@ from pathlib import Path
 from tests.faults.campaign import Campaign, trials
 from tests.faults.configs import Configs
 from tests.faults.files import Files
+from tests.faults.grids import Grids
 from tests.faults.kills import Calls, Kills
 from tests.faults.questions import Questions
 from tests.faults.surroundings import Surroundings
@@ -28,6 +29,7 @@ from tests.faults.surroundings import Surroundings
 CAMPAIGNS: dict[str, type[Campaign]] = {
     "kills": Kills,
     "calls": Calls,
+    "grids": Grids,
     "files": Files,
     "surroundings": Surroundings,
     "configs": Configs,

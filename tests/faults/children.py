@@ -132,20 +132,30 @@ def _be_child(
 
 
 class Calm:
-    """What runs that nobody disturbs end with."""
+    """What runs that nobody disturbs end with; each is made when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         prepare(folder)
         self.folder = folder
-        self.seconds: dict[str, float] = {}
-        for study in KEYS:
-            ended = run(f"apps.{study}.train", arguments(study, folder / f"calm_{study}"), folder)
+        self._seconds: dict[str, float] = {}
+
+    def run(self, study: str) -> Path:
+        """The folder of the calm run of a study."""
+        folder = self.folder / f"calm_{study}"
+        if study not in self._seconds:
+            ended = run(f"apps.{study}.train", arguments(study, folder), self.folder)
             assert ended.code == 0, ended.said
-            self.seconds[study] = ended.seconds
+            self._seconds[study] = ended.seconds
+        return folder
+
+    def seconds(self, study: str) -> float:
+        """What the calm run of a study took."""
+        self.run(study)
+        return self._seconds[study]
 
     def compare(self, study: str, run_folder: Path) -> str | None:
         """None where a run ended as the calm one of its study."""
-        calm = self.folder / f"calm_{study}"
+        calm = self.run(study)
         if not same_end(calm, run_folder):
             return f"{study}: other weights or rows than a calm run"
         names = {path.name for path in run_folder.iterdir()} - {path.name for path in calm.iterdir()}

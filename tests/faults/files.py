@@ -22,7 +22,7 @@ class Files:
     def trial(self, rng: random.Random) -> str | None:
         """Damage a run, then go on with it, examine it, or look at it."""
         study = rng.choice(sorted(KEYS))
-        calm, folder = self.calm.folder / f"calm_{study}", self.calm.folder / "damaged"
+        calm, folder = self.calm.run(study), self.calm.folder / "damaged"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(calm, folder)
         unfinished = rng.random() < 0.5

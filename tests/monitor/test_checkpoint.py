@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,3 +245,25 @@ def test_a_full_disk_is_told_in_the_words_of_the_system_where_a_library_has_its_
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(OSError, match="No space left on device"):
         Checkpointer(tmp_path).save(1, nn.Linear(2, 2), torch.optim.SGD(nn.Linear(2, 2).parameters()), {})
+
+
+@pytest.mark.parametrize("n_bytes", [1000, 3_000_000, 6_000_000])
+def test_files_that_may_not_grow_are_told_in_the_words_of_the_system(tmp_path: Path, n_bytes: int) -> None:
+    """By a real limit, in a process of its own; torch and safetensors have words of their own for it."""
+    code = """
+import resource, sys
+from pathlib import Path
+from torch import nn, optim
+from nanollama.monitor.checkpoint import Checkpointer
+model = nn.Linear(1000, 1000)
+optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+optimizer.state[model.weight]["momentum_buffer"] = [model.weight.detach(), model.weight.detach() + 1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    Checkpointer(Path(sys.argv[1])).save(1, model, optimizer, {})
+except OSError as error:
+    print(error.strerror)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), str(n_bytes)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "File too large\n", done.stderr

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nanollama.errors import UserError
-from nanollama.monitor.files import naming_a_full_disk, sync_file, sync_folder, write_atomically
+from nanollama.monitor.files import naming_faults_of_disk, sync_file, sync_folder, write_atomically
 
 if TYPE_CHECKING:  # finding checkpoints does not wait for torch
     from torch import nn
@@ -85,7 +85,7 @@ class Checkpointer:
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        with naming_a_full_disk(new):
+        with naming_faults_of_disk(new):
             save_model(model, str(new / MODEL))
             torch.save(optimizer.state_dict(), new / OPTIMIZER)
         (new / STATE).write_text(json.dumps(state), encoding="utf-8")

@@ -6,13 +6,14 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nanollama.errors import FULL, UserError
+from nanollama.errors import REMEDIES, UserError
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -89,28 +90,42 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def naming_a_full_disk(folder: Path) -> Iterator[None]:
-    """Where libraries that write into a folder fail in words of their own, say that there is no space, if so.
+def naming_faults_of_disk(folder: Path) -> Iterator[None]:
+    """Where libraries that write into a folder fail in words of their own, say what the disk has, if it has.
 
     Raises:
-        OSError: ``ENOSPC`` or ``EDQUOT``, in the place of what was raised.
+        OSError: of a full or failing disk, in the place of what was raised.
     """
     try:
         yield
     except Exception as error:
-        full = None if isinstance(error, OSError) else _try_to_write(folder)
-        if full is None:
+        number = None if isinstance(error, OSError) else _number_in(str(error)) or _try_to_write(folder)
+        if number is None:
             raise
-        raise OSError(full.errno, full.strerror, str(folder)) from error
+        raise OSError(number, os.strerror(number), str(folder)) from error
 
 
-def _try_to_write(folder: Path) -> OSError | None:
-    """What the system says against a file of 1 MiB that is gone at once, if it is about space."""
+def _number_in(said: str) -> int | None:
+    """Of the system's error, where a library tells it, as those written in Rust do."""
+    found = re.search(r"\(os error (\d+)\)", said)
+    return int(found[1]) if found and int(found[1]) in REMEDIES else None
+
+
+def _try_to_write(folder: Path) -> int | None:
+    """What the system says against a file of 1 MiB, or as long as files may be, that is gone at once."""
+    import resource  # not on Windows, of which `doctor` has a word to say
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(2**20))
+            file.flush()
+            if limit != resource.RLIM_INFINITY and any(
+                path.is_file() and path.stat().st_size >= limit for path in folder.iterdir()
+            ):
+                os.pwrite(file.fileno(), b".", limit)
     except OSError as error:
-        return error if error.errno in FULL else None
+        return error.errno if error.errno in REMEDIES else None
     return None
 
 
