@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ def _read_file(path: str, chain: tuple[str, ...] = (), named_at: str = "") -> No
     if not isinstance(root.value, dict):
         kind = "a list" if isinstance(root.value, list) else f"the single value {show(root.value)}"
         raise ConfigError(f"{path}: expected keys and values (`key: value`) at the top, got {kind}.")
+    root = Node(dict(root.value), root.place)  # that of `parse_yaml` belongs to all who ask
     base = root.value.pop(BASE_KEY, None)
     if base is None:
         return root
@@ -205,8 +206,11 @@ def _neighbours(path: str) -> str:
     return f" (configs there: {', '.join(names[:10])})." if names else "; its folder holds no YAML file."
 
 
+@lru_cache(maxsize=256)
 def parse_yaml(text: str, place: Place) -> Node:
     """The tree of a YAML text; in a file, each value's place is the line of its key.
+
+    Each is parsed once: a book or a grid reads the same files many times. So nobody may change the tree.
 
     Raises:
         ConfigError: the text is not YAML, is empty, or uses more of YAML than configs need.
