@@ -24,12 +24,14 @@ from tests.faults.files import Files
 from tests.faults.grids import Grids
 from tests.faults.kills import Calls, Kills
 from tests.faults.questions import Questions
+from tests.faults.ranks import Ranks
 from tests.faults.surroundings import Surroundings
 
 CAMPAIGNS: dict[str, type[Campaign]] = {
     "kills": Kills,
     "calls": Calls,
     "grids": Grids,
+    "ranks": Ranks,
     "files": Files,
     "surroundings": Surroundings,
     "configs": Configs,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,26 +91,44 @@ def run(
         before: called in the child first.
         kill_after: seconds until the child gets SIGKILL.
     """
-    said = here / f"said_{os.getpid()}.txt"
-    said.touch()
-    begun = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _be_child(module, argv, here, said, before)
-    end = begun + (SECONDS_TO_HANG if kill_after is None else kill_after)
-    status = None
-    while status is None:
-        pid, found = os.waitpid(child, os.WNOHANG)
-        if pid:
-            status = found
-        elif time.monotonic() > end:
-            os.kill(child, 9)
-            _, status = os.waitpid(child, 0)
-        else:
-            time.sleep(0.002)
-    text = said.read_text(errors="replace")
-    said.unlink()
-    return Ended(os.waitstatus_to_exitcode(status), text, time.monotonic() - begun)
+    return Child(module, argv, here, before).wait(kill_after)
+
+
+class Child:
+    """A process that calls ``main`` of a module, started at once; see `run`."""
+
+    def __init__(
+        self, module: str, argv: list[str], here: Path, before: Callable[[], None] | None = None
+    ) -> None:
+        self._said = here / f"said_{os.urandom(4).hex()}.txt"
+        self._said.touch()
+        self._begun = time.monotonic()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_child(module, argv, here, self._said, before)
+
+    def stop(self, seconds: float) -> Ended:
+        """Ask it to end by SIGTERM, and by SIGKILL if it has not after so many seconds; how it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        return self.wait(time.monotonic() - self._begun + seconds)
+
+    def wait(self, kill_after: float | None = None) -> Ended:
+        """How it has ended: by SIGKILL, if it takes too long."""
+        end = self._begun + (SECONDS_TO_HANG if kill_after is None else kill_after)
+        status = None
+        while status is None:
+            pid, found = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                status = found
+            elif time.monotonic() > end:
+                os.kill(self.pid, 9)
+                _, status = os.waitpid(self.pid, 0)
+            else:
+                time.sleep(0.002)
+        text = self._said.read_text(errors="replace")
+        self._said.unlink()
+        return Ended(os.waitstatus_to_exitcode(status), text, time.monotonic() - self._begun)
 
 
 def _be_child(
