@@ -84,7 +84,11 @@ class ForgettingConfig(Config):
     split: Literal["valid", "test"] = Field(
         default="valid", description="Documents for validation, or for the test."
     )
-    n_rows: int = Field(default=64, ge=1, description="Examples of text: their loss, and prompts, are taken.")
+    n_rows: int = Field(
+        default=64,
+        ge=1,
+        description="Examples of text, spread over all documents: their loss, and prompts, are taken.",
+    )
     prompt_len: int = Field(
         default=16, ge=1, description="Tokens of each example that the pretrained model goes on from."
     )
@@ -305,7 +309,7 @@ STUDY = Study(
             for name in get_args(RecallSet)
         ),
         *("bits_per_parameter", "bits_per_fact"),
-        *("text_loss*_nats*", "kl_base_nats*", "total_variation_base*"),
+        *("n_text_documents", "text_loss*_nats*", "kl_base_nats*", "total_variation_base*"),
     ),
     tokenizer="apps.memory.sources:tokenizer_of",
     exhibits="apps.memory.exhibits:exhibits",

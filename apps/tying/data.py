@@ -9,6 +9,7 @@ import numpy as np
 from apps.tying.settings import HeldOut, TyingConfig
 from nanollama.data.batch import Batch
 from nanollama.data.text.documents import Split
+from nanollama.data.text.spread import spread_rows
 from nanollama.data.text.streams import Masker, RowStream, next_token_batch
 from nanollama.data.text.tokenised import TokenisedText, tokenise, tokenise_for
 from nanollama.data.text.tokens import mask_id
@@ -58,25 +59,40 @@ def learned_rows(config: TyingConfig, text: TokenisedText) -> np.ndarray:
     Raises:
         UserError: there is not one.
     """
-    return _rows_to_ask(config, text, "train")[: config.n_rows]
+    rows, able = text.rows("train"), _numbers_to_ask(config, text, "train")
+    return (rows if len(able) == len(rows) else rows[able])[: config.n_rows]
 
 
 def held_out_batches(
     config: TyingConfig, text: TokenisedText, split: HeldOut, n_rows: int | None, batch_size: int
 ) -> list[Batch]:
-    """Held-out examples with masks that are functions of their numbers alone.
+    """Held-out examples, those of `held_out_examples`, with masks that are functions of their numbers alone.
 
     Raises:
         UserError: there is not one in which a token can be asked for.
     """
-    rows = _rows_to_ask(config, text, split)[:n_rows]
+    numbers, _ = held_out_examples(config, text, split, n_rows)
+    rows = text.rows(split)
     masker = _masker(config, text, FIXED_SEED)
     batches = []
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        numbers = np.arange(start, start + len(part))
-        batches.append(next_token_batch(part) if masker is None else masker.batch(part, numbers))
+    for start in range(0, len(numbers), batch_size):
+        some = numbers[start : start + batch_size]
+        batches.append(next_token_batch(rows[some]) if masker is None else masker.batch(rows[some], some))
     return batches
+
+
+def held_out_examples(
+    config: TyingConfig, text: TokenisedText, split: HeldOut, n_rows: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (n,) of the examples that are measured on, spread over all documents, and their documents (n,).
+
+    Raises:
+        UserError: there is not one in which a token can be asked for.
+    """
+    able = _numbers_to_ask(config, text, split)
+    documents = text.documents(split)[able]
+    chosen = spread_rows(documents, n_rows)
+    return able[chosen], documents[chosen]
 
 
 def token_frequencies(config: TyingConfig, text: TokenisedText) -> np.ndarray:
@@ -86,10 +102,11 @@ def token_frequencies(config: TyingConfig, text: TokenisedText) -> np.ndarray:
     return counts / counts.sum()
 
 
-def _rows_to_ask(config: TyingConfig, text: TokenisedText, split: Split) -> np.ndarray:
+def _numbers_to_ask(config: TyingConfig, text: TokenisedText, split: Split) -> np.ndarray:
+    """Of the examples in which a token can be asked for."""
     rows = text.rows(split)
     if config.model.causal:  # which asks for special tokens, too
-        return rows
+        return np.arange(len(rows))
     is_ordinary = ~np.isin(np.arange(text.vocab_size), text.special)
     can_ask = is_ordinary[rows].any(axis=1)
     if not can_ask.any():
@@ -97,7 +114,7 @@ def _rows_to_ask(config: TyingConfig, text: TokenisedText, split: Split) -> np.n
             f"No token of the text for {split} can be masked, all are special ones such as [UNK]: expected a "
             "tokenizer that knows the words, more documents, or a larger held_out."
         )
-    return rows if can_ask.all() else rows[can_ask]
+    return np.flatnonzero(can_ask)
 
 
 def _masker(config: TyingConfig, text: TokenisedText, seed: int) -> Masker | None:

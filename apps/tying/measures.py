@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apps.tying.data import held_out_batches, token_frequencies
+from apps.tying.data import held_out_batches, held_out_examples, token_frequencies
 from apps.tying.settings import MeasuresConfig, TyingConfig
 from nanollama.data.batch import IGNORE
+from nanollama.data.text.spread import document_sums
 from nanollama.data.text.tokenised import TokenisedText
 from nanollama.model.shell import Shell
-from nanollama.statistics import share_interval
+from nanollama.statistics import Interval, mean_interval
 
 
 class Examiner:
     """Measures a model on the same examples and masks whatever the run; see `training.loop.Evaluator`.
 
-    ``loss_nats`` and ``accuracy`` are of the tokens asked for, with examples as the unit of the accuracy's
-    interval; ``learned_nats`` is how far the loss lies below that of the frequencies of tokens.
+    ``loss_nats`` is of the tokens asked for, ``accuracy`` the mean over ``n_documents`` of that of their
+    tokens, with documents as the unit of its interval; ``learned_nats`` is how far the loss lies below that
+    of the frequencies of tokens.
     """
 
     def __init__(self, config: TyingConfig, measures: MeasuresConfig, text: TokenisedText) -> None:
         self.batches = held_out_batches(config, text, measures.split, measures.n_rows, measures.batch_size)
+        _, self.documents = held_out_examples(config, text, measures.split, measures.n_rows)
         with np.errstate(divide="ignore"):
             self._surprise = torch.from_numpy(-np.log(token_frequencies(config, text)))
 
@@ -43,16 +48,28 @@ class Examiner:
             asked += wanted.sum(1).tolist()
         n_asked = sum(asked)
         loss_nats, frequency_nats = float(sum(losses)) / n_asked, float(sum(surprises)) / n_asked
-        rows = [(hits, n) for hits, n in zip(right, asked, strict=True) if n]
-        share = share_interval(*map(list, zip(*rows, strict=True)))
+        share = accuracy_interval(right, asked, self.documents)
         return {
             "loss_nats": loss_nats,
             "accuracy": share.mean,
             "accuracy_low": share.low,
             "accuracy_high": share.high,
+            "n_documents": share.n,
             "learned_nats": frequency_nats - loss_nats,
             **distances(model.embedding.weight, model.head.weight),
         }
+
+
+def accuracy_interval(right: Sequence[int], asked: Sequence[int], documents: np.ndarray) -> Interval:
+    """The share of right answers, the mean over documents, which are the unit; one alone has no interval.
+
+    Args:
+        right: right answers in each example.
+        asked: tokens asked for in each, at least one.
+        documents: (n,) the document of each.
+    """
+    n_right, n_asked = (document_sums(counts, documents) for counts in (right, asked))
+    return mean_interval((n_right / n_asked).tolist(), is_share=True)
 
 
 @torch.no_grad()

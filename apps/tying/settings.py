@@ -22,7 +22,9 @@ class MeasuresConfig(Config):
     """What is measured on text that is held out."""
 
     split: HeldOut = Field(default="valid", description="Documents for validation, or for the test.")
-    n_rows: int | None = Field(default=512, ge=1, description="Examples to measure on; null takes all.")
+    n_rows: int | None = Field(
+        default=512, ge=1, description="Examples to measure on, spread over all documents; null takes all."
+    )
     batch_size: int = Field(default=64, ge=1, description="Examples at once: a matter of memory.")
 
 
@@ -70,7 +72,7 @@ STUDY = Study(
     measures=("loss_nats", "accuracy", "learned_nats", "cosine", "procrustes"),
     measured=(
         "loss_nats",
-        *("accuracy", "accuracy_low", "accuracy_high"),
+        *("accuracy", "accuracy_low", "accuracy_high", "n_documents"),
         "learned_nats",
         *("cosine", "procrustes"),
         *(f"{side}_{name}" for side in ("input", "output") for name in ("norm", "effective_rank")),

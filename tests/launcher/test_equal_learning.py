@@ -11,7 +11,7 @@ from test_verdict import EVERY_5, GRID, plan_of, rows_of
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.sections import pairs_table
-from nanollama.launcher.grid.verdict import missing_lines
+from nanollama.launcher.grid.verdict_table import missing_lines
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS

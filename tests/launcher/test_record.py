@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(APPS / "composition/config", study / "config")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(studies.Study, "folder", study)
-    return study / f"config/{NAME}.yaml"
+    path = study / f"config/{NAME}.yaml"
+    path.write_text(re.sub(r'    changed: "[^"]*"\n', "", path.read_text()))  # claims that nobody has changed
+    return path
 
 
 def rows_of(plan: Plan, finished: slice = slice(None)) -> list[dict[str, Any]]:
@@ -132,6 +135,33 @@ def test_a_config_that_has_changed_since_is_noticed(config: Path, monkeypatch: p
     assert nanollama(["grid", "record", str(config)]) == 0
     assert [since(config, *keys) for keys, _ in SINCE] == [said for _, said in SINCE]
     assert since(config) == ""
+
+
+CHANGED = "expect.0.changed='2026-11-27, after the results: why'"
+
+
+def test_a_claim_that_was_changed_is_told_with_what_is_recorded(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the record or by the config; that it was does not make it another claim."""
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    assert since(config, CHANGED) == ""
+    assert "claim changed" not in section(book.write_book(["composition"]), NAME)
+    claims = read_grid([str(config)]).expect
+    said = f"- The claim '{claims[0].claim}' was changed: 2026-11-27, after the results: why."
+    text = config.read_text()
+    config.write_text(
+        text.replace("- claim: ", "- changed: '2026-11-27, after the results: why'\n    claim: ", 1)
+    )
+    found = section(book.write_book(["composition"]), NAME)
+    assert found.count("; claim changed") == 1 and said in found.splitlines()
+    config.write_text(config.read_text().replace("at_least: 0.95", "at_least: 0.9"))
+    assert "; claim changed" not in section(book.write_book(["composition"]), NAME), "recorded is the old one"
+    config.write_text(text)
+    assert nanollama(["grid", "record", str(config), CHANGED]) == 0
+    found = section(book.write_book(["composition"]), NAME)
+    assert found.count("; claim changed") == 1 and said in found.splitlines()
 
 
 def test_a_record_of_before_is_read_and_compared_as_far_as_it_goes(

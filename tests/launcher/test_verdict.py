@@ -16,9 +16,12 @@ from scipy import stats
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.grid import outcome
 from nanollama.launcher.grid.outcome import judge_grid, show_outcome
-from nanollama.launcher.grid.verdict import Verdict, judge, verdict_table
+from nanollama.launcher.grid.sections import claim_blocks
+from nanollama.launcher.grid.verdict import Verdict, judge
+from nanollama.launcher.grid.verdict_table import verdict_table
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.run_folder import EVALS
+from nanollama.report.page import Words
 from nanollama.statistics import bootstrap_interval, mean_interval, sign_flip_test
 
 GRID = """\
@@ -312,6 +315,25 @@ def test_the_verdict_says_of_which_seeds_it_is_and_goes_with_its_claims(
     bare = read_grid([str(tmp_path / "grid.yaml"), "expect=[]"])
     assert show_outcome(judge_grid(bare, rows_of(bare, [0.25, 0.95, 0.125, 0.95]))) == 0
     assert not [*plan.folder.glob("verdict.*")]
+
+
+def test_a_claim_that_was_changed_says_so_beside_its_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)
+    plan = plan_of(
+        tmp_path, f"{WIDE}, changed: '2026-11-27, after the results: a seed more'", f"{BETTER}, at_least: 0.7"
+    )
+    plan.folder.mkdir()
+    grid = judge_grid(plan, rows_of(plan, [0.25, 0.95, 0.125, 0.95]))
+    assert [row[-1] for row in verdict_table(grid.verdicts).rows] == ["holds; claim changed", "holds"]
+    said = f"The claim '{plan.expect[0].claim}' was changed: 2026-11-27, after the results: a seed more."
+    show_outcome(grid)
+    assert said in capsys.readouterr().out.splitlines()
+    assert Words(said) in claim_blocks(grid.verdicts, plan.told)
+    first, second = json.loads((plan.folder / "verdict.json").read_text())
+    assert first["changed"].startswith("2026-11-27") and "changed" not in second
+    assert first["verdict"] == "holds"
 
 
 @pytest.mark.parametrize(("claim", "values"), [(WIDE, (0.95,)), (f"{BETTER}, at_least: 0.7", (0.85,))])

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from apps.memory.settings import ForgettingConfig, MemoryConfig
 from apps.memory.sources import read_text
+from nanollama.data.text.spread import document_means, spread_rows
 from nanollama.data.text.tokens import end_id
 from nanollama.dialogs.generate import evaluating
 from nanollama.model import HuggingFaceConfig, build_model
@@ -35,13 +36,17 @@ class Forgetting:
     Args:
         path: folder of the pretrained model, or its name on the hub; read at the first evaluation.
         rows: (n, T) token ids of held-out text.
+        documents: (n,) the document of each.
         end: the token after which a completion is over.
         config: how much is compared.
     """
 
-    def __init__(self, path: str, rows: np.ndarray, end: int, config: ForgettingConfig) -> None:
+    def __init__(
+        self, path: str, rows: np.ndarray, documents: np.ndarray, end: int, config: ForgettingConfig
+    ) -> None:
         self._path = path
-        self._rows = torch.from_numpy(rows[: config.n_rows].astype(np.int64))
+        chosen = spread_rows(documents, config.n_rows)
+        self._rows, self._documents = torch.from_numpy(rows[chosen].astype(np.int64)), documents[chosen]
         self._end = end
         self._config = config
         self._base: LanguageModel | None = None
@@ -49,11 +54,12 @@ class Forgetting:
         self._base_losses: list[float] = []
 
     def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
-        """Measures with 95 % intervals, completions or examples as the unit.
+        """Measures with 95 % intervals, documents as the unit: means over them of means over their examples.
 
         Returns:
-            ``kl_base_nats`` and ``total_variation_base``, means over the tokens of a completion and then over
-            completions; ``text_loss_nats``, ``text_loss_base_nats`` and ``text_loss_change_nats``, a token.
+            ``kl_base_nats`` and ``total_variation_base``, of an example the mean over the tokens of its
+            completion; ``text_loss_nats``, ``text_loss_base_nats`` and ``text_loss_change_nats``, a token;
+            ``n_text_documents``. One document has no interval.
         """
         base = self._read_base(model)
         divergences: list[float] = []
@@ -68,15 +74,16 @@ class Forgetting:
             losses = self._text_losses(model)
         changes = [mine - first for mine, first in zip(losses, self._base_losses, strict=True)]
         measures = {
-            "text_loss_nats": float(np.mean(losses)),
-            "text_loss_base_nats": float(np.mean(self._base_losses)),
+            "text_loss_nats": float(np.mean(document_means(losses, self._documents))),
+            "text_loss_base_nats": float(np.mean(document_means(self._base_losses, self._documents))),
+            "n_text_documents": len(np.unique(self._documents)),
         }
         for name, values, is_share in (
             ("text_loss_change_nats", changes, False),
             ("kl_base_nats", divergences, False),
             ("total_variation_base", variations, True),
         ):
-            mean, low, high, _ = mean_interval(values, is_share)
+            mean, low, high, _ = mean_interval(document_means(values, self._documents), is_share)
             measures |= {name: mean, f"{name}_low": low, f"{name}_high": high}
         return measures
 
@@ -130,8 +137,9 @@ def build_forgetting(config: MemoryConfig) -> Forgetting | None:
         return None
     assert config.pretrained is not None
     text = read_text(config)
-    rows = text.rows(config.forgetting.split)
-    return Forgetting(config.pretrained, rows, end_id(text.tokenizer), config.forgetting)
+    split = config.forgetting.split
+    rows, documents = text.rows(split), text.documents(split)
+    return Forgetting(config.pretrained, rows, documents, end_id(text.tokenizer), config.forgetting)
 
 
 def complete(model: LanguageModel, prompts: Tensor, n_new: int) -> Tensor:

@@ -24,6 +24,7 @@ from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
 from apps.memory.sums import SUM_KINDS, sum_dialogs
 from nanollama.data.stream import DocumentStream, Stream
+from nanollama.data.text.spread import document_means, spread_rows
 from nanollama.data.text.streams import RowSource, RowStream
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
 from nanollama.data.text.tokens import end_id, token_bytes
@@ -51,15 +52,18 @@ class TextExaminer:
     """
 
     def __init__(self, text: TokenisedText, config: PretrainMeasuresConfig, folder: Path) -> None:
-        rows = text.rows(config.split)[: config.n_rows].astype(np.int64)
+        documents = text.documents(config.split)
+        chosen = spread_rows(documents, config.n_rows)
+        rows, self._documents = text.rows(config.split)[chosen].astype(np.int64), documents[chosen]
         self._rows, self._config, self._text, self._folder = torch.from_numpy(rows), config, text, folder
         lengths = token_bytes(text.tokenizer)
         self._n_bytes = None if lengths is None else int(lengths[rows[:, 1:]].sum())
 
     def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
-        """``loss_nats`` a token, with its 95 % interval, examples as the unit; ``bits_per_byte`` of the text.
+        """``loss_nats`` a token, with its 95 % interval, documents as the unit, and ``bits_per_byte``.
 
-        The latter only where tokens stand for whole bytes, so that these can be counted.
+        The loss is the mean over ``n_text_documents`` of that of their examples; one document has no
+        interval. Bits are measured only where tokens stand for whole bytes, so that these can be counted.
         """
         with evaluating(model):
             losses: list[float] = []
@@ -70,11 +74,12 @@ class TextExaminer:
                 )
                 losses += each.view(len(ids), -1).mean(dim=1).tolist()
             self._write_samples(model, step)
-        mean, low, high, _ = mean_interval(losses)
+        mean, low, high, _ = mean_interval(document_means(losses, self._documents))
         measures = {"loss_nats": mean, "loss_nats_low": low, "loss_nats_high": high}
+        measures["n_text_documents"] = len(np.unique(self._documents))
         if self._n_bytes is not None:
-            n_tokens = len(losses) * (self._rows.shape[1] - 1)
-            measures["bits_per_byte"] = mean * n_tokens / np.log(2) / self._n_bytes
+            nats = sum(losses) * (self._rows.shape[1] - 1)
+            measures["bits_per_byte"] = nats / np.log(2) / self._n_bytes
         return measures
 
     def _write_samples(self, model: LanguageModel, step: int) -> None:

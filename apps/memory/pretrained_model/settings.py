@@ -20,7 +20,7 @@ class PretrainMeasuresConfig(Config):
     split: Literal["valid", "test"] = Field(
         default="valid", description="Documents for validation, or for the test."
     )
-    n_rows: int = Field(default=256, ge=1, description="Examples to measure on.")
+    n_rows: int = Field(default=256, ge=1, description="Examples to measure on, spread over all documents.")
     batch_size: int = Field(default=16, ge=1, description="Examples at once: a matter of memory.")
     n_samples: int = Field(default=4, ge=1, description="Examples whose beginnings the model goes on from.")
     prompt_len: int = Field(default=16, ge=1, description="Tokens of these beginnings.")

@@ -91,3 +91,23 @@ def _holds(plan: Plan, claim: Expectation, larger: set[str], generator: np.rando
         rows.append({"run": run.name, "status": "finished", "kl_nats": divergence, "kl_over_learnable": 0.2})
     (verdict,) = judge([claim], plan.runs, rows, plan.seed_key or "")
     return verdict.word == "holds"
+
+
+@pytest.mark.parametrize(
+    ("recalls", "word"),
+    [((0.0, 0.06, 0.12), "not told"), ((0.0, 0.5, 0.9), "not told"), ((0.14, 0.5, 0.9), "holds")],
+)
+def test_a_larger_state_recalls_more_where_both_do_no_worse_than_a_guess(
+    recalls: tuple[float, ...], word: str
+) -> None:
+    plan = read_grid([str(CONFIGS / "recall.yaml")])
+    of_state = dict(zip((2, 8, 32), recalls, strict=True))
+    rows = [
+        {"run": run.name, "status": "finished", "recall": of_state.get(run.values.get("model.d_state"), 1.0)}
+        for run in plan.runs
+    ]
+    claims = [claim for claim in plan.expect if claim.minus]
+    words = [
+        verdict.word for verdict in judge(claims, plan.runs, rows, plan.seed_key or "data.sequence_seed")
+    ]
+    assert len(words) == 2 and words[0].startswith(word)

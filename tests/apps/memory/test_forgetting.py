@@ -11,11 +11,14 @@ import torch
 
 from apps.memory.pretrained_model.forgetting import Forgetting, complete, distances
 from apps.memory.settings import ForgettingConfig
+from nanollama.data.text.spread import document_means, spread_rows
 from nanollama.model import HuggingFaceConfig, build_model
 from nanollama.model.protocol import LanguageModel
+from nanollama.statistics import mean_interval
 
 pytest.importorskip("transformers")
 
+DOCUMENTS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 CONFIG = ForgettingConfig(n_rows=5, prompt_len=4, n_new=6, batch_size=2)
 
 
@@ -56,20 +59,34 @@ def test_completions_are_the_likeliest_tokens(base: Path) -> None:
 
 def test_a_model_that_has_not_changed_has_forgotten_nothing(base: Path) -> None:
     model = model_of(base)
-    measures = Forgetting(str(base), rows(model.vocab_size), 0, CONFIG).evaluate(model, 0)
+    measures = Forgetting(str(base), rows(model.vocab_size), DOCUMENTS, 0, CONFIG).evaluate(model, 0)
     for name in ("kl_base_nats", "total_variation_base", "text_loss_change_nats"):
         assert measures[name] == pytest.approx(0, abs=1e-6), name
     assert measures["text_loss_nats"] == measures["text_loss_base_nats"]
+    assert measures["n_text_documents"] == 3
+
+
+def test_one_document_has_no_interval(base: Path) -> None:
+    model, changed = model_of(base), model_of(base)
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    some = rows(model.vocab_size)
+    measures = Forgetting(str(base), some, np.zeros(8, int), 0, CONFIG).evaluate(changed, 0)
+    assert measures["n_text_documents"] == 1 and measures["total_variation_base"] > 0
+    for name in ("text_loss_change_nats", "kl_base_nats", "total_variation_base"):
+        assert math.isnan(measures[f"{name}_low"]) and math.isnan(measures[f"{name}_high"])
 
 
 def test_what_stands_behind_the_end_of_a_completion_does_not_count(base: Path) -> None:
-    """Each completion counts as much as another, however soon it ends: brute force over a changed model."""
+    """Each completion of a document counts as much as another, however soon it ends: by brute force."""
     model, plain = model_of(base), model_of(base)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
         some = rows(plain.vocab_size)
-        ids = complete(plain, torch.from_numpy(some[:5, :4].astype(np.int64)), 6)
+        chosen = spread_rows(DOCUMENTS, 5)
+        ids = complete(plain, torch.from_numpy(some[chosen, :4].astype(np.int64)), 6)
         end = int(ids[0, 6])  # so that the first completion ends with its third token, or before
         shares = [one(ids[:, :-1])[:, 3:].double().softmax(dim=-1) for one in (plain, model)]
     means = []
@@ -79,5 +96,7 @@ def test_what_stands_behind_the_end_of_a_completion_does_not_count(base: Path) -
         differences = (shares[0][row] - shares[1][row]).abs().sum(dim=-1) / 2
         means.append(float(differences[:n_written].mean()))
     assert 0 < np.mean(means) < 1
-    measures = Forgetting(str(base), some, end, CONFIG).evaluate(model, 0)
-    assert measures["total_variation_base"] == pytest.approx(np.mean(means), rel=1e-4)
+    measures = Forgetting(str(base), some, DOCUMENTS, end, CONFIG).evaluate(model, 0)
+    found = mean_interval(document_means(means, DOCUMENTS[chosen]), is_share=True)
+    for name, value in zip(("", "_low", "_high"), found[:3], strict=True):
+        assert measures[f"total_variation_base{name}"] == pytest.approx(value, rel=1e-4)

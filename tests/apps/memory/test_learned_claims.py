@@ -30,3 +30,22 @@ def test_nothing_is_told_of_who_answers_by_heart_and_knows_nothing(name: str) ->
         if select(by_heart, claim.runs) or (claim.minus and select(by_heart, claim.minus))
     ]
     assert words and "holds" not in words
+
+
+@pytest.mark.parametrize(("recall", "word"), [(0.0, "not told"), (0.95, "holds")])
+def test_who_has_not_learned_to_ask_is_not_said_to_be_behind(recall: float, word: str) -> None:
+    """The transformer knows all; Mamba2 as many of those it learned about, and no stranger."""
+    plan = read_grid([str(CONFIGS / "zoo.yaml")])
+    (behind,) = (claim for claim in plan.expect if claim.minus)
+    behind_runs = {run.name for run in select(plan.runs, behind.minus or {})}
+    rows = [
+        {
+            "run": run.name,
+            "status": "finished",
+            "recall_trained": recall if run.name in behind_runs else 1.0,
+            "recall_unseen": 0.01 * number if run.name in behind_runs else 0.9 + 0.01 * number,
+        }
+        for number, run in enumerate(plan.runs)
+    ]
+    (verdict,) = judge([behind], plan.runs, rows, plan.seed_key or "training.seed")
+    assert verdict.word.startswith(word)

@@ -20,6 +20,7 @@ from apps.memory.pretrained_model.stored import note_origin
 from apps.memory.settings import MemoryConfig
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
+from nanollama.data.text.spread import spread_rows
 from nanollama.data.text.streams import next_token_batch
 from nanollama.data.text.tokens import token_bytes
 from nanollama.errors import UserError
@@ -85,7 +86,8 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.Ca
     assert "%|" not in capsys.readouterr().err  # a bar of transformers
     (row,) = [json.loads(line) for line in Path("run/evals.jsonl").read_text().splitlines()]
     text, trained = pretrain.read_text(config), load_run(PretrainConfig, Path("run"))
-    rows = text.rows("valid")[:5]
+    chosen = spread_rows(text.documents("valid"), 5)
+    rows = text.rows("valid")[chosen]
     batch = next_token_batch(rows)
     with torch.no_grad():
         nats = float(next_token_loss(trained.model, batch))

@@ -78,6 +78,12 @@ class TokenisedText:
             )
         return ids[: n_rows * self.seq_len].reshape(n_rows, self.seq_len)
 
+    def documents(self, split: Split) -> np.ndarray:
+        """The document (n,) of each example of `rows`, counted from 0: that of its first token."""
+        is_end = self.rows(split) == end_id(self.tokenizer)
+        n_ended = np.cumsum(is_end.sum(axis=1))
+        return np.concatenate([[0], n_ended[:-1]])
+
 
 def tokenise_for(config: TextConfig, vocab_size: int) -> TokenisedText:
     """The tokens of a text for a model of so many; the corpus is made where it is named and missing.

@@ -16,7 +16,8 @@ from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.record import Record, read_records, short_commit
 from nanollama.launcher.grid.results import Row, collect
 from nanollama.launcher.grid.success import held_by_seed, success_rate
-from nanollama.launcher.grid.verdict import Verdict, verdict_table
+from nanollama.launcher.grid.verdict import Verdict
+from nanollama.launcher.grid.verdict_table import changed_claims, changed_lines, verdict_table
 from nanollama.launcher.plan import Plan, name_seeds, read_grid
 from nanollama.monitor.run_folder import CONFIG
 from nanollama.report.aggregate import flatten
@@ -25,11 +26,12 @@ from nanollama.report.tables import Table
 from nanollama.wording import count
 
 LEAD = (
-    "Each claim was written into its config before anything ran. Where a grid has been run in this checkout, "
-    "its verdict stands here, whatever it is; where it has not, what it takes. *Recorded* is what those who "
-    "keep a study have found, with the runs at hand or not. `nanollama grid run CONFIG` runs a grid, "
-    "`nanollama grid run CONFIG 'grid.seeds=[100,101,102]'` tries it on fresh seeds, of which the book says "
-    "for how many each claim holds, and `nanollama grid record CONFIG` records what came of it."
+    "A claim stands in its config before anything of its grid runs; of one that was changed once results "
+    "were known, that is said beside its verdict, with when and why. Where a grid has been run in this "
+    "checkout, its verdict stands here, whatever it is; where it has not, what it takes. *Recorded* is what "
+    "those who keep a study have found, with the runs at hand or not. `nanollama grid run CONFIG` runs a "
+    "grid, `nanollama grid run CONFIG 'grid.seeds=[100,101,102]'` tries it on fresh seeds, of which the "
+    "book says for how many each claim holds, and `nanollama grid record CONFIG` records what came of it."
 )
 
 
@@ -169,6 +171,7 @@ def _section(entry: Entry) -> Iterator[str]:
     yield from ("", f"### {entry.path.stem}", "", told + entry.problem)
     if entry.rows or not entry.records:
         yield from ("", verdict_table(entry.verdicts).to_markdown().rstrip())
+    changed = changed_claims(entry.plan.expect)
     if entry.fresh is not None:
         seeds = entry.fresh.seeds
         yield from (
@@ -178,16 +181,20 @@ def _section(entry: Entry) -> Iterator[str]:
         )
         yield success_table(entry.fresh).to_markdown().rstrip()
     for found in entry.records:
-        told = f"{found.told} {_since(entry, found)}".rstrip()
-        yield from ("", told, "", found.table.to_markdown().rstrip())
+        plan = _with_keys(entry, found)
+        since = "Its config does not take these keys any more." if plan is None else found.since(plan)
+        yield from ("", f"{found.told} {since}".rstrip(), "", found.table(plan).to_markdown().rstrip())
+        changed = found.changed(plan) | changed
+    if changed:
+        yield from ("", *(f"- {line}" for line in changed_lines(changed)))
 
 
-def _since(entry: Entry, found: Record) -> str:
-    """What has become of a config since it was recorded, with the keys that it was recorded with."""
+def _with_keys(entry: Entry, found: Record) -> Plan | None:
+    """The grid of a config with the keys that it was recorded with; None where it takes them no more."""
     try:
-        return found.since(read_grid([str(entry.path), *found.keys]) if found.keys else entry.plan)
+        return read_grid([str(entry.path), *found.keys]) if found.keys else entry.plan
     except UserError:
-        return "Its config does not take these keys any more."
+        return None
 
 
 def success_table(fresh: Fresh) -> Table:

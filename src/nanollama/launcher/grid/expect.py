@@ -42,11 +42,13 @@ difference between runs in which these keys are other than under ``runs`` and ``
 
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
+
+``changed: "2026-11-27, after the results: why"`` says that a claim is not as it was before anything ran; that
+is told wherever its verdict is.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -54,9 +56,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from nanollama.config import Config
 from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import ARM
+from nanollama.launcher.grid.bounds import Bounded, Condition
 from nanollama.launcher.grid.chosen import NOWHERE, value_at
 from nanollama.launcher.grid.expand import GridRun, matches
 from nanollama.report.grouping import group_runs, show_value
@@ -64,34 +66,6 @@ from nanollama.training.config import TrainingConfig
 from nanollama.wording import count, shorten, show, suggest
 
 LEVEL = 0.05
-
-
-class Bounded(Config):
-    """A measure held to a bound."""
-
-    measure: str = Field(description="Name of a number of the final evaluation.")
-    at_least: float | None = Field(default=None, description="It must be this or more.")
-    at_most: float | None = Field(default=None, description="It must be this or less.")
-
-    @property
-    def bound(self) -> str:
-        """The bound in words."""
-        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
-
-    def holds_for(self, value: float) -> bool:
-        """Is a value within the bound, but for what rounding does to differences and ratios?"""
-        bound, sign = (self.at_least, 1) if self.at_least is not None else (self.at_most or 0.0, -1)
-        return sign * value >= sign * bound or math.isclose(value, bound, rel_tol=1e-9, abs_tol=1e-12)
-
-
-class Condition(Bounded):
-    """What has to be so for a claim to say anything."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Condition:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("needs one of at_least and at_most")
-        return self
 
 
 class Expectation(Bounded):
@@ -131,6 +105,9 @@ class Expectation(Bounded):
     )
     given: Condition | None = Field(
         default=None, description="What must be so in each run, on either side, for anything to be told."
+    )
+    changed: str | None = Field(
+        default=None, min_length=1, description="When and why the claim was changed after results were known."
     )
 
     @model_validator(mode="after")

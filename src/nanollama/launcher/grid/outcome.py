@@ -19,7 +19,14 @@ from rich.console import Console
 from nanollama.errors import EXIT_FAILED, EXIT_OK, MissingExtraError
 from nanollama.launcher.grid import sections
 from nanollama.launcher.grid.results import GridResults
-from nanollama.launcher.grid.verdict import judge, missing_lines, verdict_table, write_verdicts
+from nanollama.launcher.grid.verdict import judge
+from nanollama.launcher.grid.verdict_table import (
+    changed_claims,
+    changed_lines,
+    missing_lines,
+    verdict_table,
+    write_verdicts,
+)
 from nanollama.launcher.plan import Plan
 from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.report.command import save_parts, write_page
@@ -55,7 +62,7 @@ def show_outcome(grid: GridResults) -> int:
     write_verdicts(plan.folder, grid.verdicts, plan.told, plan.seeds, plan.keys)
     if grid.verdicts:
         Console(soft_wrap=True).print(verdict_table(grid.verdicts, plan.told).to_rich())
-    for line in missing_lines(grid.verdicts):
+    for line in [*missing_lines(grid.verdicts), *changed_lines(changed_claims(plan.expect))]:
         print(line)
     try:
         write_grid_page(grid)

@@ -20,6 +20,7 @@ from nanollama.launcher.grid.identity import claims_hash, runs_hash
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.results import Row, collect
 from nanollama.launcher.grid.success import held_by_seed, success_rate
+from nanollama.launcher.grid.verdict_table import changed_claims, mark
 from nanollama.launcher.plan import Plan, name_seeds, read_grid
 from nanollama.monitor.files import read_json, write_atomically
 from nanollama.monitor.successor import ENVIRONMENT
@@ -40,6 +41,7 @@ class Told(Config):
     found: str = Field(description="What was found.")
     holds_for: str = Field(description="Seeds for which it holds by itself, of those of which it is told.")
     verdict: str = Field(description="Whether it holds.")
+    changed: str | None = Field(None, description="When and why it was changed; null: not by then.")
 
 
 class Record(Config):
@@ -71,11 +73,28 @@ class Record(Config):
             f"torch {', '.join(self.torch)}, commit {', '.join(self.commits)}."
         )
 
-    @property
-    def table(self) -> Table:
-        """One row a claim."""
+    def changed(self, plan: Plan | None) -> dict[str, str]:
+        """Of each claim that was changed, when and why, as it was recorded or as the config says by now.
+
+        Args:
+            plan: of the config as it is now, with the record's keys; None: there is none any more.
+        """
+        recorded = {told.claim: told.changed for told in self.claims if told.changed is not None}
+        says = plan is not None and self._claims_as(plan)
+        return recorded | (changed_claims(plan.expect) if plan is not None and says else {})
+
+    def table(self, plan: Plan | None) -> Table:
+        """One row a claim; for its argument see `changed`."""
+        changed = self.changed(plan)
         rows = tuple(
-            (told.claim, told.measure, told.expected, told.found, told.holds_for, told.verdict)
+            (
+                told.claim,
+                told.measure,
+                told.expected,
+                told.found,
+                told.holds_for,
+                mark(told.verdict, told.claim in changed),
+            )
             for told in self.claims
         )
         columns = ("claim", "measure", "expected", "found", "holds for seeds", "verdict")
@@ -91,14 +110,17 @@ class Record(Config):
         Args:
             plan: of the config as it is now, with the record's keys.
         """
-        judged = [(told.claim, told.measure, told.expected) for told in self.claims]
-        claimed = [(claim.claim, claim.subject, claim.bound) for claim in plan.expect]
-        if judged != claimed or self.claims_hash not in (None, claims_hash(plan)):
+        if not self._claims_as(plan):
             return "Its config claims something else since."
         counted = (self.seeds, self.n_runs) == (plan.seeds, len(plan.runs))
         if not counted or self.runs_hash not in (None, runs_hash(plan)):
             return "Its config trains something else since."
         return ""
+
+    def _claims_as(self, plan: Plan) -> bool:
+        judged = [(told.claim, told.measure, told.expected) for told in self.claims]
+        claimed = [(claim.claim, claim.subject, claim.bound) for claim in plan.expect]
+        return judged == claimed and self.claims_hash in (None, claims_hash(plan))
 
 
 def record(argv: Sequence[str]) -> Path:
@@ -170,6 +192,7 @@ def _record(plan: Plan, rows: Sequence[Row], config: str) -> Record:
             found=verdict.shown,
             holds_for=success_rate(held),
             verdict=verdict.word,
+            changed=verdict.expectation.changed,
         )
         for verdict, held in zip(judge_grid(plan, rows).verdicts, held_by_seed(plan, rows), strict=True)
     ]

@@ -12,7 +12,8 @@ from urllib.parse import quote
 from nanollama.launcher.attempts import OUTPUT, tail
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.results import Finished, GridResults, final
-from nanollama.launcher.grid.verdict import Verdict, missing_lines, verdict_table
+from nanollama.launcher.grid.verdict import Verdict
+from nanollama.launcher.grid.verdict_table import changed_claims, changed_lines, missing_lines, verdict_table
 from nanollama.launcher.states import inspect
 from nanollama.measures import ABSENT, is_number, show_interval, show_number, spell
 from nanollama.monitor.rows import RowFile
@@ -76,7 +77,9 @@ def claim_blocks(verdicts: Sequence[Verdict], told: str) -> tuple[Block, ...]:
         for verdict in verdicts
         if verdict.pairs
     ]
-    return (verdict_table(verdicts, told), *map(Words, missing_lines(verdicts)), *pairs)
+    changed = changed_claims([verdict.expectation for verdict in verdicts])
+    lines = [*missing_lines(verdicts), *changed_lines(changed)]
+    return (verdict_table(verdicts, told), *map(Words, lines), *pairs)
 
 
 def pairs_table(verdict: Verdict) -> Table:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from nanollama.errors import UserError
+from nanollama.launcher.grid.bounds import Bounded
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.expect import Bounded, Expectation
+from nanollama.launcher.grid.expect import Expectation
 from nanollama.measures import ABSENT, is_number, show_interval
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS

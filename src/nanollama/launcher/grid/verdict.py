@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import LEVEL, Expectation, Rivals, pair_runs
 from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of
 from nanollama.measures import ABSENT, show_interval
-from nanollama.monitor.files import write_atomically
 from nanollama.report.aggregate import is_share, over_seeds
 from nanollama.report.grouping import group_runs
-from nanollama.report.tables import Table
 from nanollama.statistics import (
     Interval,
     bootstrap_interval,
@@ -29,7 +24,6 @@ from nanollama.statistics import (
 )
 from nanollama.wording import count
 
-VERDICT = "verdict"
 MAX_VALUES_SHOWN = 5
 
 
@@ -167,80 +161,6 @@ def judge(
     return verdicts
 
 
-def missing_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """One sentence for each claim of which a finished run has no value."""
-    for verdict in verdicts:
-        if verdict.missing:
-            measure, when = verdict.expectation.measure, verdict.expectation.when
-            why = f"{measure} is no number there (null)"
-            if when is not None:
-                why = f"{when.measure} {when.bound} is not so at any evaluation where {measure} is a number"
-            yield (
-                f"The claim '{verdict.expectation.claim}' lacks "
-                f"{count(len(verdict.missing), 'run')}, such as {verdict.missing[0]}: finished, but {why}."
-            )
-
-
-def verdict_table(verdicts: Sequence[Verdict], told: str = "") -> Table:
-    """One row a claim.
-
-    Args:
-        verdicts: on each.
-        told: which runs they are about, in a sentence.
-    """
-    rows = [
-        (
-            verdict.expectation.claim,
-            verdict.expectation.subject,
-            verdict.expectation.bound,
-            verdict.shown,
-            verdict.word,
-        )
-        for verdict in verdicts
-    ]
-    n_tests = sum(verdict.expectation.has_p_value for verdict in verdicts)
-    adjusted = f"; p values are adjusted for {count(n_tests, 'test')} (Holm)" if n_tests > 1 else ""
-    caption = f"What had to come out; thresholds as the config states them{adjusted}. {told}".rstrip()
-    return Table(caption, ("claim", "measure", "expected", "found", "verdict"), tuple(rows))
-
-
-def write_verdicts(
-    folder: Path, verdicts: Sequence[Verdict], told: str, seeds: Sequence[int], keys: Sequence[str]
-) -> None:
-    """Write ``verdict.md`` and ``verdict.json`` into the folder of a grid; without claims, remove them.
-
-    Args:
-        folder: of the grid, which may hold runs of other seeds too.
-        verdicts: on its claims.
-        told: which runs they are about, in a sentence.
-        seeds: theirs.
-        keys: typed, that say which they are.
-    """
-    words, numbers = folder / f"{VERDICT}.md", folder / f"{VERDICT}.json"
-    if not verdicts:  # those of before are not about what else lies there now
-        words.unlink(missing_ok=True)
-        numbers.unlink(missing_ok=True)
-        return
-    table = verdict_table(verdicts, told)
-    write_atomically(words, f"{table.caption}\n\n{table.to_markdown()}")
-    listed = [
-        {
-            **verdict.expectation.model_dump(exclude_none=True),
-            "values": verdict.values,
-            "signs": [value.sign for value in verdict.found],
-            "n_expected": verdict.n_expected,
-            "missing": verdict.missing,
-            "together": verdict.together and verdict.together._asdict(),
-            "p_value": verdict.p_value,
-            "verdict": verdict.word,
-            "seeds": seeds,
-            "keys": keys,
-        }
-        for verdict in verdicts
-    ]
-    write_atomically(numbers, json.dumps(_without_nan(listed), indent=2) + "\n")
-
-
 def _judge(
     expectation: Expectation, runs: Sequence[GridRun], measured: Mapping[str, Row], seed_key: str
 ) -> Verdict:
@@ -366,12 +286,3 @@ def _show_values(values: Sequence[Value]) -> str:
         return ", ".join(map(str, values)) or ABSENT
     known = [value for value in values if value.sign != "?"] or list(values)
     return f"{min(known)} to {max(known)} ({len(values)} runs)"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no word for what is no number but null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
