@@ -46,9 +46,20 @@ class RowFile:
         return _parse_all(lines[:-1], self.path)
 
     def last(self) -> dict[str, Any]:
-        """The last complete row, empty when there is none."""
-        rows = self.read()
-        return rows[-1] if rows else {}
+        """The last complete row, empty when there is none; what is before it is not looked at.
+
+        Raises:
+            UserError: the last complete line is not a JSON object with a ``step``, or it is not a file.
+        """
+        try:
+            line = _last_line(self.path)
+        except OSError:
+            line = None
+        row = None if line is None else _parse(line.decode("utf-8", errors="replace"))
+        if row is None:  # who reads all of it says what is wrong, and in which line
+            rows = self.read()
+            row = rows[-1] if rows else {}
+        return row
 
     def cut(self, step: int) -> int:
         """Remove rows past a step, and half a row at the end; returns how many whole rows were removed."""
@@ -154,6 +165,22 @@ def _parse_all(lines: Sequence[str], path: Path, first: int = 1) -> list[dict[st
             )
         rows.append(row)
     return rows
+
+
+def _last_line(path: Path) -> bytes | None:
+    """The last complete line of a file, None where there is none; read from its end, in growing blocks."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        n_bytes = 0
+        while n_bytes < size:
+            n_bytes = min(size, 4 * n_bytes or SAMPLE_BYTES)
+            file.seek(size - n_bytes)
+            data = file.read(n_bytes)
+            end = data.rfind(b"\n")
+            begin = data.rfind(b"\n", 0, max(0, end)) + 1
+            if end >= 0 and (begin > 0 or n_bytes == size):
+                return data[begin:end]
+    return None
 
 
 def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
