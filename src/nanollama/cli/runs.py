@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nanollama.config import RUNS
 from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
 from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT
 from nanollama.launcher.states import State
@@ -38,7 +39,6 @@ from nanollama.watch.run import look_at
 from nanollama.watch.watched import is_run, run_folders
 from nanollama.wording import count, printable, shorten, show, suggest_folder
 
-RUNS = Path("runs")
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(\S.*?)\s*")
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "<": lambda one, other: one < other,

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from nanollama.config import load_config
+from nanollama.data.text.tokens import package
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.exchange.architectures import Architecture, of_theirs
 from nanollama.exchange.export import HEAD, WEIGHTS_FILE, weight_table
 from nanollama.exchange.keys import Keys, read_keys
 from nanollama.exchange.runs import IMPORTED
-from nanollama.exchange.tokenizers import TOKENIZER_FILE, package
+from nanollama.exchange.tokenizers import TOKENIZER_FILE
 from nanollama.exchange.weights import names, to_ours
 from nanollama.model import model_class
 from nanollama.model.config import ModelConfig

@@ -8,13 +8,13 @@ from pathlib import Path
 from threading import Thread
 from typing import NoReturn
 
+from nanollama.config import RUNS
 from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
 from nanollama.wording import count, runs_there, suggest_folder
 
-RUNS = "runs"
 SECONDS_TO_OPEN = 3.0
 _PROGRAM = "nanollama watch"
 
@@ -50,7 +50,7 @@ def watch(what: Sequence[str]) -> Watched:
         UserError: a path is neither, keys are given without a config, or there is nothing to follow.
     """
     keys = [item for item in what if "=" in item and not Path(item).exists()]
-    paths = [item for item in what if item not in keys] or ([] if keys else [RUNS])
+    paths = [item for item in what if item not in keys] or ([] if keys else [str(RUNS)])
     folders: list[Path] = []
     plans: list[Plan] = []
     for item in paths:
