@@ -90,5 +90,5 @@ def test_a_last_row_that_is_damaged_is_reported_with_its_line(table: RowFile, li
 
 
 def test_what_is_not_finite_becomes_null(table: RowFile) -> None:
-    table.append({"step": 8, "loss": math.nan, "grad_norm": math.inf})
-    assert table.last() == {"step": 8, "loss": None, "grad_norm": None}
+    table.append({"step": 8, "loss": math.nan, "grad_norm": math.inf, "layers": {"first": (1.5, -math.inf)}})
+    assert table.last() == {"step": 8, "loss": None, "grad_norm": None, "layers": {"first": [1.5, None]}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanollama.errors import UserError
+from nanollama.measures import finite
 from nanollama.monitor.files import read_text, sync_file, write_atomically
 
 Row = Mapping[str, Any]
@@ -32,9 +32,8 @@ class RowFile:
 
     def append(self, row: Row) -> None:
         """Write one row; it is in the file when this returns. A killed process leaves at most half of it."""
-        clean = {key: _finite(value) for key, value in row.items()}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(clean, allow_nan=False) + "\n")
+            file.write(json.dumps(finite(row), allow_nan=False) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
         """All complete rows; a last line that a killed process left unfinished is not one.
@@ -191,10 +190,6 @@ def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
         return b""
     end = data.rfind(b"\n") if is_end else data.find(b"\n", first)
     return data[max(first, data.rfind(b"\n", 0, end) + 1) : end] if end >= first else b""
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parse(line: str) -> dict[str, Any] | None:
