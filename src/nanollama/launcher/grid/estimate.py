@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect, inspect_needed
+from nanollama.model import outline
 from nanollama.wording import count, show
 
 
@@ -72,14 +73,10 @@ def _costs(plan: Plan) -> Iterator[Cost]:
 
 
 def _measure(config: Any, interventions: Sequence[Any]) -> tuple[int, int]:
-    import torch
-
-    from nanollama.model import model_class
     from nanollama.training.interventions import build_interventions, restructure
 
-    with torch.device("meta"):
-        model = model_class(config)(config)
-        restructure(build_interventions(interventions, seed=0), model, step=1)
+    model = outline(config)
+    restructure(build_interventions(interventions, seed=0), model, step=1)
     return model.n_params(), model.forward_flops(config.max_seq_len)
 
 
