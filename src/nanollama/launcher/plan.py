@@ -110,7 +110,7 @@ class Plan:
 
     def awaits(self, run: GridRun) -> bool:
         """Will the model that a run starts from be left by a run that is needed, and is not there yet?"""
-        path = getattr(getattr(run.config, "model", None), "path", None)
+        path = getattr(run.model, "path", None)
         if path is None or os.path.exists(path):
             return False
         place = Path(os.path.abspath(path))

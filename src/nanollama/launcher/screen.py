@@ -95,7 +95,7 @@ class Screen:
     def _draw(self, running: Sequence[GridRun], n_waiting: int) -> RenderableType:
         table = Table("running", "step", "loss", "left", box=None, pad_edge=False)
         for run in running:
-            row, n_steps = _last_row(run), steps_of(run)
+            row, n_steps = _last_row(run), None if run.training is None else run.training.n_steps
             step = row.get("step")
             table.add_row(
                 Text(run.name),
@@ -125,11 +125,6 @@ def _last_row(run: GridRun) -> Mapping[str, Any]:
 def grid_time_left(seconds: Sequence[float], n_left: int, n_jobs: int) -> str:
     """How long so many runs take, so many at a time, if each takes the mean of those that have ended."""
     return _duration(sum(seconds) / len(seconds) * n_left / n_jobs) if seconds and n_left else ""
-
-
-def steps_of(run: GridRun) -> int | None:
-    """The number of steps of a run, if it is one of training."""
-    return getattr(getattr(run.config, "training", None), "n_steps", None)
 
 
 def summarise(states: Mapping[str, State]) -> str:

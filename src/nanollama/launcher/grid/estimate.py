@@ -60,7 +60,7 @@ def _costs(plan: Plan) -> Iterator[Cost]:
     """Of each run; every model is built once, without memory for its weights, as its first step finds it."""
     models: dict[tuple[str, ...], tuple[int, int]] = {}
     for run in plan.runs:
-        model, training = getattr(run.config, "model", None), getattr(run.config, "training", None)
+        model, training = run.model, run.training
         if model is None or training is None or plan.awaits(run):
             yield Cost(None, 0.0)
             continue

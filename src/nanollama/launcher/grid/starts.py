@@ -66,7 +66,7 @@ def check_starts(plan: Plan) -> None:
     """
     seen: set[tuple[str, ...]] = set()
     for run in plan.runs:
-        if not getattr(run.config, INTERVENTIONS, ()) or getattr(run.config, "model", None) is None:
+        if not getattr(run.config, INTERVENTIONS, ()) or run.model is None:
             continue
         if plan.awaits(run):
             continue
