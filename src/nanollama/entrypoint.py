@@ -12,11 +12,11 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from nanollama.config import C, Config, RunConfig, dump_config, load_config
-from nanollama.config.keys import KeyInfo, describe_keys
+from nanollama.config.keys import describe_keys
 from nanollama.config.moved import check_place
 from nanollama.errors import EXIT_FAILED, EXIT_OK, EXIT_PREEMPTED, EXIT_USER_ERROR, FULL, Preempted, UserError
 from nanollama.failures import explain
@@ -149,15 +149,17 @@ def help_text(config_class: type[Config], program: str, description: str = "") -
         "",
         "keys:",
     ]
-    for info in describe_keys(config_class):
-        lines += _key_lines(info)
+    lines += key_lines(config_class)
     return "\n".join(lines) + "\n"
 
 
-def _key_lines(info: KeyInfo) -> list[str]:
-    default = "required" if info.default is None else f"default {info.default}"
-    variant = f" [{info.variant}]" if info.variant else ""
-    return [f"  {info.key}{variant}: {info.expected} ({default})", *_wrap(info.description, "      ")]
+def key_lines(config_class: type[Config], prefix: str = "") -> Iterator[str]:
+    """What help says of the keys of a config class, which may be a section of another under a prefix."""
+    for info in describe_keys(config_class):
+        default = "required" if info.default is None else f"default {info.default}"
+        variant = f" [{info.variant}]" if info.variant else ""
+        yield f"  {prefix}{info.key}{variant}: {info.expected} ({default})"
+        yield from _wrap(info.description, "      ")
 
 
 def _wrap(text: str, indent: str) -> list[str]:
