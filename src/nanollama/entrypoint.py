@@ -6,6 +6,7 @@ when asked to, and turns what went wrong into the message and the exit code that
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import shutil
@@ -14,6 +15,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any, NoReturn
 
 from nanollama.config import C, Config, RunConfig, dump_config, load_config
 from nanollama.config.keys import describe_keys
@@ -134,6 +136,24 @@ def _folder_is_gone() -> bool:
 
 def _file_of(error: OSError) -> str:
     return "" if error.filename is None else f"{error.filename}: "
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a command; what is wrong with them is a `UserError`, and not the end of the process.
+
+    Args:
+        prog: what is typed.
+        hint: said behind what is wrong; by default, that ``--help`` lists what can be given.
+        rest: as argparse takes it.
+    """
+
+    def __init__(self, prog: str | None = None, *, hint: str = "", **rest: Any) -> None:
+        super().__init__(prog, allow_abbrev=False, **rest)
+        self.hint = hint or f"; `{self.prog} --help` lists what can be given."
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse has to say as a sentence."""
+        raise UserError(f"{message[0].upper()}{message[1:]}{self.hint}")
 
 
 def help_text(config_class: type[Config], program: str, description: str = "") -> str:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
-from typing import NoReturn
 
 from nanollama.config import RUNS
+from nanollama.entrypoint import Parser
 from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.watch.server import WatchServer
@@ -17,11 +17,6 @@ from nanollama.wording import count, runs_there, suggest_folder
 
 SECONDS_TO_OPEN = 3.0
 _PROGRAM = "nanollama watch"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{_PROGRAM}: {message}; `{_PROGRAM} --help` lists what can be given.")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -73,10 +68,9 @@ def watch(what: Sequence[str]) -> Watched:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog=_PROGRAM,
         description="Serve a page on this machine alone that follows runs and grids while they go.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "what",
