@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from benchmarks.training_speed import steps_of
 from benchmarks.turns import Contestant, Pair, Step
 from nanollama.data.batch import IGNORE
-from nanollama.data.text.streams import Masker, MaskingConfig, RowStream
+from nanollama.data.masking import Masker, MaskingConfig
+from nanollama.data.rows import RowStream
 from nanollama.distributed import open_world
 from nanollama.model import ModelConfig, build_model
 from nanollama.model.mixers.mixer import gather

@@ -163,7 +163,7 @@ TYPED: list[tuple[str, int, str]] = [
     ("nanollama export hf runs/x out", 2, "There is no run folder runs/x: train it first, ..."),
     ("nanollama import hf empty runs/y", 2, "The folder empty holds no config.json: expected that of ..."),
     ("python -m apps.tying.train --dir text.txt", 2, "--dir text.txt: is a file; expected a folder, ..."),
-    ("python -m apps.tying.train --dir x --epochs ten", 2, "argument --epochs: expected a number >= 1, ..."),
+    ("python -m apps.tying.train --dir x --epochs ten", 2, "Argument --epochs: expected a number >= 1, ..."),
     (
         'python -m apps.memory.dataset.sql_db query "Bertha Malone"',
         2,

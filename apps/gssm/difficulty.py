@@ -52,13 +52,11 @@ class Match:
     Args:
         alpha: of the nodes that were changed.
         graph: with that alpha.
-        trial: how the entropy was estimated.
         entropy: in nats, with standard errors.
     """
 
     alpha: float
     graph: GraphConfig
-    trial: Trial
     entropy: Entropy
 
 
@@ -84,7 +82,7 @@ def measure(graph: GraphConfig, nodes: Sequence[str], alpha: float, trial: Trial
     changed = with_alpha(graph, nodes, alpha)
     kernels = draw_kernels(changed, trial.kernel_seed)
     found = entropy(kernels, trial.n_sequences, trial.seq_len, trial.sequence_seed)
-    return Match(alpha, changed, trial, found)
+    return Match(alpha, changed, found)
 
 
 def match_entropy(

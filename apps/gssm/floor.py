@@ -46,12 +46,6 @@ class Exact:
     next_symbols: np.ndarray | None
     posteriors: Mapping[str, np.ndarray] | None
 
-    @property
-    def total(self) -> np.ndarray:
-        """(n,) log likelihood of each sequence in nats."""
-        total: np.ndarray = self.log_likelihood.sum(axis=1)
-        return total
-
 
 class Floor:
     """Exact inference for the source of some kernels.

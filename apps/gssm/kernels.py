@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv
+from scipy.special import gammaincinv, log_softmax
 
 from apps.gssm.graph import GraphConfig, NodeConfig
 from nanollama.seeds import named_seed
@@ -44,7 +44,7 @@ class Kernels:
         for group, matrix in zip(groups(self.graph, node), self.log_matrices[node.name], strict=True):
             axes = [size if name in group else 1 for name, size in zip(names, sizes, strict=True)]
             total = total + matrix.reshape(len(matrix), *axes, node.state_dim)
-        return total if node.kernel_type == "fullrank" else log_normalise(total)
+        return total if node.kernel_type == "fullrank" else log_softmax(total, axis=-1)
 
 
 def groups(graph: GraphConfig, node: NodeConfig) -> tuple[tuple[str, ...], ...]:
@@ -100,11 +100,5 @@ def log_dirichlet(rng: np.random.Generator, alpha: float, shape: tuple[int, ...]
     log_uniform, level = np.log1p(-rng.random(shape)), rng.random(shape)
     with np.errstate(divide="ignore"):  # a level of 0
         log_gamma = np.log(gammaincinv(alpha + 1.0, level))
-    return log_normalise(log_gamma + log_uniform / alpha)
-
-
-def log_normalise(logits: np.ndarray) -> np.ndarray:
-    """Subtract log sum exp along the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    normalised: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normalised
+    log_probabilities: np.ndarray = log_softmax(log_gamma + log_uniform / alpha, axis=-1)
+    return log_probabilities

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-
 from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import GssmConfig
 from nanollama.launcher.grid.results import Finished, GridResults, final
 from nanollama.launcher.grid.sections import draw_means
 from nanollama.measures import show_number
-from nanollama.model import model_class
+from nanollama.model import outline
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.page import Section
 from nanollama.report.tables import Table, show_mean
@@ -88,6 +86,4 @@ def name_of(config: GssmConfig) -> str:
 
 def state_size(config: GssmConfig) -> int:
     """Numbers that a model remembers of a sequence when it decodes."""
-    with torch.device("meta"):
-        model = model_class(config.model)(config.model)
-    return model.state_bytes(config.data.seq_len) // BYTES
+    return outline(config.model).state_bytes(config.data.seq_len) // BYTES

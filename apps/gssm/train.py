@@ -16,7 +16,8 @@ from apps.gssm.files import read_sequences
 from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import Source, build_source
-from apps.gssm.streams import FreshStream, ListedStream
+from apps.gssm.streams import FreshStream
+from nanollama.data.rows import RowStream
 from nanollama.data.stream import Stream
 from nanollama.entrypoint import run_main
 from nanollama.seeds import named_seed
@@ -40,7 +41,7 @@ def build_parts(config: GssmConfig) -> Iterator[Parts]:
     if data.file is not None or data.n_data is not None:
         sequences = listed_sequences(data, source)
         hashes["sequences"] = sha256(np.ascontiguousarray(sequences).data).hexdigest()
-        stream = ListedStream(sequences, training.batch_size, named_seed(training.seed, "data"))
+        stream = RowStream(sequences, training.batch_size, named_seed(training.seed, "data"))
     yield Parts(stream, hashes, evaluators=[Examiner(source, config.measures)])
 
 

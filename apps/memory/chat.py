@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -31,7 +30,7 @@ from nanollama.chat.server import ChatServer
 from nanollama.chat.speaker import Speaker, Verdict
 from nanollama.dialogs.generate import Completion, generate
 from nanollama.dialogs.tools import Tool
-from nanollama.entrypoint import guard
+from nanollama.entrypoint import Parser, guard
 from nanollama.errors import UserError
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
@@ -109,13 +108,8 @@ def usage() -> str:
     return f"usage: {program} {ARGUMENTS}"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message[0].upper()}{message[1:]}.\n{usage()}")
-
-
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(hint=f".\n{usage()}", add_help=False)
     parser.add_argument("run", nargs="?")
     parser.add_argument("keys", nargs="*")
     parser.add_argument("--web", action="store_true")

@@ -11,7 +11,6 @@ The same config on the same checkpoint always writes the same folder of the run,
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
-from nanollama.measures import ABSENT, show_interval, show_measure, show_number
+from nanollama.measures import ABSENT, finite, show_interval, show_measure, show_number
 from nanollama.monitor.files import write_atomically
 from nanollama.report.runs import SampleDialog, write_samples
 from nanollama.report.tables import Table
@@ -152,7 +151,7 @@ def write_results(
         "step": trained.step,
         "weights_sha256": trained.weights_sha256,
         "config_hash": config_hash(config),
-        "metrics": {name: None if math.isnan(value) else value for name, value in measures.items()},
+        "metrics": finite(measures),
         "rows": rows,
     }
     write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -16,10 +16,10 @@ from apps.memory.dataset.people import ATTRIBUTES
 from apps.memory.settings import MemoryConfig
 from apps.memory.sums import sum_dialogs
 from nanollama.chat_tokenizer import ChatTokenizer
+from nanollama.data.rows import RowSource
 from nanollama.data.stream import DocumentStream, Source
 from nanollama.data.text.config import PretrainedTokenizerConfig
 from nanollama.data.text.corpus import ensure_corpus
-from nanollama.data.text.streams import RowSource
 from nanollama.data.text.tokenised import TokenisedText, tokenise
 from nanollama.dialogs.source import DialogSource, open_texts, read_dialogs
 from nanollama.errors import UserError

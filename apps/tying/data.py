@@ -8,9 +8,10 @@ import numpy as np
 
 from apps.tying.settings import HeldOut, TyingConfig
 from nanollama.data.batch import Batch
+from nanollama.data.masking import Masker
+from nanollama.data.rows import RowStream, next_token_batch
 from nanollama.data.text.documents import Split
 from nanollama.data.text.spread import spread_rows
-from nanollama.data.text.streams import Masker, RowStream, next_token_batch
 from nanollama.data.text.tokenised import TokenisedText, tokenise, tokenise_for
 from nanollama.data.text.tokens import mask_id
 from nanollama.errors import UserError
@@ -47,7 +48,7 @@ def build_stream(config: TyingConfig, text: TokenisedText) -> RowStream:
     return RowStream(
         learned_rows(config, text),
         config.training.batch_size,
-        seed,
+        named_seed(seed, "rows"),
         _masker(config, text, named_seed(seed, "masks")),
         config.first_step,
     )

@@ -21,7 +21,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -31,7 +31,7 @@ from apps.tying.eval import examine
 from apps.tying.settings import MeasuresConfig, TyingConfig
 from nanollama.config import first_difference, load_config
 from nanollama.data.text.tokenised import TOKENIZER
-from nanollama.entrypoint import guard
+from nanollama.entrypoint import Parser, guard
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import CONFIG as RUN_CONFIG
@@ -261,13 +261,10 @@ def _check_same(restored: Trained[TyingConfig], config: TyingConfig) -> None:
         raise UserError(f"--restore: {restored.folder} has learned other tokens than those of this text.")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help-options` lists the options.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("python -m apps.tying.train", add_help=False, allow_abbrev=False)
+    program = "python -m apps.tying.train"
+    hint = f"; `{program} --help-options` lists the options."
+    parser = Parser(program, hint=hint, add_help=False)
     parser.add_argument("--help-options", action="help", help="show these options")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
     for name, size in (("train", 128), ("valid", 64), ("test", 64)):

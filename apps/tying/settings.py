@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from nanollama.config import Config
+from nanollama.data.masking import MaskingConfig
 from nanollama.data.text.config import TextConfig
 from nanollama.data.text.corpus import DEFAULT_OUT
-from nanollama.data.text.streams import MaskingConfig
 from nanollama.model import ModelConfig
 from nanollama.studies import Study
 from nanollama.training.examination_config import ExaminationConfig

@@ -6,17 +6,19 @@ when asked to, and turns what went wrong into the message and the exit code that
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any, NoReturn
 
 from nanollama.config import C, Config, RunConfig, dump_config, load_config
-from nanollama.config.keys import KeyInfo, describe_keys
+from nanollama.config.keys import describe_keys
 from nanollama.config.moved import check_place
 from nanollama.errors import (
     EXIT_FAILED,
@@ -144,6 +146,24 @@ def _file_of(error: OSError) -> str:
     return "" if error.filename is None else f"{error.filename}: "
 
 
+class Parser(argparse.ArgumentParser):
+    """Options of a command; what is wrong with them is a `UserError`, and not the end of the process.
+
+    Args:
+        prog: what is typed.
+        hint: said behind what is wrong; by default, that ``--help`` lists what can be given.
+        rest: as argparse takes it.
+    """
+
+    def __init__(self, prog: str | None = None, *, hint: str = "", **rest: Any) -> None:
+        super().__init__(prog, allow_abbrev=False, **rest)
+        self.hint = hint or f"; `{self.prog} --help` lists what can be given."
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse has to say as a sentence."""
+        raise UserError(f"{message[0].upper()}{message[1:]}{self.hint}")
+
+
 def help_text(config_class: type[Config], program: str, description: str = "") -> str:
     """Usage and all keys of a config class with what they expect, their defaults and descriptions."""
     lines = [_usage(program), ""]
@@ -157,15 +177,17 @@ def help_text(config_class: type[Config], program: str, description: str = "") -
         "",
         "keys:",
     ]
-    for info in describe_keys(config_class):
-        lines += _key_lines(info)
+    lines += key_lines(config_class)
     return "\n".join(lines) + "\n"
 
 
-def _key_lines(info: KeyInfo) -> list[str]:
-    default = "required" if info.default is None else f"default {info.default}"
-    variant = f" [{info.variant}]" if info.variant else ""
-    return [f"  {info.key}{variant}: {info.expected} ({default})", *_wrap(info.description, "      ")]
+def key_lines(config_class: type[Config], prefix: str = "") -> Iterator[str]:
+    """What help says of the keys of a config class, which may be a section of another under a prefix."""
+    for info in describe_keys(config_class):
+        default = "required" if info.default is None else f"default {info.default}"
+        variant = f" [{info.variant}]" if info.variant else ""
+        yield f"  {prefix}{info.key}{variant}: {info.expected} ({default})"
+        yield from _wrap(info.description, "      ")
 
 
 def _wrap(text: str, indent: str) -> list[str]:

@@ -21,6 +21,15 @@ def is_number(value: object) -> TypeGuard[float]:
         return False
 
 
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no word for numbers that are not finite: they become None, also inside."""
+    if isinstance(value, Mapping):
+        return {finite(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def headline_names(names: Sequence[str]) -> list[str]:
     """The measures to compare models by: those with an interval, without their refinements.
 

@@ -100,5 +100,5 @@ def add_special_tokens(tokenizer: Any, names: Sequence[str]) -> None:
 
 
 def n_token_ids(tokenizer: Any) -> int:
-    """Largest token id plus one: ids may have gaps."""
+    """Largest token id plus one: ids may have gaps, where a tokenizer has fewer tokens than ids."""
     return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)

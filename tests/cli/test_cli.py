@@ -275,7 +275,7 @@ def test_the_doctor_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_doctor_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda package: None)
+    monkeypatch.setattr(doctor, "version_of", lambda package: None)
     assert "  visu         matplotlib missing: run `pip install 'nanollama[visu]'`\n" in doctor.examine()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from nanollama.launcher.attempts import last_row
+from nanollama.monitor.rows import RowFile
 from tests.launcher.conftest import Checkout, make_checkout
 from tests.launcher.test_local_grid import RUN, attempts, n_alive
 from tests.toy_training import newest, same_end, same_values
@@ -147,7 +147,8 @@ def test_a_chain_that_is_killed_at_five_places_ends_with_the_same_bits(
     for arm, step in PLACES:
         run = checkout.folder / "runs/g" / f"arm-{arm}"
         with checkout.popen(RUN, "g.yaml") as process:
-            while last_row(run).get("step", -1) < step or attempts(checkout, "g")[run.name]["exit_code"]:
+            rows = RowFile(run / "metrics.jsonl")
+            while rows.last().get("step", -1) < step or attempts(checkout, "g")[run.name]["exit_code"]:
                 assert process.poll() is None, f"{run.name} should have come to step {step}"
                 time.sleep(0.005)
             pid = attempts(checkout, "g")[run.name]["pid"]

@@ -17,7 +17,7 @@ import pytest
 from apps.memory import prepare as memory_prepare
 from nanollama.config import Config, dump_config
 from nanollama.errors import EXIT_USER_ERROR
-from nanollama.launcher.attempts import Launch, begin_attempt, last_row, read_launch, write_launch
+from nanollama.launcher.attempts import Launch, begin_attempt, read_launch, write_launch
 from nanollama.launcher.grid import commands
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.starts import check_starts
@@ -25,6 +25,7 @@ from nanollama.launcher.local import needs
 from nanollama.launcher.local import run as local
 from nanollama.launcher.local.run import main
 from nanollama.launcher.plan import Plan, read_grid, read_plan
+from nanollama.monitor.rows import RowFile
 from tests.launcher.conftest import Checkout
 from tests.launcher.test_local_grid import RUN
 from tests.toy_training import same_end
@@ -240,7 +241,7 @@ def test_a_need_that_is_killed_or_stopped_goes_on_to_the_same_bits(checkout: Che
     base = checkout.folder / "runs/base"
     for number, step in ((signal.SIGKILL, 2), (signal.SIGINT, 5)):
         with checkout.popen(RUN, "grid.yaml") as process:
-            while last_row(base).get("step", -1) < step:
+            while RowFile(base / "metrics.jsonl").last().get("step", -1) < step:
                 assert process.poll() is None
                 time.sleep(0.01)
             launch = read_launch(base)

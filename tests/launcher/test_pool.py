@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nanollama.config import Config
 from nanollama.entrypoint import guard
@@ -22,6 +26,8 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.screen import Screen
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.launcher.states import KILLED, inspect
+
+LONG = json.dumps({"step": 7, "loss": 0.5, "text": "a" * 9_000}) + "\n"
 
 
 class Trains(Config):
@@ -98,3 +104,18 @@ def test_the_process_that_starts_runs_is_missed_in_a_sentence(
             "The process that starts runs has ended (killed by SIGKILL (out of memory?)): "
         )
         assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "shown"), [(LONG, "r 0.5000"), (LONG + "{}\n", "r"), ("", "r")])
+def test_the_table_shows_a_row_of_any_size_and_outlives_a_damaged_one(
+    tmp_path: Path, text: str, shown: str
+) -> None:
+    run = GridRun("r", tmp_path / "r", Trains(), {})
+    run.folder.mkdir()
+    (run.folder / "metrics.jsonl").write_text(text)
+    out = io.StringIO()
+    screen = Screen(1, 0, 1, Console(file=out, force_terminal=True, width=80))
+    with screen.open():
+        screen.began(run)
+        screen.look([run], 0)
+    assert re.sub(r"\x1b\S*", "", out.getvalue()).splitlines()[2].split() == shown.split()

@@ -63,6 +63,32 @@ def test_any_other_damage_is_reported_with_its_line(table: RowFile, line: str) -
         table.read()
 
 
+@pytest.mark.parametrize("n_letters", [0, 8150, 8192, 40_000])
+@pytest.mark.parametrize("unfinished", ["", '{"step": 8', '{"step": 8, "text": "' + "b" * 20_000])
+def test_the_last_row_is_found_whatever_its_size(table: RowFile, n_letters: int, unfinished: str) -> None:
+    last = {"step": 7, "text": "a" * n_letters}
+    table.append(last)
+    with open(table.path, "a") as file:
+        file.write(unfinished)
+    assert table.last() == table.read()[-1] == last
+
+
+def test_the_last_row_waits_for_no_other(table: RowFile) -> None:
+    text = table.path.read_text()
+    table.path.write_text("{\n" * 20_000 + text)
+    assert table.last()["step"] == 6
+    table.path.write_text('{"step": 8')
+    assert table.last() == {}
+
+
+@pytest.mark.parametrize("line", ["{", '{"loss": 1}', ""])
+def test_a_last_row_that_is_damaged_is_reported_with_its_line(table: RowFile, line: str) -> None:
+    with open(table.path, "a") as file:
+        file.write(line + '\n{"step"')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:4 is not a JSON object with an integer `step`"):
+        table.last()
+
+
 def test_what_is_not_finite_becomes_null(table: RowFile) -> None:
-    table.append({"step": 8, "loss": math.nan, "grad_norm": math.inf})
-    assert table.last() == {"step": 8, "loss": None, "grad_norm": None}
+    table.append({"step": 8, "loss": math.nan, "grad_norm": math.inf, "layers": {"first": (1.5, -math.inf)}})
+    assert table.last() == {"step": 8, "loss": None, "grad_norm": None, "layers": {"first": [1.5, None]}}

@@ -210,8 +210,8 @@ def test_a_run_that_has_just_begun_is_reported(tmp_path: Path) -> None:
     [
         (["none"], "none: no such folder; expected the folder of a run, such as runs/debug."),
         (["run/config.yaml"], "run/config.yaml is a config, expected folders of runs; if it is of a grid"),
-        ([], "the following arguments are required: RUN"),
-        (["run", "--wrong"], "unrecognized arguments: --wrong"),
+        ([], "The following arguments are required: RUN"),
+        (["run", "--wrong"], "Unrecognized arguments: --wrong"),
         (["run", "--output", "run/config.yaml/x.html"], "Cannot write run/config.yaml/x.html"),
         (["run", "--figures", "run/config.yaml"], "Cannot write into run/config.yaml"),
     ],

@@ -19,7 +19,6 @@ from nanollama.statistics import (
     exact_ends,
     holm,
     independent_number,
-    mcnemar_test,
     mean_interval,
     ratio_interval,
     seeds_interval,
@@ -226,14 +225,6 @@ def test_a_difference_as_large_as_the_margin_is_called_none_in_one_of_twenty(n_p
 def test_of_equal_differences_none_is_missed() -> None:
     differences = np.random.default_rng(0).normal(0.0, 0.2, (500, 5))
     assert np.mean([equivalence_test(row, 1.0) <= 0.05 for row in differences.tolist()]) >= 0.99
-
-
-@pytest.mark.parametrize(("n_questions", "both"), [(40, 0.3), (400, 0.1)])
-def test_mcnemar_tells_models_apart_that_are_alike_in_one_of_twenty(n_questions: int, both: float) -> None:
-    rng = np.random.default_rng(n_questions)
-    first_only, second_only, _ = rng.multinomial(n_questions, [both, both, 1 - 2 * both], 4000).T
-    pairs = zip(first_only.tolist(), second_only.tolist(), strict=True)
-    assert np.mean([mcnemar_test(*pair) <= 0.05 for pair in pairs]) <= 0.06
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8])

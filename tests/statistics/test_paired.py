@@ -1,4 +1,4 @@
-"""Pairs: Student's interval of log ratios, sign flips, the studentised bootstrap, McNemar's test."""
+"""Pairs: Student's interval of log ratios, sign flips, the studentised bootstrap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nanollama.statistics import bootstrap_interval, mcnemar_test, ratio_interval, sign_flip_test
+from nanollama.statistics import bootstrap_interval, ratio_interval, sign_flip_test
 
 
 def test_the_interval_of_ratios_is_students_of_their_logarithms() -> None:
@@ -77,10 +77,3 @@ def test_too_few_or_equal_differences_have_no_bootstrap() -> None:
     with pytest.raises(ValueError, match="at least 8 differences to draw from, got 7"):
         bootstrap_interval([1.0] * 7)
     assert math.isnan(bootstrap_interval([1.0] * 8).low)
-
-
-def test_mcnemars_test_is_scipys_of_the_binomial() -> None:
-    rng = np.random.default_rng(2)
-    for first, second in rng.integers(0, 30, (200, 2)).tolist():
-        expected = stats.binomtest(first, first + second).pvalue if first + second else 1.0
-        assert mcnemar_test(first, second) == pytest.approx(expected)

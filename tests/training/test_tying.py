@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nanollama.data.batch import Batch
 from nanollama.errors import Preempted, UserError
 from nanollama.model import ModelConfig, build_model
+from nanollama.monitor.checkpoint import Checkpointer, NoOptimizer, load_training
 from nanollama.training.intervention_config import InterventionConfig
 from nanollama.training.interventions import build_interventions, restructure, take_moments
 from nanollama.training.loss import next_token_loss
@@ -306,3 +308,21 @@ def test_moments_of_another_kind_of_optimizer_are_refused(tmp_path: Path, there:
     with pytest.raises(UserError, match=r"interventions\.0\.optimizer: .* by another optimizer than this"):
         run(tmp_path / "branch", load, training={"optimizer": here})
     assert not rows(tmp_path / "branch")
+
+
+@pytest.mark.parametrize(
+    "saved", [{}, {"state": {}, "param_groups": [{"params": []}]}, NoOptimizer().state_dict()]
+)
+@pytest.mark.parametrize("here", [MOMENTUM, {}])
+def test_a_run_that_was_saved_without_an_optimizer_has_no_moments_to_take(
+    tmp_path: Path, saved: dict[str, Any], here: dict[str, Any]
+) -> None:
+    nothing = SimpleNamespace(state_dict=lambda: saved)
+    path = Checkpointer(tmp_path / "source" / "checkpoints").save(0, model_of(), nothing, {})
+    load = {"implementation": "load", "run": str(tmp_path / "source"), "optimizer": True, "at_step": 3}
+    with pytest.raises(UserError, match=r"interventions\.0\.optimizer: .* saved without an optimizer"):
+        run(tmp_path / "branch", load, training={"optimizer": here})
+    assert not rows(tmp_path / "branch")
+    with pytest.raises(UserError, match="without an optimizer, so its run cannot be gone on with"):
+        load_training(path, build_optimizer(OptimizerConfig(), model_of()))
+    assert load_training(path, NoOptimizer()) == {}

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from apps.memory.circuit.page import write_circuit_page
@@ -31,6 +30,7 @@ from nanollama.errors import EXIT_FAILED, EXIT_OK
 from nanollama.measures import show_interval, show_number
 from nanollama.model import ModelConfig
 from nanollama.model.protocol import LanguageModel
+from nanollama.monitor.checkpoint import NoOptimizer
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import DIALOGS, open_run
 from nanollama.report.runs import SampleDialog, write_samples
@@ -47,8 +47,7 @@ def run(config: CircuitConfig) -> int:
     model = build_circuit(tokenizer, words)
     of_run = run_config(config, circuit_shape(tokenizer, words))
     with open_run(of_run, config.folder, device="cpu", overwrite=config.overwrite) as opened:
-        nothing_learned = torch.optim.SGD(model.parameters())
-        opened.checkpoints.save(0, model, nothing_learned, {})
+        opened.checkpoints.save(0, model, NoOptimizer(), {})
         rows, samples = [], []
         for n_people in config.n_people:
             began = time.perf_counter()

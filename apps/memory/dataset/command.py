@@ -1,25 +1,13 @@
-"""What the commands of the data set share: a parser whose complaints are one sentence, and their options."""
+"""Options that the commands of the data set share."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from pathlib import Path
-from typing import NoReturn
 
 from apps.memory.dataset.paths import DEFAULT_ROOT
 from apps.memory.dataset.people import N_PEOPLE
-from nanollama.errors import UserError
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError instead of printing its usage and leaving."""
-
-    def __init__(self, *, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message[0].upper()}{message[1:]}; `{self.prog} --help` lists what can be given.")
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:

@@ -32,14 +32,14 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.memory.dataset.command import Parser, add_root
+from apps.memory.dataset.command import add_root
 from apps.memory.dataset.dialogs import DIALOG_KINDS, make_dialog
 from apps.memory.dataset.files import replacing, write_lines
 from apps.memory.dataset.lines import dialog_line, person_line
 from apps.memory.dataset.paths import dependent_database_path, dependent_folder
 from apps.memory.dataset.people import ATTRIBUTES, Person, attribute_values, read_list, splitmix64
 from apps.memory.dataset.sql_db import read_rows, write_rows
-from nanollama.entrypoint import guard
+from nanollama.entrypoint import Parser, guard
 from nanollama.errors import UserError
 from nanollama.seeds import named_seed
 

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from apps.memory.dataset.command import Parser, add_num, add_root
+from apps.memory.dataset.command import add_num, add_root
 from apps.memory.dataset.dialogs import LANGUAGES, DialogKind, Language
 from apps.memory.dataset.files import Outcome, write_lines
 from apps.memory.dataset.lines import biographies_pattern, dialogs_pattern, people_pattern, render
 from apps.memory.dataset.paths import biographies_path, dialogs_path, people_path
 from apps.memory.dataset.people import POPULATIONS, Population, people
-from nanollama.entrypoint import guard
+from nanollama.entrypoint import Parser, guard
 from nanollama.errors import UserError
 
 _PROGRAM = "python -m apps.memory.dataset.generate"

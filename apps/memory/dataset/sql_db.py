@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from apps.memory.dataset.command import Parser, add_num, add_root
+from apps.memory.dataset.command import add_num, add_root
 from apps.memory.dataset.files import format_size, replacing
 from apps.memory.dataset.paths import TABLE, database_path
 from apps.memory.dataset.people import ATTRIBUTES, N_PEOPLE, POPULATIONS, people
-from nanollama.entrypoint import guard
+from nanollama.entrypoint import Parser, guard
 from nanollama.errors import UserError
 from nanollama.wording import printable
 

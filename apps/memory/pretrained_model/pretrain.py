@@ -23,9 +23,9 @@ from apps.memory.data_settings import DIALOG_TOKENS
 from apps.memory.pretrained_model.forgetting import complete
 from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasuresConfig
 from apps.memory.sums import SUM_KINDS, sum_dialogs
+from nanollama.data.rows import RowSource, RowStream
 from nanollama.data.stream import DocumentStream, Stream
 from nanollama.data.text.spread import document_means, spread_rows
-from nanollama.data.text.streams import RowSource, RowStream
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
 from nanollama.data.text.tokens import end_id, token_bytes
 from nanollama.dialogs.generate import evaluating
@@ -120,7 +120,7 @@ def build_stream(config: PretrainConfig, text: TokenisedText) -> Stream:
     rows, n_rows = text.rows("train"), config.training.batch_size
     seed = named_seed(config.training.seed, "data")
     if config.dialogs is None:
-        return RowStream(rows, n_rows, seed)
+        return RowStream(rows, n_rows, named_seed(seed, "rows"))
     share, sums = config.dialogs.share, config.dialogs.sums
     tokenizer = PretrainedTokenizer("", DIALOG_TOKENS, package_tokenizer(config, text))
     dialogs = [

@@ -31,7 +31,7 @@ from nanollama.errors import MissingExtraError, UserError
 from nanollama.model import build_model
 from nanollama.model.hugging_face import HuggingFaceModel
 from nanollama.model.protocol import LanguageModel
-from nanollama.monitor.checkpoint import load_training, load_weights
+from nanollama.monitor.checkpoint import NoOptimizer, load_training, load_weights
 from nanollama.monitor.preemption import Preemption
 from nanollama.monitor.profiler import training_flops
 from nanollama.monitor.run_folder import open_run
@@ -74,16 +74,6 @@ def collate(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values.astype(np.int64)) for name, values in named.items()}
 
 
-class _Nothing:
-    """In the place of an optimizer, whose state the Trainer keeps."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is nothing to load."""
-
-
 class TrainerLearner(Learner):
     """What the loop asks of a learner, where the Trainer is the one that learns."""
 
@@ -110,15 +100,15 @@ class TrainerLearner(Learner):
         copy.get_submodule("model").load_state_dict(state)
         return copy.to(accelerator.device)
 
-    def whole_optimizer(self) -> Any:
+    def whole_optimizer(self) -> NoOptimizer:
         """None of it: the Trainer keeps it."""
-        return _Nothing()
+        return NoOptimizer()
 
     def load(self, checkpoint: Path) -> dict[str, Any]:
         """Read the weights; the Trainer reads the rest."""
         load_weights(checkpoint, self.model)
         self.started_at = int(checkpoint.name.rpartition("_")[2])
-        return load_training(checkpoint, _Nothing())
+        return load_training(checkpoint, NoOptimizer())
 
 
 class TrainerLoop(Loop):

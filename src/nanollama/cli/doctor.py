@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import nanollama
+from nanollama.monitor.environment import version_of
 from nanollama.waiting import DEFAULTS, describe_waiting
 
 GIB = 2**30
@@ -84,7 +85,7 @@ def _extras() -> Iterator[tuple[str, str]]:
         if missing:
             yield extra, f"{', '.join(missing)} missing: run `pip install 'nanollama[{extra}]'`"
         else:
-            found = ", ".join(f"{name} {_version(name)}" for name in _packages(extra))
+            found = ", ".join(f"{name} {version_of(name)}" for name in _packages(extra))
             yield extra, found or "nothing to install"
 
 
@@ -123,11 +124,4 @@ def _packages(extra: str) -> list[str]:
 
 def _missing_packages(extra: str) -> list[str]:
     """Names of the packages that an extra of ours asks for and that are not installed."""
-    return [name for name in _packages(extra) if _version(name) is None]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return [name for name in _packages(extra) if version_of(name) is None]

@@ -17,8 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
+from nanollama.config import RUNS
 from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
-from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT, last_row
+from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT
 from nanollama.launcher.states import State
 from nanollama.measures import ABSENT, headline_names, is_number, show_measure, show_number
 from nanollama.monitor import checkpoint, successor
@@ -26,7 +27,7 @@ from nanollama.monitor.checkpoint import Checkpointer, DamagedCheckpoint
 from nanollama.monitor.files import read_text
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import LOCK, is_held
-from nanollama.monitor.successor import CONFIG, EVALS, MOVING, ORDER, REPLACED, WRITTEN
+from nanollama.monitor.successor import CONFIG, EVALS, METRICS, MOVING, ORDER, REPLACED, WRITTEN
 from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten
 from nanollama.report.attention import OUTPUT as EXPLORER
@@ -38,7 +39,6 @@ from nanollama.watch.run import look_at
 from nanollama.watch.watched import is_run, run_folders
 from nanollama.wording import count, printable, shorten, show, suggest_folder
 
-RUNS = Path("runs")
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(\S.*?)\s*")
 COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "<": lambda one, other: one < other,
@@ -78,8 +78,8 @@ class RunEntry:
     @cached_property
     def measures(self) -> Mapping[str, float]:
         """The numbers of its last rows; those of training by the names that evaluations do not have."""
-        rows = {**last_row(self.folder), **self._evaluation}
-        logged, saved = last_row(self.folder).get("step"), self.state.result.get("step")
+        rows = {**self._training, **self._evaluation}
+        logged, saved = self._training.get("step"), self.state.result.get("step")
         rows["step"] = max((step for step in (logged, saved) if is_number(step)), default=None)
         return {name: value for name, value in rows.items() if is_number(value)}
 
@@ -89,6 +89,12 @@ class RunEntry:
         row = self._evaluation
         names = [name for name in row if name != "step" and "/" not in name and is_number(row[name])]
         return headline_names(names)
+
+    @cached_property
+    def _training(self) -> Mapping[str, Any]:
+        with self._noting():
+            return RowFile(self.folder / METRICS).last()
+        return {}
 
     @cached_property
     def _evaluation(self) -> Mapping[str, Any]:

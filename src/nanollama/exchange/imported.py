@@ -6,24 +6,24 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from nanollama.config import load_config
+from nanollama.data.text.tokens import package
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.exchange.architectures import Architecture, of_theirs
 from nanollama.exchange.export import HEAD, WEIGHTS_FILE, weight_table
 from nanollama.exchange.keys import Keys, read_keys
 from nanollama.exchange.runs import IMPORTED
-from nanollama.exchange.tokenizers import TOKENIZER_FILE, package
+from nanollama.exchange.tokenizers import TOKENIZER_FILE
 from nanollama.exchange.weights import names, to_ours
 from nanollama.model import model_class
 from nanollama.model.config import ModelConfig
 from nanollama.model.shell import Shell
-from nanollama.monitor.checkpoint import fingerprint
+from nanollama.monitor.checkpoint import NoOptimizer, fingerprint
 from nanollama.monitor.files import write_atomically
 from nanollama.monitor.run_folder import open_run, read_result
 from nanollama.monitor.successor import TOKENIZER, holds_run
@@ -72,7 +72,7 @@ def import_hf(folder: Path, run: Path, argv: Sequence[str] = (), overwrite: bool
         (run / TOKENIZER).unlink(missing_ok=True)
         if tokenizer is not None:
             write_atomically(run / TOKENIZER, tokenizer)
-        opened.checkpoints.save(0, model, _NoOptimizer(), {})
+        opened.checkpoints.save(0, model, NoOptimizer(), {})
         opened.finish("finished", 0, 0.0, model.n_params())
     kind = "with its tokenizer" if tokenizer else f"without a tokenizer: there is no {TOKENIZER_FILE}"
     what = f"a {architecture.title} of {model.n_params():,} parameters"
@@ -103,17 +103,6 @@ def _read_tokenizer(path: Path, vocab_size: int) -> str | None:
     if n_tokens > vocab_size:
         raise UserError(f"{path} has {n_tokens:,} tokens, the model {vocab_size:,}: it is another model's.")
     return text
-
-
-class _NoOptimizer:
-    """Stands for the optimizer of a model that was not trained here."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing about no parameters."""
-        return {"state": {}, "param_groups": [{"params": []}]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        raise AssertionError("an imported run is not gone on with")
 
 
 def model_section(architecture: Architecture, keys: Keys) -> tuple[ModelConfig, bool]:

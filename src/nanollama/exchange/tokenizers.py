@@ -7,13 +7,11 @@ is the special token, which a chat template needs; ``split_special_tokens=True``
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
-from nanollama.data.text.tokens import END_NAMES, MASK_NAMES, PADDING, UNKNOWN
-from nanollama.errors import MissingExtraError
+from nanollama.data.text.tokens import END_NAMES, MASK_NAMES, PADDING, UNKNOWN, package
 from nanollama.pretrained_tokenizer import PretrainedTokenizer
 from nanollama.tokenizer import N_BYTES, ByteTokenizer
 
@@ -115,15 +113,3 @@ def save_tokenizer(tokenizer: Any, folder: Path, max_seq_len: int) -> None:
         settings["chat_template"] = chat_template(tokenizer)
     text = json.dumps({key: value for key, value in settings.items() if value is not None}, indent=2)
     (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def package() -> Any:
-    """The package `tokenizers`.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        return importlib.import_module("tokenizers")
-    except ImportError as error:
-        raise MissingExtraError("tokenizers", "hf") from error

@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from nanollama.errors import EXIT_FAILED, EXIT_USER_ERROR
 from nanollama.monitor import checkpoint
 from nanollama.monitor.files import read_json, write_atomically
-from nanollama.monitor.successor import METRICS, RESULT, is_ordered_anew
+from nanollama.monitor.successor import RESULT, is_ordered_anew
 from nanollama.wording import shorten
 
 LAUNCH_CONFIG, LAUNCH, OUTPUT = "launch.yaml", "launch.json", "output.txt"
@@ -107,18 +106,6 @@ def saved_step(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     return max((int(match[1]) for match in names if match), default=0)
-
-
-def last_row(folder: Path) -> dict[str, Any]:
-    """The last row of metrics, read from the end of the file; empty when there is none."""
-    for line in reversed(tail(folder / METRICS)[1:]):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            return row
-    return {}
 
 
 def describe_exit(exit_code: int) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from nanollama.config import Config
-from nanollama.config.keys import describe_keys
-from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard
+from nanollama.entrypoint import DRY_RUN_FLAG, HELP_FLAGS, guard, key_lines
 from nanollama.errors import EXIT_OK, UserError
 from nanollama.launcher.plan import Plan
 
@@ -60,8 +59,5 @@ def describe_command(
     lines += [f"  {name:<{width}}  {what}" for name, what in options.items()]
     lines += ["", "keys, beside those of the study's runs:"]
     for section, config_class in sections.items():
-        for info in describe_keys(config_class):
-            default = "required" if info.default is None else f"default {info.default}"
-            lines.append(f"  {section}.{info.key}: {info.expected} ({default})")
-            lines.append(f"      {info.description}")
+        lines += key_lines(config_class, f"{section}.")
     return "\n".join(lines) + "\n"

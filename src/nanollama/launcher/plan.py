@@ -1,4 +1,16 @@
-"""From the arguments of a launching command to what is to be run: one run, or the runs of a grid."""
+"""From the arguments of a launching command to what is to be run: one run, or the runs of a grid.
+
+A run may come after others in two ways.
+
+- Made once before the whole grid, of another config: ``grid.needs``. `Plan.needs` has their plans,
+  `Plan.needed` their runs, `GridRun.needs` their names. No run of the grid begins before all of them have
+  finished. Before that, runs whose ``model.path`` is in the folder of one are not looked at: `Plan.awaits`.
+- Loaded by one run, of another arm of the grid: ``starts_from``. `GridRun.after` has its name. That run alone
+  waits for it, until a checkpoint of its own has what it loads: `nanollama.launcher.states.has_loaded`.
+
+Here `local.needs` and `local.pool.Line` wait, on Slurm its dependencies ``afterok`` and ``aftercorr`` do. The
+``parents`` of `nanollama.launcher.states.inspect` are those of both ways, with their states.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +122,7 @@ class Plan:
 
     def awaits(self, run: GridRun) -> bool:
         """Will the model that a run starts from be left by a run that is needed, and is not there yet?"""
-        path = getattr(getattr(run.config, "model", None), "path", None)
+        path = getattr(run.model, "path", None)
         if path is None or os.path.exists(path):
             return False
         place = Path(os.path.abspath(path))

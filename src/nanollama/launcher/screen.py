@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nanollama.errors import EXIT_OK, EXIT_PREEMPTED
-from nanollama.launcher.attempts import Launch, last_row
+from nanollama.errors import EXIT_OK, EXIT_PREEMPTED, UserError
+from nanollama.launcher.attempts import Launch
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.states import KINDS, REMEDY, State
 from nanollama.measures import is_number
+from nanollama.monitor.rows import RowFile
+from nanollama.monitor.successor import METRICS
 from nanollama.wording import count
 
 N_FAILED_SHOWN = 10
@@ -92,7 +95,7 @@ class Screen:
     def _draw(self, running: Sequence[GridRun], n_waiting: int) -> RenderableType:
         table = Table("running", "step", "loss", "left", box=None, pad_edge=False)
         for run in running:
-            row, n_steps = last_row(run.folder), steps_of(run)
+            row, n_steps = _last_row(run), None if run.training is None else run.training.n_steps
             step = row.get("step")
             table.add_row(
                 Text(run.name),
@@ -111,14 +114,17 @@ class Screen:
         return left and f"; about {left} left"
 
 
+def _last_row(run: GridRun) -> Mapping[str, Any]:
+    """What it wrote last about its training; nothing where that is damaged, which ends no grid."""
+    try:
+        return RowFile(run.folder / METRICS).last()
+    except UserError:
+        return {}
+
+
 def grid_time_left(seconds: Sequence[float], n_left: int, n_jobs: int) -> str:
     """How long so many runs take, so many at a time, if each takes the mean of those that have ended."""
     return _duration(sum(seconds) / len(seconds) * n_left / n_jobs) if seconds and n_left else ""
-
-
-def steps_of(run: GridRun) -> int | None:
-    """The number of steps of a run, if it is one of training."""
-    return getattr(getattr(run.config, "training", None), "n_steps", None)
 
 
 def summarise(states: Mapping[str, State]) -> str:

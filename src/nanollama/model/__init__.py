@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from nanollama.model.protocol import LanguageModel
 
-__all__ = ["HuggingFaceConfig", "ModelConfig", "ModelSection", "build_model", "model_class"]
+__all__ = ["HuggingFaceConfig", "ModelConfig", "ModelSection", "build_model", "model_class", "outline"]
 
 
 def model_class(config: ModelSection) -> type[LanguageModel]:
@@ -33,3 +33,11 @@ def build_model(config: ModelSection, generator: torch.Generator) -> LanguageMod
     model = model_class(config)(config)
     model.init_weights(generator)
     return model
+
+
+def outline(config: ModelSection) -> LanguageModel:
+    """The model that a config describes, without weights: it takes no memory, for shapes and counts."""
+    import torch
+
+    with torch.device("meta"):
+        return model_class(config)(config)

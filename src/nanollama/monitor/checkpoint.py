@@ -44,6 +44,17 @@ class Stateful(Protocol):
         ...
 
 
+class NoOptimizer:
+    """In the place of the optimizer of a model that was not trained here, or that another engine trains."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """No parameters, so nothing about them."""
+        return {"state": {}, "param_groups": []}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """There is nothing to go on with."""
+
+
 class DamagedCheckpoint(Exception):
     """A checkpoint whose files are not those its manifest lists; the message says which and how."""
 
@@ -208,11 +219,28 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def load_training(path: Path, optimizer: Stateful) -> dict[str, Any]:
-    """Read a checkpoint's optimizer; returns the state that it was saved with."""
+    """Read a checkpoint's optimizer; returns the state that it was saved with.
+
+    Raises:
+        UserError: it was saved without an optimizer.
+    """
+    saved = read_optimizer(path)
+    if saved is not None:
+        optimizer.load_state_dict(saved)
+    elif not isinstance(optimizer, NoOptimizer):
+        raise UserError(
+            f"{path} was saved without an optimizer, so its run cannot be gone on with: load its weights "
+            "into a run of another folder, by an intervention `load`."
+        )
+    return json.loads((path / STATE).read_text(encoding="utf-8"))
+
+
+def read_optimizer(path: Path) -> dict[str, Any] | None:
+    """The state of a checkpoint's optimizer, None where it was saved without one."""
     import torch
 
-    optimizer.load_state_dict(torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True))
-    return json.loads((path / STATE).read_text(encoding="utf-8"))
+    saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+    return saved if any(group["params"] for group in saved.get("param_groups", [])) else None
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

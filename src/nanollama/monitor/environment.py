@@ -39,7 +39,7 @@ def describe_environment(device: torch.device, world_size: int) -> dict[str, Any
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         **_code_of_this_process(),
         "hardware": {
             "platform": platform.platform(),
@@ -85,7 +85,8 @@ def _code_of_this_process() -> dict[str, Any]:
     return code
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package, None of any other."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

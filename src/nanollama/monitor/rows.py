@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanollama.errors import UserError
+from nanollama.measures import finite
 from nanollama.monitor.files import read_text, sync_file, write_atomically
 
 Row = Mapping[str, Any]
@@ -32,9 +32,8 @@ class RowFile:
 
     def append(self, row: Row) -> None:
         """Write one row; it is in the file when this returns. A killed process leaves at most half of it."""
-        clean = {key: _finite(value) for key, value in row.items()}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(clean, allow_nan=False) + "\n")
+            file.write(json.dumps(finite(row), allow_nan=False) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
         """All complete rows; a last line that a killed process left unfinished is not one.
@@ -46,9 +45,20 @@ class RowFile:
         return _parse_all(lines[:-1], self.path)
 
     def last(self) -> dict[str, Any]:
-        """The last complete row, empty when there is none."""
-        rows = self.read()
-        return rows[-1] if rows else {}
+        """The last complete row, empty when there is none; what is before it is not looked at.
+
+        Raises:
+            UserError: the last complete line is not a JSON object with a ``step``, or it is not a file.
+        """
+        try:
+            line = _last_line(self.path)
+        except OSError:
+            line = None
+        row = None if line is None else _parse(line.decode("utf-8", errors="replace"))
+        if row is None:  # who reads all of it says what is wrong, and in which line
+            rows = self.read()
+            row = rows[-1] if rows else {}
+        return row
 
     def cut(self, step: int) -> int:
         """Remove rows past a step, and half a row at the end; returns how many whole rows were removed."""
@@ -156,6 +166,22 @@ def _parse_all(lines: Sequence[str], path: Path, first: int = 1) -> list[dict[st
     return rows
 
 
+def _last_line(path: Path) -> bytes | None:
+    """The last complete line of a file, None where there is none; read from its end, in growing blocks."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        n_bytes = 0
+        while n_bytes < size:
+            n_bytes = min(size, 4 * n_bytes or SAMPLE_BYTES)
+            file.seek(size - n_bytes)
+            data = file.read(n_bytes)
+            end = data.rfind(b"\n")
+            begin = data.rfind(b"\n", 0, max(0, end)) + 1
+            if end >= 0 and (begin > 0 or n_bytes == size):
+                return data[begin:end]
+    return None
+
+
 def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
     """The first complete line after a place in a file, or the last; nothing where there is none."""
     data = os.pread(descriptor, SAMPLE_BYTES, place)
@@ -164,10 +190,6 @@ def _line_after(descriptor: int, place: int, is_end: bool) -> bytes:
         return b""
     end = data.rfind(b"\n") if is_end else data.find(b"\n", first)
     return data[max(first, data.rfind(b"\n", 0, end) + 1) : end] if end >= first else b""
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parse(line: str) -> dict[str, Any] | None:

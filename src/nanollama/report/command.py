@@ -6,9 +6,9 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import nanollama
+from nanollama.entrypoint import Parser
 from nanollama.errors import UserError
 from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.monitor.successor import CONFIG
@@ -23,11 +23,6 @@ FORMATS = (".svg", ".pdf", ".png")
 MAX_NAME = 100
 """Letters of a name of files."""
 _PROGRAM = "nanollama report"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{_PROGRAM}: {message}; `{_PROGRAM} --help` lists what can be given.")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -141,9 +136,7 @@ def _file_name(name: str, taken: set[str]) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog=_PROGRAM, description="Make tables, figures and one HTML page of runs.", allow_abbrev=False
-    )
+    parser = Parser(prog=_PROGRAM, description="Make tables, figures and one HTML page of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument(
         "--output",

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import math
 import secrets
 import sys
 from abc import abstractmethod
@@ -32,6 +31,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from nanollama.errors import UserError
+from nanollama.measures import finite
 
 ADDRESS = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")
@@ -285,15 +285,7 @@ def to_json(value: Any) -> bytes:
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":")).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_finite(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return json.dumps(finite(value), allow_nan=False, separators=(",", ":")).encode()
 
 
 def tag_of(data: bytes) -> str:

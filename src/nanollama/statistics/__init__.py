@@ -15,7 +15,6 @@ from nanollama.statistics.multiple import holm
 from nanollama.statistics.paired import (
     MIN_BOOTSTRAP,
     bootstrap_interval,
-    mcnemar_test,
     ratio_interval,
     sign_flip_test,
 )
@@ -29,7 +28,6 @@ __all__ = [
     "holm",
     "independent_number",
     "may_be_share",
-    "mcnemar_test",
     "mean_interval",
     "ratio_interval",
     "seeds_interval",

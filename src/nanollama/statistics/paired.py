@@ -1,4 +1,4 @@
-"""What pairs tell, as two runs of one seed that differ in one thing, or two answers to one question."""
+"""What pairs tell, as two runs of one seed that differ in one thing."""
 
 from __future__ import annotations
 
@@ -80,22 +80,3 @@ def bootstrap_interval(differences: Sequence[float]) -> Interval:
     place = round(TAIL * (N_RESAMPLES + 1))
     low, high = np.sort(studentised)[[place - 1, -place]].tolist()
     return Interval(mean, float(mean - high * spread), float(mean - low * spread), n_values)
-
-
-def mcnemar_test(n_first_only: int, n_second_only: int) -> float:
-    """Are two models right equally often about the same questions? McNemar's test, exact, two-sided.
-
-    Questions that both or neither answer rightly do not tell them apart; of the others each is as likely to
-    be the first model's. Questions have to be independent: one about each person.
-
-    Args:
-        n_first_only: questions that only the first model answers rightly.
-        n_second_only: those that only the second does.
-
-    Returns:
-        the chance of counts at least this uneven.
-    """
-    from scipy.special import bdtr
-
-    smaller, n_told = min(n_first_only, n_second_only), n_first_only + n_second_only
-    return min(1.0, 2 * float(bdtr(smaller, n_told, 0.5)))

@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from nanollama.errors import UserError
-from nanollama.monitor.checkpoint import FOLDER, MODEL, OPTIMIZER, Checkpointer, find_checkpoint
+from nanollama.monitor.checkpoint import FOLDER, MODEL, Checkpointer, find_checkpoint, read_optimizer
 from nanollama.monitor.origin import origin_of, record_origin
 from nanollama.monitor.run_folder import read_result
 from nanollama.seeds import named_seed
@@ -278,11 +278,11 @@ class Load(_Selecting):
         return path
 
     def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Raise a `UserError` if what is to be taken was gathered by an optimizer of another kind."""
+        """Raise a `UserError` if what is to be taken is not there, or of an optimizer of another kind."""
         if not self.config.optimizer:
             return
         path = self.find()
-        saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+        saved = _gathered(path, self.where)
         if ("betas" in saved["param_groups"][0]) != ("betas" in optimizer.param_groups[0]):
             raise UserError(
                 f"{self.where}.optimizer: {path} was trained by another optimizer than this run's: leave it "
@@ -349,13 +349,23 @@ def names_of(model: nn.Module) -> dict[nn.Parameter, list[str]]:
     return names
 
 
+def _gathered(checkpoint: Path, where: str) -> dict[str, Any]:
+    saved = read_optimizer(checkpoint)
+    if saved is None:
+        raise UserError(
+            f"{where}.optimizer: {checkpoint} was saved without an optimizer, as are runs that were "
+            "imported, built by hand or trained by the Trainer of transformers: leave it out."
+        )
+    return saved
+
+
 def take_moments(optimizer: torch.optim.Optimizer, checkpoint: Path, where: str) -> None:
     """Take what the optimizer of another run has gathered, and leave its learning rates.
 
     Raises:
-        UserError: its parameters are not of the same number and shapes.
+        UserError: there is none, or its parameters are not of the same number and shapes.
     """
-    saved = torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    saved = _gathered(checkpoint, where)
     theirs, own = saved["param_groups"], optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in own] or not all(

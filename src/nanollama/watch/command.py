@@ -6,22 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
-from typing import NoReturn
 
+from nanollama.config import RUNS
+from nanollama.entrypoint import Parser
 from nanollama.errors import UserError
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.watch.server import WatchServer
 from nanollama.watch.watched import Watched
 from nanollama.wording import count, runs_there, suggest_folder
 
-RUNS = "runs"
 SECONDS_TO_OPEN = 3.0
 _PROGRAM = "nanollama watch"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{_PROGRAM}: {message}; `{_PROGRAM} --help` lists what can be given.")
 
 
 def run(argv: Sequence[str]) -> None:
@@ -50,7 +45,7 @@ def watch(what: Sequence[str]) -> Watched:
         UserError: a path is neither, keys are given without a config, or there is nothing to follow.
     """
     keys = [item for item in what if "=" in item and not Path(item).exists()]
-    paths = [item for item in what if item not in keys] or ([] if keys else [RUNS])
+    paths = [item for item in what if item not in keys] or ([] if keys else [str(RUNS)])
     folders: list[Path] = []
     plans: list[Plan] = []
     for item in paths:
@@ -73,10 +68,9 @@ def watch(what: Sequence[str]) -> Watched:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog=_PROGRAM,
         description="Serve a page on this machine alone that follows runs and grids while they go.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "what",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 
@@ -75,8 +73,3 @@ def thin(x: np.ndarray, y: np.ndarray, n_points: int, is_log: bool = False) -> n
         part = np.searchsorted(begins, reached, "right")
         kept.append(reached[np.unique(part, return_index=True)[1]])
     return np.unique(np.concatenate(kept))
-
-
-def number(value: float) -> float | None:
-    """As JSON can say it."""
-    return float(value) if math.isfinite(value) else None

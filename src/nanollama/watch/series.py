@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from nanollama.measures import HIGH, LOW
+from nanollama.measures import HIGH, LOW, finite
 from nanollama.report.aggregate import NAMING, SEEDS, interval_of
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.statistics import Interval
 from nanollama.watch.columns import STEP, Columns
-from nanollama.watch.curves import number, thin, trailing_mean, within
+from nanollama.watch.curves import thin, trailing_mean, within
 from nanollama.watch.run import WatchedRun
 
 SECONDS = "elapsed_seconds"
@@ -205,5 +205,5 @@ def _by_seed(setting: Setting[_Rows], part: str) -> np.ndarray:
 
 def _points(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
     has_band = bool(np.isfinite(low).any() and np.isfinite(high).any())
-    ends = {"low": list(map(number, low)), "high": list(map(number, high))} if has_band else {}
+    ends = {"low": finite(low.tolist()), "high": finite(high.tolist())} if has_band else {}
     return {"x": x.tolist(), "y": y.tolist(), **ends}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from small_graphs import make_graph
 
@@ -68,7 +67,7 @@ def test_an_unknown_node_is_named() -> None:
 
 def fake_measure(rate: Any) -> Any:
     def measured(graph: Any, nodes: Any, alpha: float, trial: Any) -> Match:
-        return Match(alpha, graph, trial, Entropy(np.zeros(1), np.zeros(1), rate(alpha), 0.0))
+        return Match(alpha, graph, Entropy(rate(alpha), 0.0))
 
     return measured
 

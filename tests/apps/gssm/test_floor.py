@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_graphs import BruteForce, make_graph, random_graph
 
-from apps.gssm.entropy import entropy
+from apps.gssm.entropy import entropy, surprisals
 from apps.gssm.floor import Floor
 from apps.gssm.graph import GraphConfig
 from apps.gssm.kernels import Kernels, draw_kernels
@@ -37,7 +37,6 @@ def test_likelihoods_are_sums_over_all_hidden_paths(first: int) -> None:
                 assert np.isclose(terms[: t + 1].sum(), total, **CLOSE), (seed, t)
                 assert np.isclose(following[t, row[t]], np.exp(total - before), **CLOSE), (seed, t)
                 before = total
-        assert np.allclose(exact.total, exact.log_likelihood.sum(axis=1))
         assert np.allclose(exact.next_symbols.sum(axis=2), 1.0, **CLOSE)
 
 
@@ -84,7 +83,7 @@ def test_likelihoods_are_those_of_hmmlearn(kernel_type: str) -> None:
     model.n_features = 4
     model.startprob_, model.transmat_, model.emissionprob_ = as_one_hmm(BruteForce(kernels))
     symbols = Sampler(kernels, 4).sample(range(20), 50).symbols
-    total = Floor(kernels).exact(symbols).total
+    total = Floor(kernels).log_likelihood(symbols).sum(axis=1)
     expected = [model.score(row[:, None]) for row in symbols]
     assert np.allclose(total, expected, rtol=1e-9, atol=0)
 
@@ -143,8 +142,9 @@ def test_a_sequence_that_underflows_has_its_likelihood_and_leaves_its_neighbours
     symbols = np.concatenate([likely, every])
     found = Floor(kernels).exact(symbols, next_symbols=True)
     brute = BruteForce(kernels)
-    assert np.allclose(found.total, [brute.log_likelihood(row) for row in symbols], **CLOSE)
-    assert found.total.min() < -1000, "below the logarithm of the least float64"
+    total = found.log_likelihood.sum(axis=1)
+    assert np.allclose(total, [brute.log_likelihood(row) for row in symbols], **CLOSE)
+    assert total.min() < -1000, "below the logarithm of the least float64"
     assert np.array_equal(found.log_likelihood[0], Floor(kernels).log_likelihood(likely)[0])
     assert np.allclose(found.next_symbols.sum(axis=2), 1.0, **CLOSE)
 
@@ -158,7 +158,7 @@ def test_products_at_the_edge_of_float64_keep_their_digits() -> None:
     }
     kernels = Kernels(graph, rare)
     expected = BruteForce(kernels).log_likelihood(np.array([0, 1]))
-    assert np.allclose(Floor(kernels).exact(np.array([[0, 1]])).total, expected, rtol=1e-12)
+    assert np.allclose(Floor(kernels).log_likelihood(np.array([[0, 1]])).sum(), expected, rtol=1e-12)
 
 
 def test_sequences_in_turns_are_those_of_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,13 +186,19 @@ def test_four_latents_of_16_states_are_never_a_dense_matrix() -> None:
     )
 
 
+def by_position(terms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The entropy of each symbol given those before it, and its standard error."""
+    return terms.mean(axis=0), terms.std(axis=0, ddof=1) / np.sqrt(len(terms))
+
+
 def test_the_entropy_of_independent_symbols_has_a_closed_form() -> None:
     kernels = draw_kernels(make_graph({**X, "state_dim": 8}), 0)
     log_p = kernels.log_matrices["X"][0][0, 0]
     exact = -(np.exp(log_p) * log_p).sum()
     found = entropy(kernels, 400, 50, seed=1)
     assert abs(found.rate_nats - exact) < 4 * found.rate_error < 0.05
-    assert (abs(found.by_position_nats - exact) < 5 * found.by_position_error).all()
+    means, errors = by_position(surprisals(kernels, 400, 50, seed=1))
+    assert (abs(means - exact) < 5 * errors).all()
 
 
 def test_a_deterministic_source_has_no_entropy() -> None:
@@ -207,11 +213,11 @@ def test_the_entropy_of_a_chain_in_the_open_has_a_closed_form() -> None:
     rows = draw_kernels(graph, 2).log_matrices["Z"][0]
     with np.errstate(divide="ignore"):
         shows = np.log(np.eye(4))[None]
-    found = entropy(Kernels(graph, {"Z": (rows,), "X": (shows,)}), 2000, 6, seed=1)
+    means, errors = by_position(surprisals(Kernels(graph, {"Z": (rows,), "X": (shows,)}), 2000, 6, seed=1))
     moves = np.exp(rows[0])
     row_entropies, where = -(moves * rows[0]).sum(axis=1), np.eye(4)[0]
     for t in range(6):
-        assert abs(found.by_position_nats[t] - where @ row_entropies) < 4 * found.by_position_error[t] < 0.1
+        assert abs(means[t] - where @ row_entropies) < 4 * errors[t] < 0.1
         where = where @ moves
 
 
@@ -219,7 +225,7 @@ def test_standard_errors_shrink_as_they_should() -> None:
     kernels = draw_kernels(random_graph(6), 6)
     few, many = (entropy(kernels, n, 10, seed=1) for n in (200, 1800))
     assert few.rate_error / many.rate_error == pytest.approx(3, rel=0.25)
-    assert many.rate_nats == pytest.approx(many.by_position_nats.mean())
+    assert many.rate_nats == pytest.approx(surprisals(kernels, 1800, 10, seed=1).mean())
 
 
 def test_what_has_no_floor_is_refused() -> None:

@@ -24,9 +24,10 @@ from apps.gssm.examiner import (
 )
 from apps.gssm.settings import GssmConfig
 from apps.gssm.source import build_source
-from apps.gssm.streams import FreshStream, ListedStream
+from apps.gssm.streams import FreshStream
 from nanollama.config import load_config
 from nanollama.config.source import read_source
+from nanollama.data.rows import RowStream
 from nanollama.launcher.plan import read_grid
 from nanollama.studies import find_study
 from tests.forked import kill_when
@@ -84,7 +85,7 @@ def test_ranks_share_out_the_same_global_batch(n_data: int | None) -> None:
     source = build_source(graph_data())
     stream: Any = FreshStream(source, 8)
     if n_data is not None:
-        stream = ListedStream(source.draw_many(range(n_data)), 8, seed=3)
+        stream = RowStream(source.draw_many(range(n_data)), 8, seed=3)
     for step in (0, 7):
         whole = stream.batch(step)
         for world_size in (2, 4):
@@ -99,7 +100,7 @@ def test_ranks_share_out_the_same_global_batch(n_data: int | None) -> None:
 
 def test_fresh_batches_never_repeat_and_epochs_do() -> None:
     source = build_source(graph_data(seq_len=40))
-    fresh, listed = FreshStream(source, 8), ListedStream(source.draw_many(range(24)), 8, seed=0)
+    fresh, listed = FreshStream(source, 8), RowStream(source.draw_many(range(24)), 8, seed=0)
     seen = np.concatenate([fresh.batch(step).input_ids.numpy() for step in range(6)])
     assert len(np.unique(seen, axis=0)) == 48
     epochs = [

@@ -20,8 +20,8 @@ from apps.memory.pretrained_model.stored import note_origin
 from apps.memory.settings import MemoryConfig
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
+from nanollama.data.rows import next_token_batch
 from nanollama.data.text.spread import spread_rows
-from nanollama.data.text.streams import next_token_batch
 from nanollama.data.text.tokens import token_bytes
 from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun

@@ -17,10 +17,11 @@ from small_text import DOCUMENTS, config
 from tokenizers import Tokenizer
 
 from nanollama.data.batch import IGNORE, Batch
+from nanollama.data.masking import Masker, MaskingConfig
+from nanollama.data.rows import RowStream
 from nanollama.data.text import corpus
 from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
 from nanollama.data.text.documents import SPLITS, read_documents, split_of
-from nanollama.data.text.streams import Masker, MaskingConfig, RowStream
 from nanollama.data.text.tokenised import FACTS, TokenisedText, tokenise
 from nanollama.data.text.tokens import MOVED_UP, _moved_up, build_tokenizer, mask_id
 from nanollama.errors import MissingExtraError, UserError

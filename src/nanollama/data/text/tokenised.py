@@ -22,11 +22,11 @@ from nanollama.data.text.tokens import (
     build_tokenizer,
     end_id,
     load_tokenizer,
-    n_token_ids,
     special_ids,
     tokenizer_hash,
 )
 from nanollama.errors import UserError
+from nanollama.pretrained_tokenizer import n_token_ids
 
 VERSION = 4
 """Of the format, of how text becomes tokens, and of what is held out."""

@@ -21,6 +21,7 @@ from nanollama.data.text.config import (
     WordPieceConfig,
 )
 from nanollama.errors import MissingExtraError, UserError
+from nanollama.pretrained_tokenizer import n_token_ids
 from nanollama.wording import show
 
 PADDING, UNKNOWN, CLASS, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -88,11 +89,6 @@ def special_ids(tokenizer: Any) -> list[int]:
     return sorted(i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
-def n_token_ids(tokenizer: Any) -> int:
-    """Largest token id plus one: ids may have gaps, where a tokenizer has fewer tokens than ids."""
-    return 1 + max(map(int, tokenizer.get_vocab().values()), default=-1)
-
-
 def token_bytes(tokenizer: Any) -> np.ndarray | None:
     """(V,) bytes of text in each token, 0 in special ones; None where tokens are not of bytes."""
     if (json.loads(tokenizer.to_str())["decoder"] or {}).get("type") != "ByteLevel":
@@ -106,7 +102,7 @@ def token_bytes(tokenizer: Any) -> np.ndarray | None:
 
 def load_tokenizer(path: Path) -> Any:
     """A tokenizer from its file, which gives all tokens of a text and no others."""
-    return _unbounded(_package().Tokenizer.from_file(str(path)))
+    return _unbounded(package().Tokenizer.from_file(str(path)))
 
 
 def _unbounded(tokenizer: Any) -> Any:
@@ -116,7 +112,12 @@ def _unbounded(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def _package() -> Any:
+def package() -> Any:
+    """The package `tokenizers`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         return importlib.import_module("tokenizers")
     except ImportError as error:
@@ -129,36 +130,36 @@ def _word_pieces(config: WordPieceConfig, texts: Iterable[str]) -> Any:
     The package's own trainer of WordPiece numbers pieces in an order that changes with each call, and breaks
     ties by it. That of pairs does not: it is given words whose letters behind the first are others, moved up.
     """
-    package = _package()
-    pairs = package.Tokenizer(package.models.BPE())
-    trainer = package.trainers.BpeTrainer(
+    tokenizers = package()
+    pairs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         special_tokens=[PADDING, UNKNOWN, CLASS, END, MASK],
         show_progress=False,
         limit_alphabet=N_LETTERS,
     )
-    pairs.pre_tokenizer = package.pre_tokenizers.WhitespaceSplit()
+    pairs.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     pairs.train_from_iterator(map(_moved_up, texts), trainer)
     vocabulary = {_as_piece(token): number for token, number in pairs.get_vocab().items()}
-    tokenizer = package.Tokenizer(
-        package.models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=N_WORD)
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=N_WORD)
     )
-    tokenizer.normalizer = package.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = package.decoders.WordPiece()
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece()
     tokenizer.add_special_tokens([PADDING, UNKNOWN, CLASS, END, MASK])
     return tokenizer
 
 
 def _byte_pairs(config: BytePairConfig, texts: Iterable[str]) -> Any:
-    package = _package()
-    tokenizer = package.Tokenizer(package.models.BPE())
-    tokenizer.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = package.decoders.ByteLevel()
-    trainer = package.trainers.BpeTrainer(
+    tokenizers = package()
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         special_tokens=[END_OF_TEXT],
-        initial_alphabet=package.pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -193,7 +194,7 @@ def _file_of(name: str) -> Path:
 
 def _existing(name: str) -> Any:
     path = _file_of(name)
-    package = _package()
+    tokenizers = package()
     if not path.is_file() and (path.suffix == ".json" or len(path.parts) > 2):
         raise UserError(  # rather than what a hub thinks of it, whose names are NAME or OWNER/NAME
             f"The tokenizer {show(name)} cannot be had, there is no file {path}: expected a tokenizer.json, "
@@ -202,7 +203,7 @@ def _existing(name: str) -> Any:
     try:
         if path.is_file():
             return load_tokenizer(path)
-        return _unbounded(package.Tokenizer.from_pretrained(name))
+        return _unbounded(tokenizers.Tokenizer.from_pretrained(name))
     except Exception as error:  # the package raises no class of its own
         raise UserError(
             f"The tokenizer {show(name)} cannot be had ({show(str(error))}): expected a tokenizer.json, a "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.states import inspect, inspect_needed
+from nanollama.model import outline
 from nanollama.wording import count, show
 
 
@@ -59,7 +60,7 @@ def _costs(plan: Plan) -> Iterator[Cost]:
     """Of each run; every model is built once, without memory for its weights, as its first step finds it."""
     models: dict[tuple[str, ...], tuple[int, int]] = {}
     for run in plan.runs:
-        model, training = getattr(run.config, "model", None), getattr(run.config, "training", None)
+        model, training = run.model, run.training
         if model is None or training is None or plan.awaits(run):
             yield Cost(None, 0.0)
             continue
@@ -72,14 +73,10 @@ def _costs(plan: Plan) -> Iterator[Cost]:
 
 
 def _measure(config: Any, interventions: Sequence[Any]) -> tuple[int, int]:
-    import torch
-
-    from nanollama.model import model_class
     from nanollama.training.interventions import build_interventions, restructure
 
-    with torch.device("meta"):
-        model = model_class(config)(config)
-        restructure(build_interventions(interventions, seed=0), model, step=1)
+    model = outline(config)
+    restructure(build_interventions(interventions, seed=0), model, step=1)
     return model.n_params(), model.forward_flops(config.max_seq_len)
 
 

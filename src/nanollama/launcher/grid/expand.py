@@ -40,11 +40,14 @@ from nanollama.config import Config, build_config, config_hash
 from nanollama.config.source import Node, Place, set_node
 from nanollama.errors import ConfigError
 from nanollama.launcher.grid.arms import ARM, ARMS, Arm, ArmConfig, ArmName, read_arms
+from nanollama.launcher.grid.exclude import Exclusions
 from nanollama.launcher.grid.layers import Layers
 from nanollama.launcher.grid.names import name_runs
 from nanollama.launcher.grid.needs import NeedConfig
+from nanollama.model import ModelSection
 from nanollama.report.grouping import show_value
-from nanollama.wording import show, suggest
+from nanollama.training.config import TrainingConfig
+from nanollama.wording import show
 
 SECTION = "grid"
 MAX_RUNS = 100_000
@@ -108,6 +111,18 @@ class GridRun:
         """Is it a run of training, which leaves a result and can go on where it stopped?"""
         return "training" in type(self.config).model_fields
 
+    @property
+    def training(self) -> TrainingConfig | None:
+        """How it is trained, if it is a run of training."""
+        section = getattr(self.config, "training", None)
+        return section if isinstance(section, TrainingConfig) else None
+
+    @property
+    def model(self) -> ModelSection | None:
+        """What it trains, if its config has a model."""
+        section: ModelSection | None = getattr(self.config, "model", None)
+        return section
+
     @cached_property
     def id(self) -> str:
         """The hash of the resolved config; ``result.json`` names it."""
@@ -145,7 +160,10 @@ def expand(
     grid = read_grid_config(section)
     arms = read_arms(section, config_class)
     axes = _read_axes(grid, section, arms)
-    points = _Exclusions(section, axes).apply(_points(axes, section.place))
+    varied = {
+        key: [point[column] for point in axis.points] for axis in axes for column, key in enumerate(axis.keys)
+    }
+    points = Exclusions(section, varied).apply(_points(axes, section.place))
     if not points:
         raise ConfigError(f"{section.place}: {SECTION}: every run is excluded; expected at least one run.")
     by_speed = [*axes[1:], axes[0]] if grid.seeds is not None else axes
@@ -231,69 +249,6 @@ class _Problems:
         if self._first:
             lines = (f"{line} [first in run {run}]" for line, run in self._first.items())
             raise ConfigError("\n".join(lines))
-
-
-class _Exclusions:
-    """The runs that ``exclude`` names."""
-
-    def __init__(self, section: Node, axes: Sequence[Axis]) -> None:
-        node = section.value.get("exclude")
-        self._entries: list[Node] = list(node.value) if node else []
-        known = {
-            key: [point[column] for point in axis.points]
-            for axis in axes
-            for column, key in enumerate(axis.keys)
-        }
-        for entry in self._entries:
-            for key, value in entry.value.items():
-                if key not in known:
-                    hint = suggest(key, known) or "."
-                    raise ConfigError(
-                        f"{value.place}: grid.exclude: expected keys that the grid varies, got '{key}'{hint}"
-                    )
-                self._check_values(key, value, [node.plain() for node in known[key]])
-
-    @staticmethod
-    def _check_values(key: str, node: Node, known: Sequence[Any]) -> None:
-        """Refuse a list of values of which one is none of the key's: the others would hide that."""
-        if not isinstance(node.value, list) or any(_same(node.plain(), other) for other in known):
-            return
-        for entry in node.value:
-            value = entry.plain()
-            if not any(_same(value, other) for other in known):
-                listed = ", ".join(map(show, known[:MAX_PROBLEMS]))
-                raise ConfigError(
-                    f"{entry.place}: grid.exclude: expected values of {key} that the grid has ({listed}), "
-                    f"got {show(value)}: mend or remove it."
-                )
-
-    def apply(self, points: Sequence[Mapping[str, Node]]) -> list[Mapping[str, Node]]:
-        """The points that no entry excludes; each entry must exclude one."""
-        if not self._entries:
-            return [*points]
-        plain = [{key: node.plain() for key, node in point.items()} for point in points]
-        kept = [True] * len(points)
-        for entry in self._entries:
-            wanted: dict[str, Any] = entry.plain()
-            hits = [index for index, values in enumerate(plain) if matches(values, wanted)]
-            if not hits:
-                raise ConfigError(f"{entry.place}: grid.exclude: {show(wanted)} is no run of the grid.")
-            for index in hits:
-                kept[index] = False
-        return [point for point, keep in zip(points, kept, strict=True) if keep]
-
-
-def matches(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Has each key the value that is wanted, or any of a list of them?"""
-    return all(
-        _same(values[key], value) or (isinstance(value, list) and any(_same(values[key], v) for v in value))
-        for key, value in wanted.items()
-    )
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equality in which 1 is 1.0 and not true."""
-    return show_value(one) == show_value(other)
 
 
 def _read_axes(grid: GridConfig, section: Node, arms: Mapping[str, Arm]) -> list[Axis]:

@@ -60,9 +60,9 @@ from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import ARM
 from nanollama.launcher.grid.bounds import Bounded, Condition
 from nanollama.launcher.grid.chosen import NOWHERE, value_at
-from nanollama.launcher.grid.expand import GridRun, matches
+from nanollama.launcher.grid.exclude import matches
+from nanollama.launcher.grid.expand import GridRun
 from nanollama.report.grouping import group_runs, show_value
-from nanollama.training.config import TrainingConfig
 from nanollama.wording import count, shorten, show, suggest
 
 LEVEL = 0.05
@@ -342,8 +342,8 @@ def _check_best_over(expectation: Expectation, runs: Sequence[GridRun], seed_key
 
 def _check_reaches(expectation: Expectation, run: GridRun) -> None:
     """Refuse a run that does not tell when a measure is reached, or stops before."""
-    training, least = getattr(run.config, "training", None), expectation.reaches
-    if not isinstance(training, TrainingConfig) or least is None:
+    training, least = run.training, expectation.reaches
+    if training is None or least is None:
         return
     problem = None
     if training.eval_every is None:

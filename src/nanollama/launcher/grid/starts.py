@@ -9,6 +9,7 @@ from nanollama.errors import UserError
 from nanollama.launcher.grid.arms import INTERVENTIONS
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.plan import Plan
+from nanollama.model import outline
 from nanollama.training.intervention_config import LoadConfig
 
 if TYPE_CHECKING:  # most grids change no model, and do not wait for torch
@@ -65,7 +66,7 @@ def check_starts(plan: Plan) -> None:
     """
     seen: set[tuple[str, ...]] = set()
     for run in plan.runs:
-        if not getattr(run.config, INTERVENTIONS, ()) or getattr(run.config, "model", None) is None:
+        if not getattr(run.config, INTERVENTIONS, ()) or run.model is None:
             continue
         if plan.awaits(run):
             continue
@@ -94,17 +95,7 @@ def _check(run: GridRun, parent: GridRun | None) -> None:
         PlannedLoad(one.config, one.where, parent if place == 0 else None) if isinstance(one, Load) else one
         for place, one in enumerate(build_interventions(config.interventions, seed=0))
     ]
-    check_interventions(planned, _without_weights(config), None, step=0)
-
-
-def _without_weights(config: Any) -> Any:
-    """The model of a run, which takes no memory."""
-    import torch
-
-    from nanollama.model import model_class
-
-    with torch.device("meta"):
-        return model_class(config.model)(config.model)
+    check_interventions(planned, outline(config.model), None, step=0)
 
 
 def _shapes_at_the_end(run: GridRun) -> dict[str, tuple[int, ...]]:
@@ -112,7 +103,7 @@ def _shapes_at_the_end(run: GridRun) -> dict[str, tuple[int, ...]]:
     from nanollama.training.interventions import build_interventions, restructure
 
     config: Any = run.config
-    model = _without_weights(config)
+    model = outline(config.model)
     restructure(build_interventions(config.interventions, seed=0), model, config.training.n_steps)
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

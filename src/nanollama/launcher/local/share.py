@@ -35,8 +35,7 @@ class Shares:
 
 def devices_of(runs: Iterable[GridRun]) -> set[str]:
     """The devices that runs ask for, such as `auto`; that of a run which does not train is not known."""
-    training = (getattr(run.config, "training", None) for run in runs)
-    return {section.device for section in training if section is not None}
+    return {run.training.device for run in runs if run.training is not None}
 
 
 def share_machine(local: LocalConfig, devices: Collection[str]) -> Shares:

@@ -250,8 +250,7 @@ def evaluation_config(plan: Plan) -> Config | None:
             f"slurm.evaluate: the study '{plan.study}' has no `{EVAL}` with a key `{RUN_KEY}`: leave it out."
         )
     for run in plan.runs:
-        training = getattr(run.config, "training", None)
-        if training is None or training.checkpoint.keep is not None:
+        if run.training is None or run.training.checkpoint.keep is not None:
             raise UserError(
                 "slurm.evaluate: expected training.checkpoint.keep=null, since a checkpoint that is removed "
                 "before its job begins cannot be examined."
