@@ -33,6 +33,18 @@ def test_the_best_counts(tmp_path: Path, claim: str, values: tuple[float, ...], 
     assert (verdict.values, verdict.word) == (values, word)
 
 
+def test_a_rival_that_diverged_is_not_the_best(tmp_path: Path) -> None:
+    """As the largest of some learning rates often does; where all rivals diverged there is no best."""
+    plan = plan_of(tmp_path, f"claim: x, {WIDTH}, at_least: 0.5")
+    rows = rows_of(plan, [0.6, 0.95, 0.9, 0.2])
+    rows[1]["status"] = "diverged"
+    (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
+    assert (verdict.values, verdict.word) == ((0.6, 0.9), "holds")
+    rows[0]["status"] = "diverged"
+    (verdict,) = judge(plan.expect, plan.runs, rows, "training.seed")
+    assert (verdict.values, verdict.word) == ((0.9,), "MISSED: 1 of 2 diverged")
+
+
 def test_both_sides_of_a_difference_are_the_best(tmp_path: Path) -> None:
     claim = "runs: {training.seed: 1}, minus: {training.seed: 1}, at_least: 0"
     assert judged(tmp_path, f"{WIDTH}, {claim}", [0.0, 0.5, 0.9, 0.2]).values == (0.0,)

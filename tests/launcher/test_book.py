@@ -52,6 +52,25 @@ def test_what_has_run_has_verdict_cost_and_commit(monkeypatch: pytest.MonkeyPatc
     assert "MISSED" in lines["uniform maps leave chance"]
 
 
+def test_what_a_grid_takes_is_told_by_the_runs_that_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = [("finished", 360.0), ("diverged", 36000.0)]
+
+    def collect(plan: Plan) -> list[dict[str, object]]:
+        measures = {expectation.measure: 1.0 for expectation in plan.expect}
+        return [
+            {"run": run.name, "status": status, "seconds": seconds, "commit": None, **measures}
+            for run, (status, seconds) in zip(plan.runs, ended if plan.name == "causal" else [], strict=False)
+        ]
+
+    monkeypatch.setattr(book, "collect", collect)
+    said = book.write_book(["composition"])
+    assert "known to take 0.3 hours" in said, "three runs of six minutes"
+    found = section(said, "causal")
+    assert "1 of 3 runs finished, 1 diverged, 10:06:00 of work; commit not known." in found
+    ended[1] = ("diverged", 1e300)
+    assert "says that it took 1e+300 seconds" in section(book.write_book(["composition"]), "causal")
+
+
 def test_runs_of_another_config_are_told_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     def collect(plan: Plan) -> list[dict[str, object]]:
         raise UserError("it is of another config.")

@@ -12,10 +12,14 @@ import pytest
 
 from nanollama import studies
 from nanollama.cli.command import main as nanollama
+from nanollama.config import Config
 from nanollama.launcher.grid import book, record
-from nanollama.launcher.grid.identity import runs_hash
+from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.identity import known_keys, runs_hash, values_hash
+from nanollama.launcher.grid.made import commits_of
 from nanollama.launcher.grid.record import FOLDER, Record, read_records
 from nanollama.launcher.plan import Plan, read_grid
+from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from tests.launcher.test_book import section
 
 APPS = Path(__file__).parents[2] / "apps"
@@ -83,9 +87,50 @@ def test_it_says_where_and_in_which_format(config: Path, monkeypatch: pytest.Mon
         (run.folder / "environment.json").write_text(json.dumps(made))
     assert "of work on cpu in float32; torch 2.13.0," in read_after(config)
     old = {name: value for name, value in made.items() if name != "precision"}
+    (runs[0].folder / "environment.json").write_text(json.dumps(old))
+    some = "of work on cpu in float32, of some runs format not known; torch 2.13.0,"
+    assert some in read_after(config)
     for run in runs:
         (run.folder / "environment.json").write_text(json.dumps(old))
-    assert "of work on cpu; torch 2.13.0," in read_after(config)
+    assert "of work on cpu, format not known; torch 2.13.0," in read_after(config)
+
+
+def test_all_starts_of_a_run_are_told_of(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was gone on with elsewhere, by other code, was not made by its first start alone."""
+
+    def start(commit: str, torch: str, device: str, **code: Any) -> dict[str, Any]:
+        return {"commit": commit * 40, **code, "hardware": {"device": device}, "versions": {"torch": torch}}
+
+    first = start("a", "2.13.0", "cpu", diff="", untracked={})
+    later = [
+        start("b", "2.14.0", "cuda"),
+        start("c", "2.13.0", "cpu", diff=None, untracked={"src/x.py": "0"}),
+    ]
+    monkeypatch.setattr(record, "collect", lambda plan: [{**row, "commit": of(row)} for row in rows_of(plan)])
+    folders = {run.name: run.folder for run in read_grid([str(config)]).runs}
+
+    def of(row: dict[str, Any]) -> str | None:
+        return commits_of(folders[row["run"]])
+
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+        (folder / "environment.json").write_text(json.dumps({**first, "resumed": later}))
+    told = read_after(config)
+    assert "on cpu, cuda," in told and "torch 2.13.0, 2.14.0, commit aaaaaaa, bbbbbbb, ccccccc+." in told
+
+
+def test_a_run_that_diverged_is_recorded_as_one(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def collect(plan: Plan) -> list[dict[str, Any]]:
+        first, *others = rows_of(plan)
+        return [{**first, "status": "diverged"}, *others]
+
+    monkeypatch.setattr(record, "collect", collect)
+    assert "9 runs, 1 of them diverged, seeds" in read_after(config)
+    found = section(book.write_book(["composition"]), NAME)
+    (line,) = [line for line in found.splitlines() if line.startswith("| polynomial iteration with")]
+    assert "2 of 3 [0.094, 0.992], 1 diverged" in line and "MISSED: 1 of 3 diverged" in line
 
 
 def read_after(config: Path) -> str:
@@ -111,7 +156,7 @@ def since(config: Path, *keys: str) -> str:
     """What the one record says of the config as it is now."""
     (found,) = read_records(config.parents[1])
     plan = read_grid([str(config), *found.keys, *keys])
-    assert found.is_of(plan) == (not found.since(plan))
+    assert found.is_of(plan) == ("else" not in found.since(plan))
     return found.since(plan)
 
 
@@ -171,8 +216,12 @@ def test_a_record_of_before_is_read_and_compared_as_far_as_it_goes(
     assert nanollama(["grid", "record", str(config)]) == 0
     path = config.parents[1] / FOLDER / f"{NAME}.json"
     whole = json.loads(path.read_text())
-    path.write_text(json.dumps({k: value for k, value in whole.items() if not k.endswith("_hash")}))
-    assert since(config) == since(config, "training.n_steps=10") == "", "it does not tell"
+    old = {name: value for name, value in whole.items() if name not in ("values_hash", "known_keys")}
+    path.write_text(json.dumps(old))
+    assert [since(config, *keys) for keys, _ in SINCE] == [said for _, said in SINCE], "by its other hash"
+    path.write_text(json.dumps({k: value for k, value in old.items() if not k.endswith("_hash")}))
+    unknown = "Whether its config trains the same is not known."
+    assert since(config) == since(config, "training.n_steps=10") == unknown, "it does not tell"
     assert since(config, "grid.seeds=[6,7]") == "Its config trains something else since."
 
 
@@ -186,6 +235,94 @@ def test_a_record_with_keys_is_compared_with_its_config_under_them(
     (found,) = read_records(config.parents[1])
     monkeypatch.setattr(book, "read_records", lambda study: [found.model_copy(update={"keys": ["no.key=1"]})])
     assert "does not take these keys any more." in section(book.write_book(["composition"]), NAME)
+
+
+class Section(Config):
+    width: int = 1
+    place: Path | None = None
+
+
+class Before(Config):
+    rate: float = 0.1
+    section: Section = Section()
+    sections: tuple[Section, ...] = (Section(), Section(width=2))
+
+
+class WithMore(Before):
+    more: int = 0
+
+
+class OtherDefault(Before):
+    rate: float = 0.2
+
+
+class Without(Config):
+    section: Section = Section()
+    sections: tuple[Section, ...] = (Section(), Section(width=2))
+
+
+def test_a_default_that_has_changed_is_noticed_and_a_new_key_is_not() -> None:
+    def plan(config: Config) -> Plan:
+        runs = [GridRun("r", Path("r"), config, {})]
+        return Plan("g", Path("g"), "apps.memory.train", runs, "seed", False, LocalConfig(), SlurmConfig())
+
+    before = plan(Before())
+    keys = known_keys(before)
+    assert keys == ["rate", "section.place", "section.width", "sections.*.place", "sections.*.width"]
+
+    def is_same(config: Config) -> bool:
+        return values_hash(plan(config), keys) == values_hash(before, keys)
+
+    assert is_same(WithMore()) and not is_same(WithMore(more=1))
+    assert not is_same(OtherDefault()) and is_same(OtherDefault(rate=0.1))
+    assert runs_hash(plan(OtherDefault())) == runs_hash(before), "which it does not notice"
+    assert not is_same(Before(section=Section(width=3)))
+    assert not is_same(Before(sections=(Section(), Section(width=3))))
+    assert not is_same(Before(sections=(Section(),)))
+    assert is_same(Before(section=Section(place=Path("there"))))
+    assert values_hash(plan(Without()), keys) is None, "it cannot tell"
+
+
+def test_a_record_is_held_to_the_values_it_knows(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    path = config.parents[1] / FOLDER / f"{NAME}.json"
+    whole = json.loads(path.read_text())
+    assert "training.optimizer.learning_rate" in whole["known_keys"]
+    path.write_text(json.dumps({**whole, "values_hash": "0" * 12}))
+    assert since(config) == TRAINS, "some default was another one"
+    gone = [*whole["known_keys"], "training.gone"]
+    path.write_text(json.dumps({**whole, "values_hash": "0" * 12, "known_keys": gone}))
+    assert since(config) == "" and since(config, "training.n_steps=10") == TRAINS
+
+
+@pytest.mark.parametrize("why", ["claims nothing any more", "is no config of the study any more"])
+def test_what_is_recorded_of_a_config_that_the_book_does_not_have_is_told(
+    why: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    (found,) = read_records(config.parents[1])
+    if "nothing" in why:
+        config.write_text(config.read_text().split("expect:")[0])
+    else:
+        config.rename(config.with_name("renamed.yaml"))
+    said = book.write_book(["composition"]).splitlines()
+    held = sum(told.verdict == "holds" for told in found.claims)
+    assert said[-1] == f"- `{NAME}` {why}. {found.told} {held} of {len(found.claims)} claims held."
+    for entry in (config.parent).glob("*.yaml"):
+        entry.unlink()
+    assert f"- `{NAME}` is no config" in book.write_book(["composition"]), "in a chapter of its own"
+
+
+def test_only_what_runs_alike_tells_what_a_grid_takes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config), "training.n_steps=20"]) == 0
+    assert "known to take" not in book.write_book(["composition"])
+    assert nanollama(["grid", "record", str(config), FRESH]) == 0
+    assert "1 grid of" in (said := book.write_book(["composition"])) and "known to take 0.1 hours" in said
+    config.write_text(config.read_text().replace("eval_every: 500", "n_steps: 9000"))
+    assert "known to take" not in book.write_book(["composition"]), "it trains for longer by now"
 
 
 def test_the_hash_of_runs_is_that_of_their_contents_wherever_they_lie(tmp_path: Path) -> None:
@@ -204,7 +341,7 @@ def test_the_hash_of_runs_is_that_of_their_contents_wherever_they_lie(tmp_path: 
 @pytest.mark.parametrize(
     ("argv", "finished", "said"),
     [
-        ([], slice(0, 8), "8 of 9 runs finished, and only a whole grid is recorded"),
+        ([], slice(0, 8), "8 of 9 runs finished or diverged, and only a whole grid is recorded"),
         (["expect=[]"], slice(None), "claims nothing"),
     ],
 )
@@ -228,6 +365,24 @@ def test_a_config_from_elsewhere_is_not_recorded(
     shutil.copytree(config.parent, tmp_path / "mine")
     assert nanollama(["grid", "record", f"mine/{NAME}.yaml"]) == 2
     assert f"mine/{NAME}.yaml is no config of" in capsys.readouterr().err
+
+
+def test_no_time_that_cannot_be_is_recorded(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(record, "collect", rows_of)
+    assert nanollama(["grid", "record", str(config)]) == 0
+    path = config.parents[1] / FOLDER / f"{NAME}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 1e300}))
+    assert nanollama(["book", "composition"]) == 2
+    assert f"{path} is no record as" in capsys.readouterr().err
+
+    def collect(plan: Plan) -> list[dict[str, Any]]:
+        return [{**row, "seconds": 1e300} for row in rows_of(plan)]
+
+    monkeypatch.setattr(record, "collect", collect)
+    assert nanollama(["grid", "record", str(config)]) == 2
+    assert "says that it took 1e+300 seconds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '{"config": "emergence"}'])

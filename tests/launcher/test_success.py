@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nanollama.launcher.grid.success import held_by_seed, success_rate
+from nanollama.launcher.grid.success import held_by_seed
 from nanollama.launcher.plan import read_grid
 
 GRID = """\
@@ -50,4 +50,23 @@ def test_a_seed_without_runs_of_a_claim_counts_for_nothing(
         for run in plan.runs
         if (recall := found[run.values["model.d_model"]]) is not None
     ]
-    assert [success_rate(held) for held in held_by_seed(plan, rows)] == rates
+    assert [str(held) for held in held_by_seed(plan, rows)] == rates
+
+
+def test_a_seed_whose_run_diverged_counts_as_one_for_which_the_claim_does_not_hold(tmp_path: Path) -> None:
+    """Not so of a claim about what has been learned, and a run that may yet finish is open."""
+    path = tmp_path / "grid.yaml"
+    learned = "{claim: they learn, measure: recall_trained, at_least: 0.5}"
+    given = learned.replace("}", ", given: {measure: recall_unseen, at_least: 0.9}}")
+    seeds = GRID.split("grid:")[0] + f"grid: {{seeds: 6}}\nexpect: [{learned}, {given}]\n"
+    path.write_text(seeds)
+    plan = read_grid([str(path)])
+    ended = ["finished", "finished", "diverged", "diverged", "preempted"]  # the last one was killed
+    rows: list[dict[str, Any]] = [
+        {"run": run.name, "status": status, "recall_trained": 0.7, "recall_unseen": 0.95}
+        for run, status in zip(plan.runs, ended, strict=False)
+    ]
+    assert [str(held) for held in held_by_seed(plan, rows)] == [
+        "2 of 4 [0.068, 0.932], 2 diverged, 2 open",
+        "2 of 2 [0.158, 1.000], 2 open",
+    ]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ import pytest
 from scipy import stats
 
 from nanollama.errors import ConfigError, UserError
+from nanollama.launcher.attempts import LAUNCH
 from nanollama.launcher.grid import outcome
 from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.sections import claim_blocks
 from nanollama.launcher.grid.verdict import Verdict, judge
-from nanollama.launcher.grid.verdict_table import verdict_table
+from nanollama.launcher.grid.verdict_table import verdict_table, write_verdicts
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.page import Words
-from nanollama.statistics import bootstrap_interval, mean_interval, sign_flip_test
+from nanollama.statistics import Interval, bootstrap_interval, mean_interval, sign_flip_test
 
 GRID = """\
 study: memory
@@ -315,6 +317,68 @@ def test_the_verdict_says_of_which_seeds_it_is_and_goes_with_its_claims(
     bare = read_grid([str(tmp_path / "grid.yaml"), "expect=[]"])
     assert show_outcome(judge_grid(bare, rows_of(bare, [0.25, 0.95, 0.125, 0.95]))) == 0
     assert not [*plan.folder.glob("verdict.*")]
+
+
+TOGETHER = f"{BETTER}, at_least: 0.1, statistic: mean"
+GIVEN = f"{WIDE}, given: {{measure: recall_trained, at_least: 0}}"
+
+
+@pytest.mark.parametrize(
+    ("claim", "ended", "word"),
+    [
+        (WIDE, "ffff", "holds"),
+        (WIDE, "dfdf", "holds"),  # it is not about those
+        (WIDE, "fdff", "MISSED: 1 of 2 diverged"),
+        (WIDE, "fdf", "MISSED: 1 of 2 diverged"),  # whatever the other will say
+        (f"{BETTER}, at_least: 0.1", "dfff", "MISSED: 1 of 2 diverged"),
+        (TOGETHER, "fdfd", "not told: 2 of 2 diverged"),
+        (GIVEN, "fdff", "not told: 1 of 2 diverged"),
+    ],
+)
+def test_a_run_that_diverged_is_an_outcome(tmp_path: Path, claim: str, ended: str, word: str) -> None:
+    plan = plan_of(tmp_path, claim)
+    (verdict,) = judge(plan.expect, plan.runs, ended_rows(plan, ended), "training.seed")
+    assert verdict.word == word and verdict.failed == (word != "holds")
+
+
+def ended_rows(plan: Plan, ended: str) -> list[dict[str, Any]]:
+    """Rows of runs that finished (f) or diverged (d), which had learned by then."""
+    status = {"f": "finished", "d": "diverged"}
+    rows = rows_of(plan, [0.1, 0.95, 0.2, 0.95])
+    return [{**row, "status": status[how]} for row, how in zip(rows, ended, strict=False)]
+
+
+def test_who_has_ended_without_finishing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no claim is about them, and where a claim stays open, as a killed run may yet finish."""
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)
+    plan = plan_of(tmp_path, WIDE)
+    plan.folder.mkdir()
+    assert show_outcome(judge_grid(plan, ended_rows(plan, "fff"))) == 0, "one is still to come"
+    assert show_outcome(judge_grid(plan, ended_rows(plan, "dfff"))) == 1
+    said = capsys.readouterr().out
+    assert f"Ended without finishing: 1 run of 4\n  {plan.runs[0].name}: diverged\n" in said
+    killed = plan.runs[3]
+    killed.folder.mkdir()
+    launch = {"began": "2026-11-28T00:00:00+00:00", "host": "h", "pid": 1, "exit_code": -9}
+    (killed.folder / LAUNCH).write_text(json.dumps(launch))
+    grid = judge_grid(plan, ended_rows(plan, "fff"))
+    assert show_outcome(grid) == 1 and grid.verdicts[0].word == "open: 1 of 2"
+    assert f"  {killed.name}: killed by SIGKILL (out of memory?)\n" in capsys.readouterr().out
+
+
+def test_an_end_that_nothing_bounds_is_null_for_readers_of_json(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, TOGETHER)
+    (verdict,) = judge(plan.expect, plan.runs, rows_of(plan, [0.1, 0.95, 0.2, 0.9]), "training.seed")
+    endless = replace(verdict, together=Interval(0.8, -math.inf, 0.9, 2))
+    write_verdicts(tmp_path, [endless], plan.told, plan.seeds, plan.keys)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    (entry,) = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=refuse)
+    assert (entry["together"]["low"], entry["together"]["high"]) == (None, 0.9)
 
 
 def test_a_claim_that_was_changed_says_so_beside_its_verdict(

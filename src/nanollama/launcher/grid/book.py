@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from nanollama import studies
@@ -12,11 +11,12 @@ from nanollama.config.source import read_source
 from nanollama.errors import UserError
 from nanollama.launcher.grid.chosen import value_at
 from nanollama.launcher.grid.expand import SECTION
+from nanollama.launcher.grid.made import short_commits
 from nanollama.launcher.grid.outcome import judge_grid
-from nanollama.launcher.grid.record import Record, read_records, short_commit
+from nanollama.launcher.grid.record import Record, read_records, seconds_of, show_work
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.success import held_by_seed, success_rate
-from nanollama.launcher.grid.verdict import Verdict
+from nanollama.launcher.grid.success import Success, held_by_seed
+from nanollama.launcher.grid.verdict import DIVERGED, Verdict
 from nanollama.launcher.grid.verdict_table import changed_claims, changed_lines, verdict_table
 from nanollama.launcher.plan import Plan, name_seeds, read_grid
 from nanollama.monitor.run_folder import CONFIG
@@ -35,6 +35,10 @@ LEAD = (
 )
 
 
+SEEDS = "grid.seeds"
+"""How a key begins that leaves what a run takes as it is."""
+
+
 def write_book(names: Sequence[str] = ()) -> str:
     """The book as Markdown: a chapter a study, a section a config that claims something.
 
@@ -47,6 +51,10 @@ def write_book(names: Sequence[str] = ()) -> str:
     chapters: dict[str, list[Entry]] = {}
     for path in claiming(names):
         chapters.setdefault(path.parent.parent.name, []).append(_read(path))
+    lost = {
+        name: _lost(studies.find_study(name).folder, {entry.path.stem for entry in chapters.get(name, [])})
+        for name in names or studies.list_studies()
+    }
     lines = [
         "# The book of claims",
         "",
@@ -54,8 +62,10 @@ def write_book(names: Sequence[str] = ()) -> str:
         "",
         _whole([e for chapter in chapters.values() for e in chapter]),
     ]
-    for name, entries in chapters.items():
-        lines += ["", f"## {name}", *(line for entry in entries for line in _section(entry))]
+    for name, lost_lines in lost.items():
+        entries = chapters.get(name, [])
+        if entries or lost_lines:
+            lines += ["", f"## {name}", *(line for entry in entries for line in _section(entry)), *lost_lines]
     return "\n".join(lines) + "\n"
 
 
@@ -85,12 +95,12 @@ class Fresh:
     Args:
         seeds: the seeds.
         verdicts: on each claim, of the runs of all of them.
-        held: of each claim, does it hold for each seed of which it can be told?
+        held: of each claim, the seeds for which it holds.
     """
 
     seeds: Sequence[int]
     verdicts: Sequence[Verdict]
-    held: Sequence[Sequence[bool]]
+    held: Sequence[Success]
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,8 @@ class Entry:
         verdicts: on its claims.
         problem: why rows that are here are of no use; empty where they are.
         fresh: what seeds say that the config does not name, where some have been run here.
-        records: what is recorded of it.
+        records: what is recorded of it, each with the grid of the config with the record's keys; None where
+            it takes them no more.
     """
 
     path: Path
@@ -113,33 +124,45 @@ class Entry:
     verdicts: Sequence[Verdict]
     problem: str
     fresh: Fresh | None = None
-    records: Sequence[Record] = ()
+    records: Sequence[tuple[Record, Plan | None]] = ()
 
     @property
-    def seconds(self) -> float:
-        """Of work, all finished runs together."""
-        return sum(float(row["seconds"] or 0) for row in self.rows)
-
-    @property
-    def n_finished(self) -> int:
-        """Runs that have finished here."""
-        return sum(row["status"] == "finished" for row in self.rows)
+    def finished(self) -> list[Row]:
+        """The runs that have finished here."""
+        return [row for row in self.rows if row["status"] == "finished"]
 
     @property
     def seconds_of_all(self) -> float | None:
-        """What all runs take, by those that have finished here or were recorded; None: not known."""
-        measured = [(self.seconds, self.n_finished), *((one.seconds, one.n_runs) for one in self.records)]
+        """What all runs take, by those that have finished here or were recorded; None: not known.
+
+        What is recorded of other keys than those of seeds took what other runs take.
+        """
+        alike = (
+            one
+            for one, plan in self.records
+            if plan is not None and one.trains_as(plan) and all(key.startswith(SEEDS) for key in one.keys)
+        )
+        measured = [
+            (seconds_of(self.finished), len(self.finished)),
+            *((one.seconds, one.n_runs) for one in alike),
+        ]
         seconds, n_runs = next((pair for pair in measured if pair[1]), (0.0, 0))
         return seconds / n_runs * len(self.plan.runs) if n_runs else None
 
 
 def _read(path: Path) -> Entry:
     plan = read_grid([str(path)])
-    records = [found for found in read_records(path.parent.parent) if found.config == path.stem]
+    records = [
+        (found, _with_keys(path, plan, found))
+        for found in read_records(path.parent.parent)
+        if found.config == path.stem
+    ]
     rows: Sequence[Row] = ()
     fresh, problem = None, ""
     try:
-        rows = collect(plan)
+        here = collect(plan)
+        seconds_of(here)
+        rows = here
     except UserError as error:  # such as runs of the config as it once was
         problem = f" What lies in {plan.folder} is of no use: {error}"
     try:
@@ -180,8 +203,7 @@ def _section(entry: Entry) -> Iterator[str]:
             "",
         )
         yield success_table(entry.fresh).to_markdown().rstrip()
-    for found in entry.records:
-        plan = _with_keys(entry, found)
+    for found, plan in entry.records:
         since = "Its config does not take these keys any more." if plan is None else found.since(plan)
         yield from ("", f"{found.told} {since}".rstrip(), "", found.table(plan).to_markdown().rstrip())
         changed = found.changed(plan) | changed
@@ -189,18 +211,32 @@ def _section(entry: Entry) -> Iterator[str]:
         yield from ("", *(f"- {line}" for line in changed_lines(changed)))
 
 
-def _with_keys(entry: Entry, found: Record) -> Plan | None:
+def _with_keys(path: Path, plan: Plan, found: Record) -> Plan | None:
     """The grid of a config with the keys that it was recorded with; None where it takes them no more."""
     try:
-        return read_grid([str(entry.path), *found.keys]) if found.keys else entry.plan
+        return read_grid([str(path), *found.keys]) if found.keys else plan
     except UserError:
         return None
+
+
+def _lost(study: Path, told: Collection[str]) -> list[str]:
+    """What is recorded of configs of which the book has no section, a line each."""
+    lines = []
+    for found in read_records(study):
+        if found.config not in told:
+            exists = (study / "config" / f"{found.config}.yaml").exists()
+            why = "claims nothing any more" if exists else "is no config of the study any more"
+            held = sum(claim.verdict == "holds" for claim in found.claims)
+            lines.append(
+                f"- `{found.config}` {why}. {found.told} {held} of {count(len(found.claims), 'claim')} held."
+            )
+    return ["", *lines] if lines else []
 
 
 def success_table(fresh: Fresh) -> Table:
     """One row a claim: for how many seeds it holds by itself, of those of which it can be told."""
     rows = tuple(
-        (verdict.expectation.claim, verdict.expectation.bound, verdict.shown, success_rate(held))
+        (verdict.expectation.claim, verdict.expectation.bound, verdict.shown, str(held))
         for verdict, held in zip(fresh.verdicts, fresh.held, strict=True)
     )
     return Table("Seeds for which each claim holds.", ("claim", "expected", "found", "holds for"), rows)
@@ -209,7 +245,7 @@ def success_table(fresh: Fresh) -> Table:
 def _whole(entries: Sequence[Entry]) -> str:
     """What all of it takes, as far as finished runs tell."""
     n_runs = sum(len(entry.plan.runs) for entry in entries)
-    n_finished = sum(entry.n_finished for entry in entries)
+    n_finished = sum(len(entry.finished) for entry in entries)
     known = [seconds for entry in entries if (seconds := entry.seconds_of_all) is not None]
     took = f" {count(len(known), 'grid')} of {len(entries)} are known to take "
     took = f"{took}{sum(known) / 3600:.1f} hours of one process." if known else ""
@@ -221,10 +257,12 @@ def _whole(entries: Sequence[Entry]) -> str:
 
 def _work(entry: Entry) -> str:
     """How much of a grid has been run here, how long it took, and with which code."""
-    commits = sorted({short_commit(row["commit"]) for row in entry.rows})
+    n_diverged = sum(row["status"] == DIVERGED for row in entry.rows)
+    diverged = f", {n_diverged} diverged" if n_diverged else ""
     return (
-        f"{entry.n_finished} of {count(len(entry.plan.runs), 'run')} finished, "
-        f"{timedelta(seconds=round(entry.seconds))} of work; commit {', '.join(commits)}."
+        f"{len(entry.finished)} of {count(len(entry.plan.runs), 'run')} finished{diverged}, "
+        f"{show_work(seconds_of(entry.rows))} of work; commit "
+        f"{', '.join(short_commits(row['commit'] for row in entry.rows))}."
     )
 
 

@@ -73,7 +73,7 @@ def results(argv: Sequence[str], out: str | None = None) -> int:
     """Print mean and interval over seeds of each setting, write the rows of all runs to a table, and judge.
 
     Returns:
-        0, or 1 when something expected was missed or could not be told.
+        0, or 1 when something expected was missed or could not be told, or a run has failed.
     """
     from nanollama.launcher.grid.outcome import judge_grid, show_outcome
     from nanollama.launcher.grid.results import collect, summary_lines, write_table

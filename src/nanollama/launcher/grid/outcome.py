@@ -19,7 +19,7 @@ from rich.console import Console
 from nanollama.errors import EXIT_FAILED, EXIT_OK, MissingExtraError
 from nanollama.launcher.grid import sections
 from nanollama.launcher.grid.results import GridResults
-from nanollama.launcher.grid.verdict import judge
+from nanollama.launcher.grid.verdict import DIVERGED, judge
 from nanollama.launcher.grid.verdict_table import (
     changed_claims,
     changed_lines,
@@ -28,6 +28,7 @@ from nanollama.launcher.grid.verdict_table import (
     write_verdicts,
 )
 from nanollama.launcher.plan import Plan
+from nanollama.launcher.states import inspect, inspect_needed
 from nanollama.monitor.files import write_atomically, write_csv
 from nanollama.report.command import save_parts, write_page
 from nanollama.report.tables import Table
@@ -40,6 +41,8 @@ SECTIONS = "grid_sections"
 MAX_SHOWN = 3
 """Settings of which dialogs are printed, each of its first kinds once."""
 N_KINDS = 2
+MAX_FAILED = 20
+"""Runs that have failed of which it is said why."""
 
 
 def judge_grid(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> GridResults:
@@ -55,20 +58,37 @@ def show_outcome(grid: GridResults) -> int:
     """Print table, dialogs and verdict, write them and the page into the folder of the grid.
 
     Returns:
-        0, or 1 when something expected was missed or could not be told.
+        0, or 1 when something expected was missed or could not be told, or a run has failed.
     """
     show_results(grid)
     plan = grid.plan
     write_verdicts(plan.folder, grid.verdicts, plan.told, plan.seeds, plan.keys)
     if grid.verdicts:
         Console(soft_wrap=True).print(verdict_table(grid.verdicts, plan.told).to_rich())
+    failed = failed_runs(grid)
     for line in [*missing_lines(grid.verdicts), *changed_lines(changed_claims(plan.expect))]:
         print(line)
+    if failed:
+        more = "" if len(failed) <= MAX_FAILED else f", of which the first {MAX_FAILED} are"
+        print(f"Ended without finishing: {count(len(failed), 'run')} of {len(plan.runs)}{more}")
+    for line in failed[:MAX_FAILED]:
+        print(f"  {line}")
     try:
         write_grid_page(grid)
     except MissingExtraError as error:
         print(f"There is no page: {error}")
-    return EXIT_FAILED if any(verdict.failed for verdict in grid.verdicts) else EXIT_OK
+    return EXIT_FAILED if failed or any(verdict.failed for verdict in grid.verdicts) else EXIT_OK
+
+
+def failed_runs(grid: GridResults) -> list[str]:
+    """The runs that have ended without finishing, each with why; what else is missing is still to come."""
+    diverged = {row["run"] for row in grid.rows if row["status"] == DIVERGED}
+    finished = {row["run"] for row in grid.rows if row["status"] == "finished"}
+    states = {run.name: inspect_needed(run) for run in grid.plan.needed}
+    states |= {run.name: inspect(run) for run in grid.plan.runs if run.name not in finished | diverged}
+    broken = {name: state.reason for name, state in states.items() if state.kind == "failed"}
+    ended = {name: DIVERGED for name in sorted(diverged)} | broken
+    return [f"{name}: {why}" for name, why in ended.items()]
 
 
 def results_table(grid: GridResults) -> Table:

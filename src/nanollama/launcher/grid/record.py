@@ -1,7 +1,8 @@
 """What grids brought out for those who keep a study, in files that are committed with its configs.
 
 ``nanollama grid record CONFIG [key=value ...]`` writes one into ``apps/<study>/recorded/`` once all runs have
-finished. The book of claims tells of it wherever the study is, with the runs or without.
+ended: finished, or diverged, which is an outcome as well. The book of claims tells of it wherever the study
+is, with the runs or without.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from pydantic import Field, ValidationError
 from nanollama.config import Config
 from nanollama.config.arguments import split_arguments
 from nanollama.errors import UserError
-from nanollama.launcher.grid.identity import claims_hash, runs_hash
+from nanollama.launcher.grid.identity import claims_hash, known_keys, runs_hash, values_hash
+from nanollama.launcher.grid.made import UNKNOWN, made_with, short_commits
 from nanollama.launcher.grid.outcome import judge_grid
 from nanollama.launcher.grid.results import Row, collect
-from nanollama.launcher.grid.success import held_by_seed, success_rate
+from nanollama.launcher.grid.success import held_by_seed
+from nanollama.launcher.grid.verdict import DIVERGED, ENDED
 from nanollama.launcher.grid.verdict_table import changed_claims, mark
 from nanollama.launcher.plan import Plan, name_seeds, read_grid
-from nanollama.monitor.files import read_json, write_atomically
-from nanollama.monitor.successor import ENVIRONMENT
+from nanollama.measures import is_number
+from nanollama.monitor.files import write_atomically
 from nanollama.report.tables import Table
 from nanollama.studies import find_study
 from nanollama.wording import count
 
 FOLDER = "recorded"
-N_COMMIT_DIGITS = 7
+MAX_SECONDS = 1e12
+"""More than any work takes, and less than what has no number of days."""
 
 
 class Told(Config):
@@ -56,22 +60,33 @@ class Record(Config):
     precisions: list[str] = Field([], description="Formats of their matrix products; none: not known.")
     seeds: list[int] = Field(description="Of the grid.")
     n_runs: int = Field(description="Number of runs.")
-    seconds: float = Field(description="Of work, all runs together.")
+    n_diverged: int = Field(0, description="Runs of those that diverged.")
+    seconds: float = Field(ge=0, le=MAX_SECONDS, description="Of work, all runs together.")
     claims: list[Told] = Field(description="The claims, in the order of the config.")
     runs_hash: str | None = Field(None, description="Of what was trained; null: not known.")
+    known_keys: list[str] = Field([], description="Of the runs' configs as they were; none: not known.")
+    values_hash: str | None = Field(None, description="Of their values, defaults too; null: not known.")
     claims_hash: str | None = Field(None, description="Of the claims, whole; null: not known.")
 
     @property
     def told(self) -> str:
         """What was run, in a sentence."""
         keys = f" with {' '.join(f'`{key}`' for key in self.keys)}" if self.keys else ""
-        work = timedelta(seconds=round(self.seconds))
-        formats = f" in {', '.join(self.precisions)}" if self.precisions else ""
+        ended = f", {self.n_diverged} of them diverged" if self.n_diverged else ""
         return (
-            f"Recorded on {self.recorded}{keys}: {count(self.n_runs, 'run')}, "
-            f"seeds {name_seeds(self.seeds)}, {work} of work on {', '.join(self.devices)}{formats}; "
+            f"Recorded on {self.recorded}{keys}: {count(self.n_runs, 'run')}{ended}, seeds "
+            f"{name_seeds(self.seeds)}, {show_work(self.seconds)} of work on {', '.join(self.devices)}"
+            f"{self._formats}; "
             f"torch {', '.join(self.torch)}, commit {', '.join(self.commits)}."
         )
+
+    @property
+    def _formats(self) -> str:
+        known = [name for name in self.precisions if name != UNKNOWN]
+        if not known:
+            return ", format not known"
+        some = ", of some runs format not known" if UNKNOWN in self.precisions else ""
+        return f" in {', '.join(known)}{some}"
 
     def changed(self, plan: Plan | None) -> dict[str, str]:
         """Of each claim that was changed, when and why, as it was recorded or as the config says by now.
@@ -101,8 +116,8 @@ class Record(Config):
         return Table("What came of each claim.", columns, rows)
 
     def is_of(self, plan: Plan) -> bool:
-        """Does the grid still train what was trained, and claim what was judged?"""
-        return not self.since(plan)
+        """Does the grid still train what was trained, and claim what was judged, as far as that is known?"""
+        return self._claims_as(plan) and self.trains_as(plan)
 
     def since(self, plan: Plan) -> str:
         """What has become of the grid since, in a sentence; empty where it is the same.
@@ -112,10 +127,18 @@ class Record(Config):
         """
         if not self._claims_as(plan):
             return "Its config claims something else since."
-        counted = (self.seeds, self.n_runs) == (plan.seeds, len(plan.runs))
-        if not counted or self.runs_hash not in (None, runs_hash(plan)):
+        if not self.trains_as(plan):
             return "Its config trains something else since."
-        return ""
+        return "" if self.runs_hash else "Whether its config trains the same is not known."
+
+    def trains_as(self, plan: Plan) -> bool:
+        """Does the grid still train what was trained, as far as that is known?"""
+        if (self.seeds, self.n_runs) != (plan.seeds, len(plan.runs)):
+            return False
+        now = values_hash(plan, self.known_keys) if self.values_hash else None
+        if now is not None:
+            return now == self.values_hash
+        return self.runs_hash in (None, runs_hash(plan))  # keys are gone, which were defaults if this holds
 
     def _claims_as(self, plan: Plan) -> bool:
         judged = [(told.claim, told.measure, told.expected) for told in self.claims]
@@ -130,7 +153,7 @@ def record(argv: Sequence[str]) -> Path:
         argv: the config and keys, as for ``nanollama grid run``.
 
     Raises:
-        UserError: a run has not finished, nothing is claimed, or the config is none of the study's own.
+        UserError: a run has not ended, nothing is claimed, or the config is none of the study's own.
     """
     plan = read_grid(argv)
     config = Path(split_arguments(argv)[0]).expanduser()
@@ -142,11 +165,11 @@ def record(argv: Sequence[str]) -> Path:
     if not plan.expect:
         raise UserError(f"{config} claims nothing: `expect` is empty, so there is nothing to record.")
     rows = collect(plan)
-    n_finished = sum(row["status"] == "finished" for row in rows)
-    if n_finished < len(plan.runs):
+    n_ended = sum(row["status"] in ENDED for row in rows)
+    if n_ended < len(plan.runs):
         raise UserError(
-            f"{plan.folder}: {n_finished} of {count(len(plan.runs), 'run')} finished, and only a whole grid "
-            "is recorded: `nanollama grid run` runs what is missing."
+            f"{plan.folder}: {n_ended} of {count(len(plan.runs), 'run')} finished or diverged, and only a "
+            "whole grid is recorded: `nanollama grid run` runs what is missing."
         )
     found = _record(plan, rows, config.stem)
     path = study.folder / FOLDER / f"{_file_name(found)}.json"
@@ -183,14 +206,15 @@ def _file_name(found: Record) -> str:
 
 
 def _record(plan: Plan, rows: Sequence[Row], config: str) -> Record:
-    made = [read_json(run.folder / ENVIRONMENT) for run in plan.runs]
+    made = made_with(run.folder for run in plan.runs)
+    keys = known_keys(plan)
     claims = [
         Told(
             claim=verdict.expectation.claim,
             measure=verdict.expectation.subject,
             expected=verdict.expectation.bound,
             found=verdict.shown,
-            holds_for=success_rate(held),
+            holds_for=str(held),
             verdict=verdict.word,
             changed=verdict.expectation.changed,
         )
@@ -200,19 +224,40 @@ def _record(plan: Plan, rows: Sequence[Row], config: str) -> Record:
         config=config,
         keys=list(plan.keys),
         recorded=date.today(),
-        commits=sorted({short_commit(row["commit"]) for row in rows}),
-        torch=sorted({str(one.get("versions", {}).get("torch", "not known")) for one in made}),
-        devices=sorted({str(one.get("hardware", {}).get("device", "not known")) for one in made}),
-        precisions=sorted({name for one in made for name in one.get("precision", [])}),
+        commits=short_commits(row["commit"] for row in rows),
+        torch=made.torch,
+        devices=made.devices,
+        precisions=made.precisions,
         seeds=plan.seeds,
         n_runs=len(plan.runs),
-        seconds=round(sum(float(row["seconds"] or 0) for row in rows), 1),
+        n_diverged=sum(row["status"] == DIVERGED for row in rows),
+        seconds=round(seconds_of(rows), 1),
         claims=claims,
         runs_hash=runs_hash(plan),
+        known_keys=keys,
+        values_hash=values_hash(plan, keys),
         claims_hash=claims_hash(plan),
     )
 
 
-def short_commit(commit: str | None) -> str:
-    """The first digits of a commit, with the sign of changes since, see `collect`."""
-    return f"{commit[:N_COMMIT_DIGITS]}{'+' * commit.endswith('+')}" if commit else "not known"
+def seconds_of(rows: Sequence[Row]) -> float:
+    """Of work, all rows together.
+
+    Raises:
+        UserError: a result says that it took longer than can be.
+    """
+    total = 0.0
+    for row in rows:
+        seconds = row["seconds"] or 0.0
+        if not is_number(seconds) or not 0 <= seconds <= MAX_SECONDS:
+            raise UserError(
+                f"The result of the run {row['run']} says that it took {seconds} seconds: its result.json is "
+                "damaged; restore it, or start the run anew."
+            )
+        total += seconds
+    return total
+
+
+def show_work(seconds: float) -> str:
+    """Of seconds, days and hours."""
+    return str(timedelta(seconds=round(seconds)))

@@ -13,14 +13,15 @@ from typing import Any
 
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.launcher.grid.expand import GridRun
+from nanollama.launcher.grid.made import commits_of
 from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.slurm.queue import Queue, read_queue
 from nanollama.launcher.states import check_folder, inspect, is_to_start_anew
 from nanollama.measures import headline_names, is_number
-from nanollama.monitor.files import read_json, write_csv
+from nanollama.monitor.files import write_csv
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import ENVIRONMENT, EVALS
+from nanollama.monitor.run_folder import EVALS
 from nanollama.monitor.successor import is_ordered_anew
 from nanollama.report.aggregate import seeds_or_own
 from nanollama.report.grouping import Setting
@@ -36,7 +37,7 @@ FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
 
 
 def collect(plan: Plan) -> list[Row]:
-    """One row for each run that has a result: what varies, how it ended, its measures, its commit.
+    """One row for each run that has a result: what varies, how it ended, its measures, its commits.
 
     Raises:
         UserError: a folder holds the result of another run, as when the config has changed since.
@@ -57,18 +58,11 @@ def _row(run: GridRun, queue: Queue | None) -> Row:
     measured = measured if isinstance(measured, dict) else {}
     metrics = {name: value for name, value in measured.items() if name not in values}
     facts = {key: result.get(key) for key in FACTS}
-    return {"run": run.name, **values, **facts, "commit": _commit(run), **metrics}
+    return {"run": run.name, **values, **facts, "commit": commits_of(run.folder), **metrics}
 
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _commit(run: GridRun) -> str | None:
-    """The commit a run was made with; a plus sign says that files had been changed since."""
-    environment = read_json(run.folder / ENVIRONMENT)
-    commit = environment.get("commit")
-    return f"{commit}+" if commit and environment.get("diff") else commit
 
 
 @dataclass(frozen=True)

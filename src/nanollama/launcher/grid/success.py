@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nanollama.launcher.grid.results import Row
 from nanollama.launcher.grid.verdict import Verdict, judge
@@ -11,34 +12,56 @@ from nanollama.measures import ABSENT
 from nanollama.statistics import exact_ends
 
 
-def held_by_seed(plan: Plan, rows: Sequence[Row]) -> list[list[bool]]:
-    """Of each claim: does it hold for each seed of the grid of which that can be told?"""
-    by_seed = [_holds_for(plan, rows, seed) for seed in plan.seeds]
+@dataclass(frozen=True)
+class Success:
+    """Seeds of a grid for which a claim holds.
+
+    Args:
+        held: of each seed of which it is told, does it hold? Where a run diverged, it does not.
+        n_diverged: seeds of those of which a run diverged.
+        n_open: seeds of which it is not told yet, as runs have not ended.
+    """
+
+    held: Sequence[bool] = ()
+    n_diverged: int = 0
+    n_open: int = 0
+
+    def __str__(self) -> str:
+        """``17 of 20 [0.621, 0.968], 2 diverged``: of those told, with the exact interval of the share."""
+        n_told, n_held = len(self.held), sum(self.held)
+        if n_told == 0:
+            return ABSENT
+        low, high = exact_ends(n_held / n_told, n_told)
+        ended = f", {self.n_diverged} diverged" if self.n_diverged else ""
+        unknown = f", {self.n_open} open" if self.n_open else ""
+        return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]{ended}{unknown}"
+
+
+def held_by_seed(plan: Plan, rows: Sequence[Row]) -> list[Success]:
+    """Of each claim: for which seeds of the grid does it hold?"""
+    by_seed = [_of_seed(plan, rows, seed) for seed in plan.seeds]
     if not by_seed:
-        return [[] for _ in plan.expect]
-    return [[told for told in claim if told is not None] for claim in zip(*by_seed, strict=True)]
+        return [Success() for _ in plan.expect]
+    return [_success(verdicts) for verdicts in zip(*by_seed, strict=True)]
 
 
-def _holds_for(plan: Plan, rows: Sequence[Row], seed: int) -> list[bool | None]:
-    """Of each claim: does it hold in all runs of a seed that it is about? None where that is not told."""
+def _of_seed(plan: Plan, rows: Sequence[Row], seed: int) -> list[Verdict]:
+    """On each claim, by each of the runs of a seed."""
     key = plan.seed_key or ""
     runs = [run for run in plan.runs if run.values.get(key) == seed]
     alone = [claim.model_copy(update={"statistic": "each"}) for claim in plan.expect]
-    verdicts = judge(alone, runs, rows, key)
-    return [_holds(verdict) for verdict in verdicts]
+    return judge(alone, runs, rows, key)
+
+
+def _success(verdicts: Sequence[Verdict]) -> Success:
+    """On a claim, from the verdicts of its seeds; one of which it has no run counts for nothing."""
+    told = [(verdict, held) for verdict in verdicts if (held := _holds(verdict)) is not None]
+    n_open = sum(_holds(verdict) is None and verdict.word.startswith("open") for verdict in verdicts)
+    return Success([held for _, held in told], sum(verdict.n_diverged > 0 for verdict, _ in told), n_open)
 
 
 def _holds(verdict: Verdict) -> bool | None:
-    """Does a claim hold in all its runs of a seed? A seed of which it has no run tells nothing of it."""
-    if not all(verdict.each):
+    """Does a claim hold in all its runs of a seed? None where that is not told."""
+    if verdict.is_missed_by_diverging or not all(verdict.each):
         return False
     return True if len(verdict.each) == verdict.n_expected > 0 else None
-
-
-def success_rate(held: Sequence[bool]) -> str:
-    """``17 of 20 [0.621, 0.968]``: seeds as claimed, of those told, with the exact interval of the share."""
-    n_told, n_held = len(held), sum(held)
-    if n_told == 0:
-        return ABSENT
-    low, high = exact_ends(n_held / n_told, n_told)
-    return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]"

@@ -24,6 +24,9 @@ from nanollama.statistics import (
 )
 from nanollama.wording import count
 
+DIVERGED = "diverged"
+ENDED = ("finished", DIVERGED)
+"""Status of a result that is an outcome; a run that has failed for another reason may yet finish."""
 MAX_VALUES_SHOWN = 5
 
 
@@ -38,6 +41,8 @@ class Verdict:
         given: of each value, whether its runs all fulfil the claim's condition.
         missing: runs that have finished with a measure that is no number (null); they have no value.
         n_untold: values that will never be there, as each lacks one of those.
+        diverged: runs that have ended without finishing, as a loss was not finite; they have no value.
+        n_diverged: values that will never be there, as each lacks one of those.
         pairs: of which values are differences or ratios: the run's name, its value, that of the other.
         together: what the seeds say together, where that is judged and told.
         p_value: where it judges the claim, adjusted for the other claims.
@@ -49,6 +54,8 @@ class Verdict:
     given: tuple[bool, ...] = ()
     missing: tuple[str, ...] = ()
     n_untold: int = 0
+    diverged: tuple[str, ...] = ()
+    n_diverged: int = 0
     pairs: tuple[tuple[str, Value, Value], ...] = ()
     together: Interval | None = None
     p_value: float | None = None
@@ -83,8 +90,21 @@ class Verdict:
         return not (self.word == "holds" or self.word.startswith("open"))
 
     @property
+    def is_missed_by_diverging(self) -> bool:
+        """Does a run that diverged miss the claim? One about what has been learned says nothing of it."""
+        return self.n_diverged > 0 and self.expectation.given is None and self.expectation.when is None
+
+    @property
     def word(self) -> str:
         """The verdict itself."""
+        if not self.n_diverged:
+            return self._word
+        missed = self._word == "MISSED" or (self.is_missed_by_diverging and not self.expectation.is_together)
+        return f"{'MISSED' if missed else 'not told'}: {self.n_diverged} of {self.n_expected} diverged"
+
+    @property
+    def _word(self) -> str:
+        """The verdict by the values that are there."""
         expectation, n_found = self.expectation, len(self.found)
         if self.n_given < n_found:
             assert expectation.given is not None
@@ -141,6 +161,9 @@ def judge(
 ) -> list[Verdict]:
     """Each claim beside the measures of the finished runs.
 
+    A run that diverged has ended as well: it has no measure, and what it is about will not be told. What
+    failed for another reason may yet finish.
+
     Args:
         expectations: the claims.
         runs: of the grid.
@@ -150,7 +173,7 @@ def judge(
     Raises:
         UserError: a claim is about a measure that no run has.
     """
-    measured = {row["run"]: row for row in rows if row["status"] == "finished"}
+    measured = {row["run"]: row for row in rows if row["status"] in ENDED}
     verdicts = [_judge(expectation, runs, measured, seed_key) for expectation in expectations]
     tests = [place for place, expectation in enumerate(expectations) if expectation.has_p_value]
     # A claim without a p value is one more chance for a false alarm, as large as can be.
@@ -170,15 +193,19 @@ def _judge(
     there: list[tuple[GridRun, ...]] = []
     compared: list[tuple[str, Value, Value]] = []
     numbers: list[float] = []
+    diverged = {run.name for run in runs if measured.get(run.name, {}).get("status") == DIVERGED}
     missing: dict[str, None] = {}
-    n_untold = 0
+    n_untold = n_diverged = 0
     for pair in pairs:
         if all(run.name in measured for run in chain(*pair)):
-            values = {run.name: measure_of(run, measured[run.name], expectation) for run in chain(*pair)}
-            missing |= {name: None for name, value in values.items() if value is None}
+            values = {run.name: _value(run, measured[run.name], expectation) for run in chain(*pair)}
+            lacking = [name for name, value in values.items() if value is None]
+            missing |= dict.fromkeys(name for name in lacking if name not in diverged)
             best = [_best(rivals, values, expectation) for rivals in pair]
             told = [(run, value) for run in best if (value := values[run.name]) is not None]
-            if len(told) < len(pair):
+            if any(run.name in diverged for run in best):
+                n_diverged += 1
+            elif len(told) < len(pair):
                 n_untold += 1
             else:
                 found.append(compare(expectation, *(value for _, value in told)))
@@ -193,6 +220,8 @@ def _judge(
         given=tuple(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
         missing=tuple(missing),
         n_untold=n_untold,
+        diverged=tuple(sorted(diverged & {run.name for pair in pairs for run in chain(*pair)})),
+        n_diverged=n_diverged,
         pairs=tuple(compared),
     )
     is_whole = len(found) == len(pairs) and all(_is_told(expectation, value) for value in found)
@@ -205,6 +234,10 @@ def _judge(
         together=_over_seeds(verdict, [measured[run.name] for run in firsts], firsts, seed_key, of_shares),
         p_value=_p_value(expectation, verdict.values),
     )
+
+
+def _value(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
+    return None if row["status"] == DIVERGED else measure_of(run, row, expectation)
 
 
 def _sides(values: Sequence[Value]) -> tuple[Value, Value]:

@@ -95,6 +95,7 @@ def write_verdicts(
             "signs": [value.sign for value in verdict.found],
             "n_expected": verdict.n_expected,
             "missing": verdict.missing,
+            "diverged": verdict.diverged,
             "together": verdict.together and verdict.together._asdict(),
             "p_value": verdict.p_value,
             "verdict": verdict.word,
@@ -103,13 +104,13 @@ def write_verdicts(
         }
         for verdict in verdicts
     ]
-    write_atomically(numbers, json.dumps(_without_nan(listed), indent=2) + "\n")
+    write_atomically(numbers, json.dumps(_finite(listed), indent=2) + "\n")
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no word for what is no number but null."""
+def _finite(value: Any) -> Any:
+    """JSON has no word but null for what is no number, nor for an end of an interval that nothing bounds."""
     if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
+        return {key: _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

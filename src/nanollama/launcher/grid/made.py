@@ -1,0 +1,77 @@
+"""What runs were made with: code, versions and machines of every start, not of the first alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanollama.monitor.files import read_json
+from nanollama.monitor.successor import ENVIRONMENT
+
+N_COMMIT_DIGITS = 7
+UNKNOWN = "not known"
+BETWEEN = ", "
+"""Of commits in a row of results."""
+
+
+class Made(NamedTuple):
+    """What a run, or several of them, were made with.
+
+    Args:
+        commits: of the code, whole; a plus sign says that files were changed, or not tracked by git.
+        torch: versions of it.
+        devices: such as cpu or cuda.
+        precisions: formats of matrix products; empty: not known of any.
+    """
+
+    commits: list[str]
+    torch: list[str]
+    devices: list[str]
+    precisions: list[str]
+
+
+def made_with(folders: Iterable[Path]) -> Made:
+    """What the runs in some folders were made with, whenever they were started or gone on with."""
+    runs = [read_json(folder / ENVIRONMENT) for folder in folders]
+    starts = [start for environment in runs for start in _starts(environment)]
+    formats = {name for run in runs for name in (run.get("precision") or [UNKNOWN])}
+    return Made(
+        commits=sorted({_commit(start) or UNKNOWN for start in starts}),
+        torch=sorted({str(_part(start, "versions").get("torch", UNKNOWN)) for start in starts}),
+        devices=sorted({str(_part(start, "hardware").get("device", UNKNOWN)) for start in starts}),
+        precisions=[] if formats == {UNKNOWN} else sorted(formats),
+    )
+
+
+def commits_of(folder: Path) -> str | None:
+    """The commits that a run was made with, for a row of results; None: not known."""
+    known = {commit for start in _starts(read_json(folder / ENVIRONMENT)) if (commit := _commit(start))}
+    return BETWEEN.join(sorted(known)) or None
+
+
+def short_commits(commits: Iterable[str | None]) -> list[str]:
+    """The first digits of all commits of some rows, with the sign of changes since."""
+    known = {commit for found in commits for commit in (found or UNKNOWN).split(BETWEEN)}
+    return sorted({_shorten(commit) for commit in known})
+
+
+def _starts(environment: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was noted at the first start of a run and each time that it went on."""
+    later = environment.get("resumed")
+    starts = [environment, *(later if isinstance(later, list) else [])]
+    return [start for start in starts if isinstance(start, dict)]
+
+
+def _part(start: dict[str, Any], name: str) -> dict[str, Any]:
+    part = start.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _commit(start: dict[str, Any]) -> str | None:
+    commit = start.get("commit")
+    return f"{commit}+" if commit and (start.get("diff") or start.get("untracked")) else commit
+
+
+def _shorten(commit: str) -> str:
+    return commit if commit == UNKNOWN else f"{commit[:N_COMMIT_DIGITS]}{'+' * commit.endswith('+')}"
