@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_runs import write_run
+from report_runs import write_rows, write_run
 from rich.console import Console
 
 from nanollama.errors import UserError
@@ -180,12 +180,15 @@ def test_without_repetitions_there_is_no_table_of_seeds(tmp_path: Path) -> None:
     assert seeds_table(read_runs([write_run(tmp_path / "one")])) is None
 
 
-def test_speed_is_a_median_and_shares_of_the_seconds(tmp_path: Path) -> None:
-    runs = read_runs([write_run(tmp_path / "one")])
-    table = speed_table(runs)
+def test_speed_is_a_median_a_peak_and_shares_of_the_seconds(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows[3]["peak_memory_mib"] = 900.25  # then it was stopped, and the next process held less
+    write_rows(folder / "metrics.jsonl", rows)
+    table = speed_table(read_runs([folder]))
     assert table is not None
     assert table.columns[-2:] == ("data", "forward backward")
-    assert table.rows == (("one", "1,055", "100", "2e+09", "300.5", "25%", "75%"),)
+    assert table.rows == (("one", "1,055", "100", "2e+09", "900.2", "25%", "75%"),)
 
 
 def test_runs_without_rows_have_no_tables_of_speed_or_measures(tmp_path: Path) -> None:
