@@ -19,7 +19,7 @@ from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import DIALOGS, METRICS
 from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten, is_share, seeds_or_own
-from nanollama.report.figures import plot_curves
+from nanollama.report.figures import SHARE_RANGE, plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
 from nanollama.report.page import Block, Dialogs, Folded, Links, Listing, Picture, Section, Words
 from nanollama.report.runs import read_samples
@@ -28,7 +28,6 @@ from nanollama.report.tables import Table, peak_memory_mib, show_mean
 from nanollama.statistics import Interval
 from nanollama.wording import count
 
-RANGE = (-0.03, 1.03)
 MAX_LINES = 12
 """More of them in a figure cannot be told apart."""
 MAX_LISTED = 20
@@ -191,7 +190,7 @@ def draw_means(
         x_label=x_label,
         y_label=what,
         log_x=_spans_decades([row["place"] for row in rows]),
-        y_range=RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
+        y_range=SHARE_RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{line} ends at {show_interval(mean)}" for line, mean in last.items())
