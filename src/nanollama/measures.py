@@ -22,23 +22,29 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def headline_names(names: Sequence[str]) -> list[str]:
-    """The measures to compare models by: those with an interval, without their refinements.
+    """The measures to compare models by: those with an interval, without their details and refinements.
 
-    Beside ``recall``, ``recall_birth_date`` is a refinement. Where nothing has an interval, all are taken.
+    Names with slashes are details. Beside ``recall``, ``recall_birth_date`` is a refinement. Where nothing
+    has an interval, all others are taken; where all are details, these.
     """
     known = set(names)
-    measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
+    plain = [name for name in names if "/" not in name] or names
+    measured = [name for name in plain if {name + LOW, name + HIGH} <= known] or plain
     return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
 
 
 def say_measures(measures: Mapping[str, Any], n_most: int = 8) -> list[str]:
     """The headlines, one line each with its interval; of those without intervals, the first so many.
 
-    Measures whose names have slashes are details. A last line counts the lines left out.
+    Beside those with intervals, what is in nats is said too: a loss may have none. A last line counts the
+    lines left out.
     """
     known = {name: value for name, value in measures.items() if is_number(value)}
-    names = headline_names([name for name in known if "/" not in name] or list(known))
-    shown = names if any(name + LOW in known for name in names) else names[:n_most]
+    names = headline_names(list(known))
+    if have_ends := any(name + LOW in known for name in names):
+        in_nats = [name for name in known if name.endswith("_nats") and "/" not in name]
+        names = [name for name in known if name in {*names, *in_nats}]
+    shown = names if have_ends else names[:n_most]
     width = max((len(spell(name)) for name in shown), default=0)
     lines = [f"{spell(name):<{width}}  {show_measure(known, name)}" for name in shown]
     return lines + ([f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else [])

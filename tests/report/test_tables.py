@@ -116,11 +116,14 @@ def test_the_headlines_of_an_evaluation_are_a_line_each() -> None:
         "recall_new_names_job": 0.4,
         **{f"recall_trained{end}": value for end, value in (("", 1.0), ("_low", 0.9), ("_high", 1.0))},
         "loss_trained_nats": 0.1,
+        "loss_trained_nats/last": 0.1,
+        "n_prompts": 8,
         "unknown": float("nan"),
     }
     assert say_measures(row) == [
-        "recall new names  0.450 [0.340, 0.570]",
-        "recall trained    1.000 [0.900, 1.000]",
+        "recall new names     0.450 [0.340, 0.570]",
+        "recall trained       1.000 [0.900, 1.000]",
+        "loss trained (nats)  0.1",
     ]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from nanollama.measures import ABSENT, HIGH, LOW, headline_names, is_number, show_measure, show_number, spell
-from nanollama.report.aggregate import NAMING, flatten, headlines, is_share
+from nanollama.measures import ABSENT, HIGH, LOW, is_number, show_measure, show_number, spell
+from nanollama.report.aggregate import NAMING, compared_by, flatten, headlines, is_share, study_of
 from nanollama.report.figures import SHARE_RANGE, plot_curves
 from nanollama.report.grouping import show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
@@ -53,7 +53,8 @@ def examination_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
     for run in runs:
         for found in run.examinations:
             name = found.name if len(runs) == 1 else f"{run.name}: {found.name}"
-            if shown := headline_names([key for key in found.measures if is_number(found.measures[key])]):
+            measured = [key for key in found.measures if is_number(found.measures[key])]
+            if shown := compared_by(study_of(run), measured):
                 rows = tuple((spell(key), show_measure(found.measures, key)) for key in shown)
                 blocks.append(Table(f"Examined: {name}.", ("measure", "value"), rows))
             blocks += [_fold(f"{name}: {title}", rows) for title, rows in found.tables.items() if rows]
