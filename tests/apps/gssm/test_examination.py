@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,9 @@ from apps.gssm.examiner import Losses, build_test_set
 from apps.gssm.grid_sections import entropy_table, means_by_size, scaling_blocks
 from apps.gssm.picture import node_entropies, plot_source
 from apps.gssm.scaling import fit_power_law
-from apps.gssm.settings import GssmConfig
+from apps.gssm.settings import GssmConfig, ShowConfig
 from apps.gssm.source import build_source
+from nanollama.config import load_config
 from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
@@ -170,6 +172,19 @@ def test_words_of_pictures_stay_within_what_they_name() -> None:
 
 
 @pytest.mark.slow
+def test_the_picture_of_the_readme_tells_the_floor_of_its_source() -> None:
+    config = load_config(ShowConfig, [str(CONFIGS / "show.yaml")])
+    (named,) = (source for source in config.sources if source.name == "debug")
+    picture = (CONFIGS.parent / "debug.svg").read_text(encoding="utf-8")
+    said = re.search(r"exact floor ([0-9.]+) ± ([0-9.]+) nats a symbol · unigrams ([0-9.]+)", picture)
+    assert said is not None
+    floor, error, unigram = map(float, said.groups())
+    test = build_test_set(build_source(named), config.n_sequences)
+    assert test.floor_nats is not None
+    assert abs(test.floor_nats.mean() - floor) < error, "draw it anew: python -m apps.gssm.show"
+    assert test.unigram_nats == pytest.approx(unigram, abs=0.01)
+
+
 def test_a_grid_draws_sources_beside_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = ["grid.seeds=2", "model.d_model=16", "data.match.n_sequences=32", "data.match.tolerance_nats=0.1"]
