@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -11,6 +12,7 @@ LOW, HIGH = "_low", "_high"
 """What the ends of a measure's interval are called, after its name."""
 BELOW_ZERO = "below what guessing has"
 """Said of negative bits: what was learned is worse than the distribution of the values."""
+_RANGE = re.compile(r"(.+)/([a-z]+)s_(\d+)_(\d+)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -84,10 +86,17 @@ def show_measure(measures: Mapping[str, Any], name: str) -> str:
 
 
 def spell(name: str) -> str:
-    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training."""
+    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training.
+
+    A range, as in ``kl_nats/positions_4_7``, is said as one: "kl (nats), positions 4 to 7".
+    """
     name = name.replace("valid_calls", "valid_requests")  # the older name, in rows of runs
     if name == "loss":
         return "training loss (nats)"
+    if found := _RANGE.fullmatch(name):
+        whole, what, first, last = found.groups()
+        places = f"{what} {first}" if first == last else f"{what}s {first} to {last}"
+        return f"{spell(whole)}, {places}"
     for unit in ("nats", "bits", "seconds"):
         if name.endswith(f"_{unit}"):
             return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"

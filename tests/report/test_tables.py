@@ -55,6 +55,14 @@ def test_units_are_spelled_in_brackets() -> None:
     assert spell("valid_calls_unseen") == "valid requests unseen"
 
 
+def test_ranges_are_spelled_as_ranges() -> None:
+    assert spell("kl_nats/positions_16_31") == "kl (nats), positions 16 to 31"
+    assert spell("kl_nats/positions_0_0") == "kl (nats), position 0"
+    assert spell("recall/lengths_2_3") == "recall, lengths 2 to 3"
+    assert spell("test/layer_0/entropy_bits/length_5") == "test/layer 0/entropy bits/length 5"
+    assert spell("test/layer_0_1") == "test/layer 0 1", "two numbers are no range"
+
+
 def test_markdown_is_aligned_and_escaped() -> None:
     assert TABLE.to_markdown().splitlines() == [
         "| name    |  value |",
