@@ -208,7 +208,7 @@ def cost_table(grid: GridResults) -> Table:
         mean = show_number(float(f"{fmean(known):.3g}")) if known else ABSENT
         size, steps = show_number(first.get("n_params")), show_number(first.get("step"))
         metrics = (RowFile(done.run.folder / METRICS).read() for done in setting.runs)
-        peaks = [peak for rows_of in metrics if (peak := peak_memory_mib(rows_of)) is not None]
+        peaks = [most for rows_of in metrics if (most := peak_memory_mib(rows_of)) is not None]
         peak = show_number(round(max(peaks))) if peaks else ABSENT
         rows.append((setting.label, str(len(setting.runs)), size, steps, mean, peak))
     caption = f"Cost of a run; all finished ones together took {total / 3600:.2f} hours."
