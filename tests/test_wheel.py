@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import pytest
 
 import nanollama
+from nanollama.version import FALLBACK
 
 ROOT = Path(__file__).parents[1]
 TAG = "v9.8.7"
@@ -120,8 +121,8 @@ def test_without_git_the_version_is_the_one_that_the_package_says(source: Path) 
 
     found = re.search(r'^fallback_version = "(.*)"$', (source / "pyproject.toml").read_text(), re.MULTILINE)
     assert found is not None
-    assert setuptools_scm.get_version(source, fallback_version=found[1]) == nanollama.FALLBACK_VERSION
-    assert f"version: {nanollama.FALLBACK_VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+    assert setuptools_scm.get_version(source, fallback_version=found[1]) == FALLBACK
+    assert f"version: {FALLBACK}\n" in (ROOT / "CITATION.cff").read_text()
     assert re.match(r"\d+\.\d+", nanollama.__version__)
 
 

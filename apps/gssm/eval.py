@@ -1,8 +1,8 @@
 """Examine a trained model: ``python -m apps.gssm.eval CONFIG [key=value ...]``.
 
 Writes into the folder ``evaluations/step_<8 digits>_<hash of the config>`` of the run: its config,
-``positions.csv``, where an exact floor is known ``latents.csv``, and for graphs with slow nodes
-``switches.csv``; prints what they say in short.
+``result.json`` with the means and their intervals, ``positions.csv``, where an exact floor is known
+``latents.csv``, and for graphs with slow nodes ``switches.csv``; prints what they say in short.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from apps.gssm.printing import show_table
 from apps.gssm.recall_config import RecallDataConfig
 from apps.gssm.settings import EvalConfig, GssmConfig
 from apps.gssm.source import Source, build_source
+from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
 from nanollama.errors import UserError
 from nanollama.measures import say_all
 from nanollama.monitor.files import write_csv
+from nanollama.report.runs import write_examination
 from nanollama.training.trained import Trained
 
 
@@ -78,6 +80,13 @@ def run(config: EvalConfig) -> None:
     for name, rows in found.tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", list(rows[0]), ([*row.values()] for row in rows))
+    write_examination(
+        folder,
+        found.summary,
+        step=trained.step,
+        weights_sha256=trained.weights_sha256,
+        config_hash=config_hash(config),
+    )
     print(f"wrote {folder}")
 
 

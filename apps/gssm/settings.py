@@ -53,7 +53,7 @@ class GssmConfig(TrainingRunConfig):
 class EvalConfig(ExaminationConfig):
     """An examination of a trained model."""
 
-    tables: ClassVar[tuple[str, ...]] = ("positions.csv", "latents.csv", "switches.csv")
+    tables: ClassVar[tuple[str, ...]] = ("result.json", "positions.csv", "latents.csv", "switches.csv")
 
     study: Literal["gssm"] = Field(description="Which study this config belongs to.")
     n_sequences: int = Field(

@@ -2,9 +2,6 @@
 
 from nanollama.waiting import set_waiting
 
-FALLBACK_VERSION = "0.1.0"
-"""Of a package that was never installed, and so has no version by its tag."""
-
 __version__: str
 
 set_waiting()  # torch reads it once, when it is loaded: nothing of this package is imported before
@@ -14,9 +11,6 @@ def __getattr__(name: str) -> object:
     """The version, looked up when it is asked for."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import PackageNotFoundError, version
+    from nanollama.version import find_version
 
-    try:
-        return version(__name__)
-    except PackageNotFoundError:
-        return FALLBACK_VERSION
+    return find_version()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -11,6 +12,7 @@ LOW, HIGH = "_low", "_high"
 """What the ends of a measure's interval are called, after its name."""
 BELOW_ZERO = "below what guessing has"
 """Said of negative bits: what was learned is worse than the distribution of the values."""
+_RANGE = re.compile(r"(.+)/([a-z]+)s_(\d+)_(\d+)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -31,23 +33,29 @@ def finite(value: Any) -> Any:
 
 
 def headline_names(names: Sequence[str]) -> list[str]:
-    """The measures to compare models by: those with an interval, without their refinements.
+    """The measures to compare models by: those with an interval, without their details and refinements.
 
-    Beside ``recall``, ``recall_birth_date`` is a refinement. Where nothing has an interval, all are taken.
+    Names with slashes are details. Beside ``recall``, ``recall_birth_date`` is a refinement. Where nothing
+    has an interval, all others are taken; where all are details, these.
     """
     known = set(names)
-    measured = [name for name in names if {name + LOW, name + HIGH} <= known] or names
+    plain = [name for name in names if "/" not in name] or names
+    measured = [name for name in plain if {name + LOW, name + HIGH} <= known] or plain
     return [name for name in measured if not any(name.startswith(f"{other}_") for other in measured)]
 
 
 def say_measures(measures: Mapping[str, Any], n_most: int = 8) -> list[str]:
     """The headlines, one line each with its interval; of those without intervals, the first so many.
 
-    Measures whose names have slashes are details. A last line counts the lines left out.
+    Beside those with intervals, what is in nats is said too: a loss may have none. A last line counts the
+    lines left out.
     """
     known = {name: value for name, value in measures.items() if is_number(value)}
-    names = headline_names([name for name in known if "/" not in name] or list(known))
-    shown = names if any(name + LOW in known for name in names) else names[:n_most]
+    names = headline_names(list(known))
+    if have_ends := any(name + LOW in known for name in names):
+        in_nats = [name for name in known if name.endswith("_nats") and "/" not in name]
+        names = [name for name in known if name in {*names, *in_nats}]
+    shown = names if have_ends else names[:n_most]
     width = max((len(spell(name)) for name in shown), default=0)
     lines = [f"{spell(name):<{width}}  {show_measure(known, name)}" for name in shown]
     return lines + ([f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else [])
@@ -87,10 +95,17 @@ def show_measure(measures: Mapping[str, Any], name: str) -> str:
 
 
 def spell(name: str) -> str:
-    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training."""
+    """A key as words; units at the end of a key go into brackets. A row's bare ``loss`` is of training.
+
+    A range, as in ``kl_nats/positions_4_7``, is said as one: "kl (nats), positions 4 to 7".
+    """
     name = name.replace("valid_calls", "valid_requests")  # the older name, in rows of runs
     if name == "loss":
         return "training loss (nats)"
+    if found := _RANGE.fullmatch(name):
+        whole, what, first, last = found.groups()
+        places = f"{what} {first}" if first == last else f"{what}s {first} to {last}"
+        return f"{spell(whole)}, {places}"
     for unit in ("nats", "bits", "seconds"):
         if name.endswith(f"_{unit}"):
             return f"{name.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})"

@@ -40,7 +40,8 @@ class Study:
             `nanollama.training.run_config.TrainingRunConfig`.
         commands: verbs without a kind of config of their own, such as ``show`` or ``chat``.
         pages: verbs that draw a page of one run, for ``nanollama report PAGE RUN``.
-        measures: names of those that settings of a grid are compared by; by default those with intervals.
+        measures: names of those that runs and settings of a grid are compared by; by default those with
+            intervals.
         measured: patterns of all names that the evaluations of a run of ``train`` may have, so that claims
             about others are refused before anything runs. Nothing: they are not known beforehand.
         tokenizer: where the function is, ``package.module:function``, that gives the tokenizer of a run's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -53,6 +54,14 @@ def dead_links(site: Path) -> list[str]:
             if not file.is_file() or unquote(target.fragment) not in known:
                 dead.append(f"{path.name}: {link}")
     return dead
+
+
+def test_the_glossary_says_what_is_in_every_room() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    table = glossary.partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+)", table, re.MULTILINE))
+    rooms = {path.parent.name for path in (ROOT / "src" / "nanollama").glob("*/__init__.py")}
+    assert told == rooms
 
 
 def test_dead_links_are_seen(tmp_path: Path) -> None:

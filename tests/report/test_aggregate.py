@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from report_runs import write_rows, write_run
 
+from nanollama.measures import headline_names
 from nanollama.report.aggregate import (
     final_measures,
     flatten,
@@ -94,6 +95,29 @@ def test_without_intervals_all_measures_are_headlines(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "one")
     write_rows(folder / "evals.jsonl", [{"step": 1, "loss_nats": 1.0, "gap_nats": 0.5, "note": "text"}])
     assert headlines([read_run(folder)]) == ["loss_nats", "gap_nats"]
+
+
+def test_details_are_no_headlines_unless_there_is_nothing_else() -> None:
+    details = [f"test/layer_{n}/peakiness" for n in range(40)]
+    assert headline_names(["test_accuracy", *details]) == ["test_accuracy"]
+    with_interval = ["kl_nats", "kl_nats/positions_0_0"]
+    ends = [name + end for name in with_interval for end in ("_low", "_high")]
+    assert headline_names([*with_interval, *ends]) == ["kl_nats"]
+    assert headline_names(details) == details
+
+
+def test_a_study_names_its_headlines(tmp_path: Path) -> None:
+    row = {"step": 1, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "input_norm": 3.0}
+    row |= {"learned_nats": 0.25, "loss_nats": 5.0}
+    for name in ("tying", "elsewhere", "memory"):
+        run = write_run(tmp_path / name)
+        write_rows(run / "evals.jsonl", [row])
+        (run / "config.yaml").write_text(f"study: {name}\n")
+    runs = read_runs([tmp_path / "tying", tmp_path / "elsewhere", tmp_path / "memory"])
+    assert headlines(runs[:1]) == ["loss_nats", "accuracy", "learned_nats"]
+    assert headlines(runs[1:2]) == headlines(runs[2:]) == ["accuracy"], "by their names"
+    assert headlines(runs[1:]) == ["accuracy"]
+    assert headlines(runs) == ["loss_nats", "accuracy", "learned_nats"]
 
 
 def test_a_run_that_was_never_evaluated_has_no_measures(tmp_path: Path) -> None:

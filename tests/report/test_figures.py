@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from report_runs import write_run
+from report_runs import write_rows, write_run
 
 from nanollama.errors import MissingExtraError
 from nanollama.report.figures import plot_bars, plot_curves
@@ -200,8 +200,20 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_shares_are_drawn_on_their_whole_range(tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "share", recall=0.5), write_run(tmp_path / "other", recall=0.4)])
     assert measure_pictures(runs)[0].figure.axes[0].get_ylim() == (-0.03, 1.03)
+    for folder in (tmp_path / "share", tmp_path / "other"):  # without intervals
+        write_rows(folder / "evals.jsonl", [{"step": n, "test_accuracy": 0.05 * n} for n in (1, 2)])
+    bare = read_runs([tmp_path / "share", tmp_path / "other"])
+    assert measure_pictures(bare)[0].figure.axes[0].get_ylim() == (-0.03, 1.03)
     beyond = read_runs([write_run(tmp_path / "beyond", recall=2.0)])
     assert measure_pictures(beyond)[0].figure.axes[0].get_ylim()[1] > 2
+
+
+def test_what_is_no_share_is_drawn_on_the_range_of_its_values(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    low_high = {"gap_nats_low": 0.004, "gap_nats_high": 0.023}
+    write_rows(run / "evals.jsonl", [{"step": n, "gap_nats": 0.01 * n, **low_high} for n in (1, 2)])
+    (picture,) = measure_pictures(read_runs([run]))
+    assert picture.figure.axes[0].get_ylim()[1] < 0.03, "an interval between 0 and 1 makes no share"
 
 
 def test_twenty_four_curves_are_told_apart_and_more_are_a_crowd() -> None:

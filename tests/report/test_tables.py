@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from report_runs import write_run
+from report_runs import write_rows, write_run
 from rich.console import Console
 
 from nanollama.errors import UserError
@@ -53,6 +53,14 @@ def test_units_are_spelled_in_brackets() -> None:
     assert spell("loss_trained_nats") == "loss trained (nats)"
     assert spell("recall_trained") == "recall trained"
     assert spell("valid_calls_unseen") == "valid requests unseen"
+
+
+def test_ranges_are_spelled_as_ranges() -> None:
+    assert spell("kl_nats/positions_16_31") == "kl (nats), positions 16 to 31"
+    assert spell("kl_nats/positions_0_0") == "kl (nats), position 0"
+    assert spell("recall/lengths_2_3") == "recall, lengths 2 to 3"
+    assert spell("test/layer_0/entropy_bits/length_5") == "test/layer 0/entropy bits/length 5"
+    assert spell("test/layer_0_1") == "test/layer 0 1", "two numbers are no range"
 
 
 def test_markdown_is_aligned_and_escaped() -> None:
@@ -116,11 +124,14 @@ def test_the_headlines_of_an_evaluation_are_a_line_each() -> None:
         "recall_new_names_job": 0.4,
         **{f"recall_trained{end}": value for end, value in (("", 1.0), ("_low", 0.9), ("_high", 1.0))},
         "loss_trained_nats": 0.1,
+        "loss_trained_nats/last": 0.1,
+        "n_prompts": 8,
         "unknown": float("nan"),
     }
     assert say_measures(row) == [
-        "recall new names  0.450 [0.340, 0.570]",
-        "recall trained    1.000 [0.900, 1.000]",
+        "recall new names     0.450 [0.340, 0.570]",
+        "recall trained       1.000 [0.900, 1.000]",
+        "loss trained (nats)  0.1",
     ]
 
 
@@ -180,12 +191,15 @@ def test_without_repetitions_there_is_no_table_of_seeds(tmp_path: Path) -> None:
     assert seeds_table(read_runs([write_run(tmp_path / "one")])) is None
 
 
-def test_speed_is_a_median_and_shares_of_the_seconds(tmp_path: Path) -> None:
-    runs = read_runs([write_run(tmp_path / "one")])
-    table = speed_table(runs)
+def test_speed_is_a_median_a_peak_and_shares_of_the_seconds(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows[3]["peak_memory_mib"] = 900.25  # then it was stopped, and the next process held less
+    write_rows(folder / "metrics.jsonl", rows)
+    table = speed_table(read_runs([folder]))
     assert table is not None
     assert table.columns[-2:] == ("data", "forward backward")
-    assert table.rows == (("one", "1,055", "100", "2e+09", "300.5", "25%", "75%"),)
+    assert table.rows == (("one", "1,055", "100", "2e+09", "900.2", "25%", "75%"),)
 
 
 def test_runs_without_rows_have_no_tables_of_speed_or_measures(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nanollama
 from nanollama.precision import CPUINFO
 from nanollama.waiting import describe_waiting
 
@@ -88,7 +89,7 @@ def _code_of_this_process() -> dict[str, Any]:
 def version_of(package: str) -> str | None:
     """The version of an installed package, None of any other."""
     try:
-        return metadata.version(package)
+        return nanollama.__version__ if package == "nanollama" else metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+from nanollama.errors import UserError
 from nanollama.measures import HIGH, LOW, headline_names, is_number
 from nanollama.report.grouping import Setting, group_runs
 from nanollama.report.runs import RunRecord
 from nanollama.statistics import Interval, may_be_share, mean_interval, seeds_interval
+from nanollama.studies import STUDY_KEY, find_study
 
 # A measure with one of these words in its name is a share, unless it has a unit or values tell otherwise.
 _SHARE = re.compile(r"(?:.*[_/])?(?:accuracy|recall|share|peakiness|tool_use|valid_calls)(?:[_/].*)?")
@@ -79,8 +82,25 @@ def final_measures(run: RunRecord) -> dict[str, float]:
 
 
 def headlines(runs: Sequence[RunRecord]) -> list[str]:
-    """Names of the measures to compare runs by, in the order they first appear."""
-    return headline_names(list(dict.fromkeys(name for run in runs for name in final_measures(run))))
+    """Names of the measures to compare runs by, those of one study after those of another."""
+    measured: dict[str, dict[str, None]] = {}
+    for run in runs:
+        measured.setdefault(study_of(run), {}).update(dict.fromkeys(final_measures(run)))
+    return list(dict.fromkeys(chain(*(compared_by(study, list(names)) for study, names in measured.items()))))
+
+
+def compared_by(study: str, names: Sequence[str]) -> list[str]:
+    """Which of some measures runs of a study are compared by: as the study says, else as their names do."""
+    try:
+        chosen = find_study(study).measures
+    except (UserError, ImportError):  # of another checkout, or of none: a run is reported all the same
+        chosen = ()
+    return [name for name in chosen if name in names] or headline_names(names)
+
+
+def study_of(run: RunRecord) -> str:
+    """What its config calls its study, here or elsewhere."""
+    return str(run.config.get(STUDY_KEY))
 
 
 def group_by_seed(runs: Sequence[RunRecord]) -> list[tuple[str, Setting[RunRecord]]]:

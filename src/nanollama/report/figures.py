@@ -24,6 +24,8 @@ LEGEND_MARK_CHARACTERS = 8
 """Room that the mark before each name takes."""
 MIN_SPAN = 0.1
 """Of a vertical axis, as a share of the largest value on it."""
+SHARE_RANGE = (-0.03, 1.03)
+"""Of a vertical axis for shares: all that they can be."""
 N_LOOKS = len(COLOURS) * len(LINE_STYLES)
 """Curves that can be told apart; more are drawn as a crowd, from dark to light in their order."""
 

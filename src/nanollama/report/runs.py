@@ -12,6 +12,7 @@ from typing import Any
 
 from nanollama.config.source import Place, parse_yaml
 from nanollama.errors import UserError
+from nanollama.measures import is_number
 from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
@@ -138,6 +139,27 @@ def write_samples(path: Path, dialogs: Sequence[SampleDialog]) -> None:
         for dialog in dialogs
     )
     write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_examination(
+    folder: Path, measures: Mapping[str, float], *, step: int, weights_sha256: str, config_hash: str
+) -> None:
+    """Write what an examination has measured, for `read_run`; what is not a finite number becomes null.
+
+    Args:
+        folder: of the examination.
+        measures: by name, the ends of intervals among them.
+        step: of the checkpoint.
+        weights_sha256: of the file with its weights.
+        config_hash: of the examination's config.
+    """
+    result = {
+        "step": step,
+        "weights_sha256": weights_sha256,
+        "config_hash": config_hash,
+        "metrics": {name: value if is_number(value) else None for name, value in measures.items()},
+    }
+    write_atomically(folder / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def read_samples(path: Path) -> list[SampleDialog]:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from nanollama.measures import ABSENT, HIGH, LOW, headline_names, is_number, show_measure, show_number, spell
-from nanollama.report.aggregate import NAMING, flatten, headlines
-from nanollama.report.figures import plot_curves
+from nanollama.measures import ABSENT, HIGH, LOW, is_number, show_measure, show_number, spell
+from nanollama.report.aggregate import NAMING, compared_by, flatten, headlines, is_share, study_of
+from nanollama.report.figures import SHARE_RANGE, plot_curves
 from nanollama.report.grouping import show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
 from nanollama.report.runs import RunRecord
@@ -53,7 +53,8 @@ def examination_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
     for run in runs:
         for found in run.examinations:
             name = found.name if len(runs) == 1 else f"{run.name}: {found.name}"
-            if shown := headline_names([key for key in found.measures if is_number(found.measures[key])]):
+            measured = [key for key in found.measures if is_number(found.measures[key])]
+            if shown := compared_by(study_of(run), measured):
                 rows = tuple((spell(key), show_measure(found.measures, key)) for key in shown)
                 blocks.append(Table(f"Examined: {name}.", ("measure", "value"), rows))
             blocks += [_fold(f"{name}: {title}", rows) for title, rows in found.tables.items() if rows]
@@ -102,6 +103,8 @@ def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
     for name in headlines(runs):
         if not _changes(rows, name):
             continue
+        ends = (name, name + LOW, name + HIGH)
+        drawn = [value for row in rows for end in ends if is_number(value := row.get(end))]
         axes = (("step", _STEPS, "step"), ("elapsed_seconds", _SECONDS, "seconds"))
         for x, x_label, by in axes[: len(runs)]:
             figure = plot_curves(
@@ -112,7 +115,7 @@ def measure_pictures(runs: Sequence[RunRecord]) -> tuple[Picture, ...]:
                 high=name + HIGH,
                 x_label=x_label,
                 y_label=spell(name),
-                y_range=(-0.03, 1.03) if _is_share(rows, name) else None,
+                y_range=SHARE_RANGE if is_share(name, drawn) else None,
             )
             caption = f"{spell(name).capitalize()} by {'step' if by == 'step' else 'time'}."
             caption += (
@@ -188,16 +191,6 @@ def _changes(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """Has a measure two values in any of the runs? A constant, such as an exact floor, is no curve."""
     found = {(row["run"], row[name]) for row in rows if row.get(name) is not None}
     return len(found) > len({run for run, _ in found})
-
-
-def _is_share(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Does a measure with its interval stay between 0 and 1? Then it is drawn on that whole range."""
-    ends = [
-        (low, high)
-        for row in rows
-        if is_number(low := row.get(name + LOW)) and is_number(high := row.get(name + HIGH))
-    ]
-    return bool(ends) and all(0 <= low <= high <= 1 for low, high in ends)
 
 
 def _seconds_at(run: RunRecord, step: int) -> float | None:

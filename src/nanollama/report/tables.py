@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from nanollama.measures import ABSENT, HIGH, LOW, show_interval, show_measure, show_number, spell
+from nanollama.measures import ABSENT, HIGH, LOW, is_number, show_interval, show_measure, show_number, spell
 from nanollama.report.aggregate import final_measures, group_by_seed, headlines, over_seeds
 from nanollama.report.runs import RunRecord
 from nanollama.statistics import Interval
@@ -138,17 +138,22 @@ def speed_table(runs: Sequence[RunRecord]) -> Table | None:
         "tokens_per_second": "tokens/s",
         "examples_per_second": "examples/s",
         "flops_per_second": "FLOP/s",
-        "peak_memory_mib": "peak memory (MiB)",
     }
     rows = []
     for run in runs:
         spent = {name: sum(row.get(name) or 0.0 for row in run.metrics) for name in phases}
         total = sum(spent.values())
         shares = [f"{spent[name] / total:.0%}" if total else ABSENT for name in phases]
-        rows.append((run.name, *(show_number(_median(run, name)) for name in rates), *shares))
+        medians = (show_number(_median(run, name)) for name in rates)
+        rows.append((run.name, *medians, show_number(peak_memory_mib(run.metrics)), *shares))
     spoken = [spell(name.removesuffix("_seconds")) for name in phases]
-    caption = "Speed: medians over the rows of training, and shares of its seconds."
-    return Table(caption, ("run", *rates.values(), *spoken), tuple(rows))
+    caption = "Speed: medians over the rows of training, the peak of its memory, and shares of its seconds."
+    return Table(caption, ("run", *rates.values(), "peak memory (MiB)", *spoken), tuple(rows))
+
+
+def peak_memory_mib(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """The most of any row of metrics: each process of a run that was stopped counts its own peak anew."""
+    return max((peak for row in rows if is_number(peak := row.get("peak_memory_mib"))), default=None)
 
 
 def show_mean(found: Interval | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +17,18 @@ from apps.gssm.examiner import Losses, build_test_set
 from apps.gssm.grid_sections import entropy_table, means_by_size, scaling_blocks
 from apps.gssm.picture import node_entropies, plot_source
 from apps.gssm.scaling import fit_power_law
-from apps.gssm.settings import GssmConfig
+from apps.gssm.settings import GssmConfig, ShowConfig
 from apps.gssm.source import build_source
+from nanollama.config import load_config
 from nanollama.launcher.grid.outcome import judge_grid, show_outcome
 from nanollama.launcher.grid.results import collect
 from nanollama.launcher.plan import read_grid
+from nanollama.measures import say_all, show_measure
 from nanollama.report import command as report_command
 from nanollama.report.grouping import Setting
 from nanollama.report.page import Picture, Words
+from nanollama.report.runs import read_run
+from nanollama.report.sections import examination_blocks
 from nanollama.report.tables import Table, show_mean
 from nanollama.statistics import mean_interval
 from tests.apps.gssm.test_training import CONFIGS, SMALL, arguments, graph_data
@@ -100,6 +105,12 @@ def test_a_source_without_latents_or_chance_is_told_as_that(
     assert "nan" not in said and "_low" not in said and "not ended" not in said
     assert "\n  loss (nats)  " in said and "\n  unigram (nats)  " in said
     assert said.splitlines()[-1].startswith(f"wrote {tmp_path}/evaluations/")
+    (examined,) = read_run(tmp_path).examinations
+    told = say_all(examined.measures)
+    assert len(told) > 2 and all(f"\n  {line}\n" in said for line in told), "what is printed is kept"
+    assert examined.measures["loss_nats_low"] is None, "all sequences are alike"
+    blocks = examination_blocks([read_run(tmp_path)])
+    assert isinstance(blocks[0], Table) and blocks[0].caption == f"Examined: {examined.name}."
     ending = (tmp_path / "result.json").read_text()
     (tmp_path / "result.json").write_text(ending.replace('"finished"', '"preempted"'))
     for step, told in ((1, "; its training has not ended (step 1 of 2)"), (2, "")):
@@ -123,6 +134,8 @@ def test_examine_a_run_and_draw_its_page(
     assert not [path for path in checkpoint.iterdir() if path.is_dir()], "it is removed some day"
     told = capsys.readouterr().out
     assert "gap (nats)" in told and "last_symbol_alone" in told
+    measures = read_run(tmp_path).examinations[0].measures
+    assert f"  gap (nats)         {show_measure(measures, 'gap_nats')}\n" in told
     (examined,) = (tmp_path / "evaluations").glob(f"{checkpoint.name}_*")
     tables = {}
     for name in ("positions", "latents", "switches"):
@@ -159,6 +172,19 @@ def test_words_of_pictures_stay_within_what_they_name() -> None:
 
 
 @pytest.mark.slow
+def test_the_picture_of_the_readme_tells_the_floor_of_its_source() -> None:
+    config = load_config(ShowConfig, [str(CONFIGS / "show.yaml")])
+    (named,) = (source for source in config.sources if source.name == "debug")
+    picture = (CONFIGS.parent / "debug.svg").read_text(encoding="utf-8")
+    said = re.search(r"exact floor ([0-9.]+) ± ([0-9.]+) nats a symbol · unigrams ([0-9.]+)", picture)
+    assert said is not None
+    floor, error, unigram = map(float, said.groups())
+    test = build_test_set(build_source(named), config.n_sequences)
+    assert test.floor_nats is not None
+    assert abs(test.floor_nats.mean() - floor) < error, "draw it anew: python -m apps.gssm.show"
+    assert test.unigram_nats == pytest.approx(unigram, abs=0.01)
+
+
 def test_a_grid_draws_sources_beside_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = ["grid.seeds=2", "model.d_model=16", "data.match.n_sequences=32", "data.match.tolerance_nats=0.1"]

@@ -20,16 +20,15 @@ from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import DIALOGS, METRICS
 from nanollama.report import OUTPUT as REPORT
 from nanollama.report.aggregate import NAMING, flatten, is_share, seeds_or_own
-from nanollama.report.figures import plot_curves
+from nanollama.report.figures import SHARE_RANGE, plot_curves
 from nanollama.report.grouping import Setting, goes_with, series_labels, short_keys, show_value
 from nanollama.report.page import Block, Dialogs, Folded, Links, Listing, Picture, Section, Words
 from nanollama.report.runs import read_samples
 from nanollama.report.sections import dialog_section
-from nanollama.report.tables import Table, show_mean
+from nanollama.report.tables import Table, peak_memory_mib, show_mean
 from nanollama.statistics import Interval
 from nanollama.wording import count
 
-RANGE = (-0.03, 1.03)
 MAX_LINES = 12
 """More of them in a figure cannot be told apart."""
 MAX_LISTED = 20
@@ -194,7 +193,7 @@ def draw_means(
         x_label=x_label,
         y_label=what,
         log_x=_spans_decades([row["place"] for row in rows]),
-        y_range=RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
+        y_range=SHARE_RANGE if is_share(measure, (row["mean"] for row in rows)) else None,
     )
     last = {row["run"]: row["mean"] for row in rows}
     words = "; ".join(f"{line} ends at {show_interval(mean)}" for line, mean in last.items())
@@ -211,17 +210,13 @@ def cost_table(grid: GridResults) -> Table:
         first = setting.runs[0].row
         mean = show_number(float(f"{fmean(known):.3g}")) if known else ABSENT
         size, steps = show_number(first.get("n_params")), show_number(first.get("step"))
-        peaks = [peak for done in setting.runs if is_number(peak := _peak_memory(done))]
+        metrics = (RowFile(done.run.folder / METRICS).read() for done in setting.runs)
+        peaks = [most for rows_of in metrics if (most := peak_memory_mib(rows_of)) is not None]
         peak = show_number(round(max(peaks))) if peaks else ABSENT
         rows.append((setting.label, str(len(setting.runs)), size, steps, mean, peak))
     caption = f"Cost of a run; all finished ones together took {total / 3600:.2f} hours."
     columns = ("setting", "runs", "parameters", "steps", "seconds", "peak memory, MiB")
     return Table(caption, columns, tuple(rows))
-
-
-def _peak_memory(done: Finished) -> Any:
-    """MiB, as the last row of its metrics tells: of the GPU where it used one."""
-    return RowFile(done.run.folder / METRICS).last().get("peak_memory_mib")
 
 
 def unfinished_blocks(grid: GridResults) -> tuple[Block, ...]:
