@@ -1,8 +1,8 @@
 """Examine a trained model: ``python -m apps.composition.eval CONFIG [key=value ...]``.
 
 Writes into the folder ``evaluations/step_<8 digits>_<hash of the config>`` of the run: its config,
-``measures.csv`` (one number a row), ``causal.csv`` and ``probes.csv``, about tasks that put out every state;
-prints what they say in short.
+``result.json`` (what it prints), ``measures.csv`` (a number a row), ``causal.csv`` and ``probes.csv``, about
+tasks that put out every state.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from apps.composition.measures import build_groups, find_best_circuit, iteration
 from apps.composition.probes import has_mlps, probe_circuit
 from apps.composition.settings import CompositionConfig, EvalConfig
 from apps.composition.tables import print_table
+from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
 from nanollama.measures import say_all
 from nanollama.monitor.files import write_csv
+from nanollama.report.runs import write_examination
 
 
 def run(config: EvalConfig) -> None:
@@ -36,6 +38,13 @@ def run(config: EvalConfig) -> None:
         print(f"  {line}")
     folder = config.make_folder(trained)
     tasks = [task.implementation for task in data.tasks]
+    write_examination(
+        folder,
+        summary,
+        step=trained.step,
+        weights_sha256=trained.weights_sha256,
+        config_hash=config_hash(config),
+    )
     _write(folder / "measures.csv", [{**asdict(row), "task": tasks[row.task]} for row in rows])
 
     circuit = find_best_circuit(summary)

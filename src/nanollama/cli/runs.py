@@ -87,8 +87,7 @@ class RunEntry:
     def headlines(self) -> list[str]:
         """What evaluations are compared by."""
         row = self._evaluation
-        names = [name for name in row if name != "step" and "/" not in name and is_number(row[name])]
-        return headline_names(names)
+        return headline_names([name for name in row if name != "step" and is_number(row[name])])
 
     @cached_property
     def _training(self) -> Mapping[str, Any]:

@@ -127,8 +127,7 @@ class WatchedRun:
 
     def summary(self) -> dict[str, Any]:
         """What the table of runs says of it."""
-        names = [name for name in self.evals.names if "/" not in name] or self.evals.names
-        measures = {name: show_measure(self.evals.last, name) for name in headline_names(names)}
+        measures = {name: show_measure(self.evals.last, name) for name in headline_names(self.evals.names)}
         steps = self.metrics.last.get(STEP), self.state.result.get(STEP)  # it may have stopped between rows
         step = max((step for step in steps if isinstance(step, int | float)), default=None)
         n_steps = self.config.get(N_STEPS_KEY)

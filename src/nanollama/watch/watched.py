@@ -178,8 +178,7 @@ class Watched:
     def _shown(self, measures: Sequence[str]) -> list[str]:
         """Those that are drawn at first: the loss, and what evaluations are compared by."""
         evaluated = list(dict.fromkeys(name for run in self.runs for name in run.evals.names))
-        plain = [name for name in evaluated if "/" not in name] or evaluated
-        return [name for name in ("loss", *headline_names(plain)[:N_MEASURES]) if name in measures]
+        return [name for name in ("loss", *headline_names(evaluated)[:N_MEASURES]) if name in measures]
 
     def _varied(self) -> dict[str, list[str]]:
         """What differs between the configs: for each key, how each run has it, by number; seeds last.

@@ -149,6 +149,8 @@ def test_train_evaluate_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[s
         float(row["value"]) for row in table if (row["split"], row["measure"]) == ("test", "accuracy")
     ]
     assert sum(accuracies) / len(accuracies) == pytest.approx(found[-1]["test_accuracy"])
+    said = json.loads((examined / "result.json").read_text())["metrics"]
+    assert said["test_accuracy"] == pytest.approx(found[-1]["test_accuracy"]) and "circuit_score" in said
     assert (examined / "causal.csv").exists() and (examined / "probes.csv").exists()
 
     assert attention.main([str(folder), "length=2"]) == 0

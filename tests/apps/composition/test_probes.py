@@ -105,7 +105,7 @@ def test_what_cannot_be_examined_is_said_in_a_sentence(
     assert eval.main([str(CONFIGS / "eval.yaml"), f"run={tmp_path}"]) == 0
     assert message in capsys.readouterr().out
     (examined,) = (tmp_path / "evaluations").iterdir()
-    assert {path.name for path in examined.iterdir()} == {"config.yaml", *names}
+    assert {path.name for path in examined.iterdir()} == {"config.yaml", "result.json", *names}
 
 
 @pytest.mark.parametrize(

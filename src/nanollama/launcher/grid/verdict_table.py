@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nanollama.launcher.grid.expect import Expectation
 from nanollama.launcher.grid.verdict import Verdict
+from nanollama.measures import finite
 from nanollama.monitor.files import write_atomically
 from nanollama.report.tables import Table
 from nanollama.wording import count
@@ -104,13 +103,4 @@ def write_verdicts(
         }
         for verdict in verdicts
     ]
-    write_atomically(numbers, json.dumps(_finite(listed), indent=2) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word but null for what is no number, nor for an end of an interval that nothing bounds."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    write_atomically(numbers, json.dumps(finite(listed), indent=2) + "\n")
