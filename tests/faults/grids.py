@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.children import COMMON, KEYS, ROOT, prepare, run
+from tests.faults.children import COMMON, KEYS, ROOT, Calm, Ended, run
 from tests.toy_training import same_end
 
 N_SEEDS = 3
@@ -23,32 +23,20 @@ class Grids:
     """Grids of three seeds, two at a time."""
 
     def __init__(self, folder: Path) -> None:
-        prepare(folder)
-        self.folder = folder
-        self._seconds: dict[str, float] = {}
-
-    def calm(self, study: str) -> Path:
-        """The folder of a grid that nobody disturbed, made when it is first asked for."""
-        folder = self.folder / f"calm_{study}"
-        if study not in self._seconds:
-            ended = run("nanollama.cli.command", arguments(study, folder), self.folder)
-            assert ended.code == 0, ended.said
-            self._seconds[study] = ended.seconds
-        return folder
+        self.calm = Calm(folder, lambda study, folder: [start(study, folder)])
 
     def trial(self, rng: random.Random) -> str | None:
         """A grid that loses a process, some times, then is left alone."""
         study = rng.choice(sorted(KEYS))
-        self.calm(study)
-        folder = self.folder / "cut"
+        seconds, folder = self.calm.seconds(study), self.calm.folder / "cut"
         shutil.rmtree(folder, ignore_errors=True)
         story = []
         for _ in range(rng.randint(1, 2)):
-            victim, after = rng.choice(VICTIMS), rng.uniform(0, self._seconds[study] * 1.1)
+            victim, after = rng.choice(VICTIMS), rng.uniform(0, seconds * 1.1)
             story.append(f"{victim} killed after {after:.3f} s")
             killer = threading.Timer(after, kill, (victim, os.getpid(), rng.random()))
             killer.start()
-            ended = run("nanollama.cli.command", arguments(study, folder), self.folder)
+            ended = start(study, folder)
             killer.cancel()
             killer.join()
             if "Traceback" in ended.said and victim != "starter":
@@ -59,17 +47,17 @@ class Grids:
     def finish(self, study: str, folder: Path) -> str | None:
         """Start the grid until it has ended; None where its runs then are those of a calm one."""
         for _ in range(N_STARTS):
-            ended = run("nanollama.cli.command", arguments(study, folder), self.folder)
+            ended = start(study, folder)
             if ended.code == 0:
                 return self.compare(study, folder)
             if "Traceback" in ended.said:
                 break
-            wait_until_alone(self.folder)
+            wait_until_alone(self.calm.folder)
         return f"{study}, started again: exit code {ended.code}: {ended.said[-1500:]}"
 
     def compare(self, study: str, folder: Path) -> str | None:
         """None where each run of a grid ended as that of the calm grid of its study."""
-        calm = self.calm(study)
+        calm = self.calm.run(study)
         for seed in sorted(path.name for path in calm.iterdir() if (path / "result.json").exists()):
             if not same_end(calm / seed, folder / seed):
                 return f"{study}/{seed}: other weights or rows than in a calm grid"
@@ -82,6 +70,11 @@ def arguments(study: str, folder: Path) -> list[str]:
     config = ROOT / "apps" / study / "config" / "debug.yaml"
     grid = (f"grid.seeds={N_SEEDS}", "local.n_jobs=2", "local.n_threads=1")
     return ["grid", "run", str(config), f"run_dir={folder}", *COMMON, *KEYS[study], *grid]
+
+
+def start(study: str, folder: Path) -> Ended:
+    """The small grid of a study."""
+    return run("nanollama.cli.command", arguments(study, folder), folder.parent)
 
 
 def names(folder: Path) -> set[str]:

@@ -10,8 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.faults.children import KEYS, Child, Ended, arguments, prepare
-from tests.toy_training import same_end
+from tests.faults.children import KEYS, Calm, Child, Ended, arguments
 
 N_RANKS = 2
 KILLS = ((0,), (1,), (0, 1))
@@ -24,55 +23,41 @@ class Ranks:
     """Two processes, some of which die, up to twice a run."""
 
     def __init__(self, folder: Path) -> None:
-        prepare(folder)
-        self.folder = folder
-        self._seconds: dict[str, float] = {}
-
-    def calm(self, study: str) -> Path:
-        """The folder of a run of two processes that nobody disturbed, made when it is first asked for."""
-        folder = self.folder / f"calm_{study}"
-        if study not in self._seconds:
-            ended = self.run(study, folder, {})
-            assert [one.code for one in ended] == [0, 0], ended
-            self._seconds[study] = max(one.seconds for one in ended)
-        return folder
-
-    def run(self, study: str, folder: Path, kill_after: Mapping[int, float]) -> list[Ended]:
-        """How each process of a run ended, when some got SIGKILL after so many seconds."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        argv = arguments(study, folder)
-        children = [
-            Child(f"apps.{study}.train", argv, self.folder, be_rank(rank, port)) for rank in range(N_RANKS)
-        ]
-        ended = {rank: children[rank].wait(after) for rank, after in kill_after.items()}
-        for rank, child in enumerate(children):
-            if rank not in ended:
-                ended[rank] = child.stop(SECONDS_TO_LEAVE) if kill_after else child.wait()
-        return [ended[rank] for rank in range(N_RANKS)]
+        self.calm = Calm(folder, train_together)
 
     def trial(self, rng: random.Random) -> str | None:
         """A run that loses a process, or both, then is left alone."""
         study = rng.choice(sorted(KEYS))
-        calm, folder = self.calm(study), self.folder / "cut"
+        seconds, folder = self.calm.seconds(study), self.calm.folder / "cut"
         shutil.rmtree(folder, ignore_errors=True)
         story = [study]
         for _ in range(rng.randint(1, 2)):
-            after, killed = rng.uniform(0, self._seconds[study] * 1.1), rng.choice(KILLS)
+            after, killed = rng.uniform(0, seconds * 1.1), rng.choice(KILLS)
             story.append(f"{killed} killed after {after:.3f} s")
-            for rank, ended in enumerate(self.run(study, folder, dict.fromkeys(killed, after))):
+            for rank, ended in enumerate(train_together(study, folder, dict.fromkeys(killed, after))):
                 if ended.code not in CODES or "Traceback" in ended.said:
                     return f"{', '.join(story)}: {rank} ended with {ended.code}: {ended.said[-1500:]}"
-        for rank, ended in enumerate(self.run(study, folder, {})):
+        for rank, ended in enumerate(train_together(study, folder)):
             if ended.code != 0:
                 return (
                     f"{', '.join(story)}, started again: {rank} ended with {ended.code}: {ended.said[-1500:]}"
                 )
-        if not same_end(calm, folder):
-            return f"{', '.join(story)}: other weights or rows than a calm run"
-        left = {path.name for path in folder.iterdir()} - {path.name for path in calm.iterdir()}
-        return f"{', '.join(story)}: left over: {sorted(left)}" if left else None
+        found = self.calm.compare(study, folder)
+        return None if found is None else f"{', '.join(story)}: {found}"
+
+
+def train_together(study: str, folder: Path, kill_after: Mapping[int, float] | None = None) -> list[Ended]:
+    """How each process of a run ended, when some got SIGKILL after so many seconds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv, here = arguments(study, folder), folder.parent
+    children = [Child(f"apps.{study}.train", argv, here, be_rank(rank, port)) for rank in range(N_RANKS)]
+    ended = {rank: children[rank].wait(after) for rank, after in (kill_after or {}).items()}
+    for rank, child in enumerate(children):
+        if rank not in ended:
+            ended[rank] = child.stop(SECONDS_TO_LEAVE) if kill_after else child.wait()
+    return [ended[rank] for rank in range(N_RANKS)]
 
 
 def be_rank(rank: int, port: int) -> Callable[[], None]:

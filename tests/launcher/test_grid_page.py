@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,9 +15,9 @@ import pytest
 from conftest import Checkout
 
 from nanollama.config import Config
-from nanollama.launcher.grid import outcome
+from nanollama.launcher.grid import outcome, sections
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.outcome import MAX_SHOWN, show_results
+from nanollama.launcher.grid.outcome import MAX_SHOWN, show_results, write_grid_page
 from nanollama.launcher.grid.results import GridResults, final
 from nanollama.launcher.grid.sections import (
     MAX_LINES,
@@ -33,8 +34,9 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import DIALOGS, EVALS, METRICS
-from nanollama.report.page import Picture, Words
+from nanollama.report.page import Picture, Section, Words
 from nanollama.report.runs import SampleDialog, write_samples
+from nanollama.report.tables import Table
 from nanollama.tokenizer import Message
 from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.run_config import TrainingRunConfig
@@ -253,6 +255,25 @@ def test_of_many_settings_the_table_is_only_written(
     show_results(with_dialogs(make_grid(*(({"n": n}, recalls(0.5)) for n in range(13))), tmp_path))
     assert capsys.readouterr().out == ""
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 14
+
+
+def test_a_page_has_the_table_and_the_sections_that_its_study_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = with_dialogs(make_grid(({"n": 1}, recalls(0.5, None)), ({"n": 2}, recalls(0.25, 0.5))), tmp_path)
+    table = Table("Counted otherwise.", ("otherwise",), (("four",),))
+    section = Section("What the study adds", (Words("So it is."),))
+    added = SimpleNamespace(results_table=lambda grid: table, grid_sections=lambda grid: [section])
+    monkeypatch.setattr(outcome, "_of_study", lambda grid: added)
+    monkeypatch.setattr(sections, "result_sections", lambda grid, found: [Section("Results", (found,))])
+    monkeypatch.setattr(sections, "cost_sections", lambda grid: [Section("Cost", (Words("Much."),))])
+    write_grid_page(grid)
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>g" in page and "3 of 4 runs have finished, of 2 settings." in page
+    places = [page.index(f">{text}<") for text in ("four", "So it is.", "Much.")]
+    assert places == sorted(places) and ">What the study adds<" in page
+    assert (tmp_path / "figures" / "results.csv").read_text().split() == ["otherwise", "four"]
+    assert capsys.readouterr().out == f"wrote {tmp_path}/report.html and {tmp_path}/figures\n"
 
 
 GRID = """\

@@ -195,7 +195,8 @@ def test_what_was_not_learned_proves_nothing(tmp_path: Path, condition: str, wor
 
 def steps_plan(tmp_path: Path, claim: str, curves: Sequence[Sequence[float]]) -> list[Verdict]:
     """Verdicts where recall at steps 10, 20, ... is this in the runs of the grid."""
-    plan = plan_of(tmp_path, f"{BETTER.replace('minus', 'over')}, reaches: 0.9, {claim}")
+    claim = f"{BETTER.replace('minus', 'over')}, reaches: 0.9, {claim}"
+    plan = plan_of(tmp_path, claim, seeds=len(curves) // 2)
     for run, curve in zip(plan.runs, curves, strict=True):
         run.folder.mkdir(parents=True)
         evals = [
@@ -248,6 +249,18 @@ LATE, NEVER = [0.1, 0.9, 0.3, 0.95], [0.1, 0.2, 0.3, 0.4]  # step 20, and not wi
             "> 2.000",
             "not told: nothing bounds 1",
         ),
+        (
+            "at_least: 0.1, statistic: bootstrap",
+            [LATE, NEVER, *[LATE, LATE, [0.95], LATE] * 4],
+            "1.000 to > 2.000 (9 runs)",
+            "not told: nothing bounds 1 of 9 values",
+        ),
+        (
+            "at_least: 0.1",
+            [NEVER, NEVER, *[LATE, LATE, [0.95], LATE] * 4],
+            "1.000 to 2.000 (9 runs)",
+            "not told: nothing bounds 1 of 9 values",
+        ),
         ("at_most: 3", [LATE, NEVER, LATE, LATE], "> 2.000, 1.000", "not told: nothing bounds 1 of 2 values"),
         ("at_most: 1", [LATE, NEVER, LATE, LATE], "> 2.000, 1.000", "MISSED"),
         ("at_least: 1.4, statistic: mean", [LATE, NEVER, LATE, LATE], "> 1.414 [", "holds"),
@@ -292,6 +305,44 @@ def test_the_verdict_is_printed_and_written(
     assert "| width helps" in (plan.folder / "verdict.md").read_text()
     verdicts = [entry["verdict"] for entry in json.loads((plan.folder / "verdict.json").read_text())]
     assert verdicts == ["holds", "MISSED"]
+
+
+def test_the_file_of_verdicts_has_all_that_was_found(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"{BETTER}, at_least: 0.2, statistic: test", seeds=5)
+    verdicts = judged(plan, *SCATTERED)
+    write_verdicts(tmp_path, verdicts, "Of five.", plan.seeds, ["grid.seeds=5"])
+    (entry,) = json.loads((tmp_path / "verdict.json").read_text())
+    assert entry == {
+        **plan.expect[0].model_dump(exclude_none=True),
+        "values": [0.5, 0.375, 0.625, 0.25, 0.375],
+        "signs": [""] * 5,
+        "n_expected": 5,
+        "missing": [],
+        "diverged": [],
+        "together": {
+            "mean": pytest.approx(0.425),
+            "low": pytest.approx(0.248, abs=5e-4),
+            "high": pytest.approx(0.602, abs=5e-4),
+            "n": 5,
+        },
+        "p_value": 1 / 32,
+        "verdict": "holds",
+        "seeds": [0, 1, 2, 3, 4],
+        "keys": ["grid.seeds=5"],
+    }
+    head, _, _ = (tmp_path / "verdict.md").read_text().partition("\n| ---")
+    assert head.splitlines()[0].endswith(" Of five.")
+    names = ("claim", "measure", "expected", "found", "verdict")
+    assert verdict_table(verdicts).columns == names
+    assert [name.strip() for name in head.splitlines()[-1].strip("|").split("|")] == [*names]
+
+
+def test_of_two_runs_compared_the_first_gives_its_name(tmp_path: Path) -> None:
+    (verdict,) = judged(plan_of(tmp_path, f"{BETTER}, at_least: 0.2"), [0.25, 0.5], [0.75, 0.875])
+    assert [(name, str(first), str(other)) for name, first, other in verdict.pairs] == [
+        ("d_model-32_seed-0", "0.750", "0.250"),
+        ("d_model-32_seed-1", "0.875", "0.500"),
+    ]
 
 
 def test_the_verdict_says_of_which_seeds_it_is_and_goes_with_its_claims(
