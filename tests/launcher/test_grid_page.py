@@ -272,7 +272,7 @@ def test_a_page_has_the_table_and_the_sections_that_its_study_adds(
     assert "<title>g" in page and "3 of 4 runs have finished, of 2 settings." in page
     places = [page.index(f">{text}<") for text in ("four", "So it is.", "Much.")]
     assert places == sorted(places) and ">What the study adds<" in page
-    assert (tmp_path / "figures" / "results.csv").read_text().split() == ["otherwise", "four"]
+    assert (tmp_path / "figures" / "results_1.csv").read_text().split() == ["otherwise", "four"]
     assert capsys.readouterr().out == f"wrote {tmp_path}/report.html and {tmp_path}/figures\n"
 
 
