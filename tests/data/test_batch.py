@@ -1,6 +1,7 @@
 """Batches ask for the next token where it carries loss, whatever the padding, packing and splitting."""
 
 import itertools
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,20 @@ def test_parts_of_a_batch_ask_for_what_the_batch_asks(
     assert sum(part.n_tokens for part in parts) == batch.n_tokens
     assert sum(part.n_examples for part in parts) == batch.n_examples
     assert all(part.input_ids.is_contiguous() and part.targets.is_contiguous() for part in parts)
+
+
+def test_a_hash_is_of_every_field_and_of_nothing_else() -> None:
+    rows = [[(1, False), (2, True), (3, False), (4, True)], [(5, False), (6, True)]]
+    batch = make(rows, row_len=12)
+    assert make(rows, row_len=12).sha256() == batch.sha256()
+    others = [batch]
+    for field in fields(batch):
+        value = getattr(batch, field.name)
+        changed = value + 1 if isinstance(value, torch.Tensor) else not value
+        others.append(replace(batch, **{field.name: changed}))
+    others.append(replace(batch, targets=batch.targets.to(torch.int32)))
+    others.append(replace(batch, targets=batch.targets.reshape(-1)))
+    assert len({other.sha256() for other in others}) == len(others)
 
 
 def test_parts_are_trimmed_to_their_last_query() -> None:
