@@ -116,7 +116,9 @@ def test_fresh_seeds_say_for_how_many_each_claim_holds(
     rates = {claim: line.split("|")[-2].strip() for claim, line in lines.items() if "|" in line}
     assert rates["polynomial iteration with chain of thought is learned"] == "3 of 4 [0.194, 0.994]"
     assert rates["its layer 1 is an iteration head"] == "3 of 4 [0.194, 0.994]"
-    assert rates["an ideal map in layer 1 costs no accuracy"] == "3 of 3 [0.292, 1.000]", "given learning"
+    assert rates["an ideal map in layer 1 costs no accuracy"] == "3 of 3 [0.292, 1.000], 1 not told", (
+        "given learning"
+    )
 
 
 def test_a_seed_of_several_runs_counts_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

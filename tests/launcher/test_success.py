@@ -35,7 +35,7 @@ expect:
     [
         (0.7, ["1 of 1 [0.025, 1.000]", "1 of 1 [0.025, 1.000]", "3 of 3 [0.292, 1.000]"]),
         (0.1, ["0 of 1 [0.000, 0.975]", "1 of 1 [0.025, 1.000]", "3 of 3 [0.292, 1.000]"]),
-        (None, ["-", "-", "3 of 3 [0.292, 1.000]"]),
+        (None, ["-, 1 open", "-, 1 open", "3 of 3 [0.292, 1.000]"]),
     ],
 )
 def test_a_seed_without_runs_of_a_claim_counts_for_nothing(
@@ -54,7 +54,7 @@ def test_a_seed_without_runs_of_a_claim_counts_for_nothing(
 
 
 def test_a_seed_whose_run_diverged_counts_as_one_for_which_the_claim_does_not_hold(tmp_path: Path) -> None:
-    """Not so of a claim about what has been learned, and a run that may yet finish is open."""
+    """Of a claim about what has been learned nothing is told of it, and a run that may yet finish is open."""
     path = tmp_path / "grid.yaml"
     learned = "{claim: they learn, measure: recall_trained, at_least: 0.5}"
     given = learned.replace("}", ", given: {measure: recall_unseen, at_least: 0.9}}")
@@ -68,5 +68,44 @@ def test_a_seed_whose_run_diverged_counts_as_one_for_which_the_claim_does_not_ho
     ]
     assert [str(held) for held in held_by_seed(plan, rows)] == [
         "2 of 4 [0.068, 0.932], 2 diverged, 2 open",
-        "2 of 2 [0.158, 1.000], 2 open",
+        "2 of 2 [0.158, 1.000], 2 diverged (not told), 2 open",
     ]
+
+
+CLAIM = "{claim: they learn, measure: recall_trained, at_least: 0.5MORE}"
+GIVEN = ", given: {measure: recall_unseen, at_least: 0.9}"
+WHEN = ", when: {measure: recall_unseen, at_least: 0.9}"
+OF_WIDE = ", runs: {model.d_model: 32}, minus: {model.d_model: 16}"
+
+
+@pytest.mark.parametrize(
+    ("more", "ended", "rate"),
+    [
+        ("", "ffdddd", "1 of 3 [0.008, 0.906], 2 diverged"),
+        (GIVEN, "dddddd", "-, 3 diverged (not told)"),
+        (GIVEN, "ffdfff", "2 of 2 [0.158, 1.000], 1 diverged (not told)"),
+        (GIVEN, "ffdlff", "2 of 3 [0.094, 0.992], 1 diverged"),  # what there is of the seed contradicts it
+        (GIVEN, "dfdlff", "1 of 2 [0.013, 0.987], 2 diverged (1 not told)"),
+        (GIVEN, "ffuudf", "1 of 1 [0.025, 1.000], 1 diverged (not told), 1 not told"),
+        (GIVEN + OF_WIDE, "fhdhfh", "2 of 2 [0.158, 1.000], 1 diverged (not told)"),
+        (OF_WIDE, "fhdhfh", "2 of 3 [0.094, 0.992], 1 diverged"),
+        (GIVEN, "ffff", "2 of 2 [0.158, 1.000], 1 open"),
+    ],
+)
+def test_seeds_of_which_nothing_is_told_are_named(tmp_path: Path, more: str, ended: str, rate: str) -> None:
+    """Of two runs a seed: d diverged; f learned 0.7, l 0.1, h 1.3; u has not learned what is given."""
+    path = tmp_path / "grid.yaml"
+    claim = CLAIM.replace("MORE", more)
+    grid = "grid: {product: {model.d_model: [16, 32]}, seeds: 3}"
+    path.write_text(f"{GRID.split('grid:')[0]}{grid}\nexpect: [{claim}]\n")
+    plan = read_grid([str(path)])
+    rows: list[dict[str, Any]] = [
+        {
+            "run": run.name,
+            "status": "diverged" if how == "d" else "finished",
+            "recall_trained": {"l": 0.1, "h": 1.3}.get(how, 0.7),
+            "recall_unseen": 0.1 if how == "u" else 0.95,
+        }
+        for run, how in zip(plan.runs, ended, strict=False)
+    ]
+    assert [str(held) for held in held_by_seed(plan, rows)] == [rate]

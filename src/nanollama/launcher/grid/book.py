@@ -234,7 +234,7 @@ def _lost(study: Path, told: Collection[str]) -> list[str]:
 
 
 def success_table(fresh: Fresh) -> Table:
-    """One row a claim: for how many seeds it holds by itself, of those of which it can be told."""
+    """One row a claim: for how many seeds it holds by itself, and of how many that is not told."""
     rows = tuple(
         (verdict.expectation.claim, verdict.expectation.bound, verdict.shown, str(held))
         for verdict, held in zip(fresh.verdicts, fresh.held, strict=True)

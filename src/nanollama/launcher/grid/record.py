@@ -43,7 +43,7 @@ class Told(Config):
     measure: str = Field(description="What it is about.")
     expected: str = Field(description="The bound.")
     found: str = Field(description="What was found.")
-    holds_for: str = Field(description="Seeds for which it holds by itself, of those of which it is told.")
+    holds_for: str = Field(description="Seeds for which it holds by itself, and of how many it is not told.")
     verdict: str = Field(description="Whether it holds.")
     changed: str | None = Field(None, description="When and why it was changed; null: not by then.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nanollama.launcher.grid.results import Row
@@ -17,24 +17,43 @@ class Success:
     """Seeds of a grid for which a claim holds.
 
     Args:
-        held: of each seed of which it is told, does it hold? Where a run diverged, it does not.
-        n_diverged: seeds of those of which a run diverged.
+        held: of each seed of which it is told, does it hold?
+        n_diverged: seeds of which a run diverged, so that the claim does not hold for them or is not told.
+        n_diverged_untold: those of them of which it is not told, as it is about what has been learned.
+        n_untold: other seeds of which it will not be told, whose runs have ended.
         n_open: seeds of which it is not told yet, as runs have not ended.
     """
 
     held: Sequence[bool] = ()
     n_diverged: int = 0
+    n_diverged_untold: int = 0
+    n_untold: int = 0
     n_open: int = 0
 
     def __str__(self) -> str:
-        """``17 of 20 [0.621, 0.968], 2 diverged``: of those told, with the exact interval of the share."""
+        """``17 of 20 [0.621, 0.968], 2 diverged``: of those told, with the exact interval of the share.
+
+        Of which it is not told is said beside it, as in ``5 of 5 [0.478, 1.000], 5 diverged (not told)``.
+        """
+        return ", ".join([self._share, *self._others])
+
+    @property
+    def _share(self) -> str:
         n_told, n_held = len(self.held), sum(self.held)
         if n_told == 0:
             return ABSENT
         low, high = exact_ends(n_held / n_told, n_told)
-        ended = f", {self.n_diverged} diverged" if self.n_diverged else ""
-        unknown = f", {self.n_open} open" if self.n_open else ""
-        return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]{ended}{unknown}"
+        return f"{n_held} of {n_told} [{low:.3f}, {high:.3f}]"
+
+    @property
+    def _others(self) -> Iterator[str]:
+        if self.n_diverged:
+            some = "" if self.n_diverged_untold == self.n_diverged else f"{self.n_diverged_untold} "
+            yield f"{self.n_diverged} diverged" + (f" ({some}not told)" if self.n_diverged_untold else "")
+        if self.n_untold:
+            yield f"{self.n_untold} not told"
+        if self.n_open:
+            yield f"{self.n_open} open"
 
 
 def held_by_seed(plan: Plan, rows: Sequence[Row]) -> list[Success]:
@@ -55,13 +74,21 @@ def _of_seed(plan: Plan, rows: Sequence[Row], seed: int) -> list[Verdict]:
 
 def _success(verdicts: Sequence[Verdict]) -> Success:
     """On a claim, from the verdicts of its seeds; one of which it has no run counts for nothing."""
-    told = [(verdict, held) for verdict in verdicts if (held := _holds(verdict)) is not None]
-    n_open = sum(_holds(verdict) is None and verdict.word.startswith("open") for verdict in verdicts)
-    return Success([held for _, held in told], sum(verdict.n_diverged > 0 for verdict, _ in told), n_open)
+    found = [(verdict, _holds(verdict)) for verdict in verdicts if verdict.n_expected]
+    diverged = [held for verdict, held in found if verdict.n_diverged]
+    words = [verdict.word for verdict, held in found if held is None and not verdict.n_diverged]
+    n_open = sum(word.startswith("open") for word in words)
+    return Success(
+        held=[held for _, held in found if held is not None],
+        n_diverged=len(diverged),
+        n_diverged_untold=diverged.count(None),
+        n_untold=len(words) - n_open,
+        n_open=n_open,
+    )
 
 
 def _holds(verdict: Verdict) -> bool | None:
     """Does a claim hold in all its runs of a seed? None where that is not told."""
     if verdict.is_missed_by_diverging or not all(verdict.each):
         return False
-    return True if len(verdict.each) == verdict.n_expected > 0 else None
+    return True if len(verdict.each) == verdict.n_expected else None

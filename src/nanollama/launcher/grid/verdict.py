@@ -152,7 +152,9 @@ class Verdict:
         if self.p_value is not None:
             words += f", p = {self.p_value:.2g}"
         if self.expectation.given is not None:
-            words += f" (given in {self.n_given} of {count(len(self.found), self._noun)})"
+            ended = f", {self.n_diverged} diverged" if self.n_diverged else ""
+            of = count(len(self.found) + self.n_diverged, self._noun)
+            words += f" (given in {self.n_given} of {of}{ended})"
         return words
 
 
