@@ -16,14 +16,15 @@ from scipy import stats
 
 from nanollama.errors import ConfigError, UserError
 from nanollama.launcher.attempts import LAUNCH
-from nanollama.launcher.grid import outcome
+from nanollama.launcher.grid import outcome, results
 from nanollama.launcher.grid.outcome import judge_grid, show_outcome
-from nanollama.launcher.grid.sections import claim_blocks
+from nanollama.launcher.grid.sections import claim_blocks, unfinished_blocks
 from nanollama.launcher.grid.verdict import Verdict, judge
 from nanollama.launcher.grid.verdict_table import verdict_table, write_verdicts
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.monitor.run_folder import EVALS
 from nanollama.report.page import Words
+from nanollama.report.tables import Table
 from nanollama.statistics import Interval, bootstrap_interval, mean_interval, sign_flip_test
 
 GRID = """\
@@ -390,6 +391,8 @@ def test_a_run_that_diverged_is_an_outcome(tmp_path: Path, claim: str, ended: st
     plan = plan_of(tmp_path, claim)
     (verdict,) = judge(plan.expect, plan.runs, ended_rows(plan, ended), "training.seed")
     assert verdict.word == word and verdict.failed == (word != "holds")
+    given = " (given in 1 of 2 runs, 1 diverged)" if claim == GIVEN else ""
+    assert verdict.shown.partition(" (")[1:] == given.partition(" (")[1:]
 
 
 def ended_rows(plan: Plan, ended: str) -> list[dict[str, Any]]:
@@ -417,6 +420,42 @@ def test_who_has_ended_without_finishing_is_named(
     grid = judge_grid(plan, ended_rows(plan, "fff"))
     assert show_outcome(grid) == 1 and grid.verdicts[0].word == "open: 1 of 2"
     assert f"  {killed.name}: killed by SIGKILL (out of memory?)\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "queue", "code", "kind", "reason"),
+    [
+        (None, {}, 1, "failed", "its Slurm job 7 has ended without a word: was it killed?"),
+        (None, {"7": "RUNNING"}, 0, "running", "-"),
+        (None, None, 0, "running", "-"),  # Slurm cannot be asked
+        (1, {"7": "REQUEUED"}, 0, "queued", "-"),
+        (1, {}, 1, "failed", "exit code 1"),
+    ],
+)
+def test_of_the_runs_of_slurm_the_queue_is_asked_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    exit_code: int | None,
+    queue: dict[str, str] | None,
+    code: int,
+    kind: str,
+    reason: str,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(results, "read_queue", lambda: asked.append(True) or queue)
+    monkeypatch.setattr(outcome, "write_grid_page", lambda grid: None)
+    plan = plan_of(tmp_path, WIDE)
+    job = plan.runs[3]
+    job.folder.mkdir(parents=True)
+    launch = {"began": "2026-11-28T00:00:00+00:00", "host": "h", "pid": 1, "exit_code": exit_code, "job": "7"}
+    (job.folder / LAUNCH).write_text(json.dumps(launch))
+    grid = judge_grid(plan, ended_rows(plan, "fff"))
+    assert show_outcome(grid) == code
+    assert (f"  {job.name}: {reason}" in capsys.readouterr().out) == (code == 1)
+    table = unfinished_blocks(grid)[0]
+    assert isinstance(table, Table) and table.rows == ((job.name, kind, reason),)
+    assert len(asked) == 1
 
 
 def test_an_end_that_nothing_bounds_is_null_for_readers_of_json(tmp_path: Path) -> None:

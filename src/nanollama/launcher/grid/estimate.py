@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nanollama.launcher.grid.starts import check_starts
 from nanollama.launcher.plan import Plan
+from nanollama.launcher.slurm.queue import read_queue
 from nanollama.launcher.states import inspect, inspect_needed
 from nanollama.model import outline
 from nanollama.wording import count, show
@@ -39,9 +40,10 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     rate = _seconds_per_flop(plan, costs)
     total = sum(cost.flops for cost in costs)
     rows = []
+    queue = read_queue() if plan.needs else None
     for need in plan.needs:
         (cost,) = _costs(need)
-        where = f"by {need.module} in {need.folder}, {inspect_needed(need.runs[0]).kind}"
+        where = f"by {need.module} in {need.folder}, {inspect_needed(need.runs[0], queue).kind}"
         rows.append((need.name, _count(cost.n_params), _flops(cost.flops), "", where))
     for run, cost in zip(plan.runs, costs, strict=True):
         values = " ".join(f"{key}={show(value)}" for key, value in run.values.items())

@@ -84,8 +84,9 @@ def failed_runs(grid: GridResults) -> list[str]:
     """The runs that have ended without finishing, each with why; what else is missing is still to come."""
     diverged = {row["run"] for row in grid.rows if row["status"] == DIVERGED}
     finished = {row["run"] for row in grid.rows if row["status"] == "finished"}
-    states = {run.name: inspect_needed(run) for run in grid.plan.needed}
-    states |= {run.name: inspect(run) for run in grid.plan.runs if run.name not in finished | diverged}
+    states = {run.name: inspect_needed(run, grid.queue) for run in grid.plan.needed}
+    others = (run for run in grid.plan.runs if run.name not in finished | diverged)
+    states |= {run.name: inspect(run, grid.queue) for run in others}
     broken = {name: state.reason for name, state in states.items() if state.kind == "failed"}
     ended = {name: DIVERGED for name in sorted(diverged)} | broken
     return [f"{name}: {why}" for name, why in ended.items()]

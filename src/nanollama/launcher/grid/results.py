@@ -106,6 +106,11 @@ class GridResults:
     verdicts: Sequence[Verdict] = ()
 
     @cached_property
+    def queue(self) -> Queue | None:
+        """What Slurm holds, asked once; None when it cannot be asked."""
+        return read_queue()
+
+    @cached_property
     def settings(self) -> list[Setting[Finished]]:
         """Those that have finished runs, in the order of the grid."""
         finished = {row["run"]: row for row in self.rows if row["status"] == "finished"}

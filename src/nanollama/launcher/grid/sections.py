@@ -222,7 +222,7 @@ def cost_table(grid: GridResults) -> Table:
 def unfinished_blocks(grid: GridResults) -> tuple[Block, ...]:
     """Runs that have not finished, why, and what those that failed printed last."""
     finished = {done.run.name for setting in grid.settings for done in setting.runs}
-    states = [(run, inspect(run)) for run in grid.plan.runs if run.name not in finished]
+    states = [(run, inspect(run, grid.queue)) for run in grid.plan.runs if run.name not in finished]
     if not states:
         return ()
     rows = [(run.name, state.kind, state.reason or ABSENT) for run, state in states]
