@@ -117,6 +117,11 @@ def test_all_starts_of_a_run_are_told_of(config: Path, monkeypatch: pytest.Monke
         (folder / "environment.json").write_text(json.dumps({**first, "resumed": later}))
     told = read_after(config)
     assert "on cpu, cuda," in told and "torch 2.13.0, 2.14.0, commit aaaaaaa, bbbbbbb, ccccccc+." in told
+    (folder / "environment.json").write_text(json.dumps({**first, "resumed": [{"commit": None}]}))
+    assert commits_of(folder) == f"{'a' * 40}, not known"
+    assert "commit aaaaaaa, bbbbbbb, ccccccc+, not known." in read_after(config)
+    (folder / "environment.json").write_text(json.dumps({"resumed": [{"commit": None}]}))
+    assert commits_of(folder) is None, "of no start"
 
 
 def test_a_run_that_diverged_is_recorded_as_one(

@@ -1,4 +1,4 @@
-"""What runs were made with: code, versions and machines of every start, not of the first alone."""
+"""What runs were made with: commits, versions and machines of every start, not of the first alone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ class Made(NamedTuple):
     """What a run, or several of them, were made with.
 
     Args:
-        commits: of the code, whole; a plus sign says that files were changed, or not tracked by git.
         torch: versions of it.
         devices: such as cpu or cuda.
         precisions: formats of matrix products; empty: not known of any.
     """
 
-    commits: list[str]
     torch: list[str]
     devices: list[str]
     precisions: list[str]
@@ -37,7 +35,6 @@ def made_with(folders: Iterable[Path]) -> Made:
     starts = [start for environment in runs for start in _starts(environment)]
     formats = {name for run in runs for name in (run.get("precision") or [UNKNOWN])}
     return Made(
-        commits=sorted({_commit(start) or UNKNOWN for start in starts}),
         torch=sorted({str(_part(start, "versions").get("torch", UNKNOWN)) for start in starts}),
         devices=sorted({str(_part(start, "hardware").get("device", UNKNOWN)) for start in starts}),
         precisions=[] if formats == {UNKNOWN} else sorted(formats),
@@ -45,9 +42,12 @@ def made_with(folders: Iterable[Path]) -> Made:
 
 
 def commits_of(folder: Path) -> str | None:
-    """The commits that a run was made with, for a row of results; None: not known."""
-    known = {commit for start in _starts(read_json(folder / ENVIRONMENT)) if (commit := _commit(start))}
-    return BETWEEN.join(sorted(known)) or None
+    """The commits that a run was made with, for a row of results; None: not known of any start.
+
+    They are whole; a plus sign says that files were changed, or not tracked by git.
+    """
+    commits = {_commit(start) or UNKNOWN for start in _starts(read_json(folder / ENVIRONMENT))}
+    return None if commits == {UNKNOWN} else BETWEEN.join(sorted(commits))
 
 
 def short_commits(commits: Iterable[str | None]) -> list[str]:
