@@ -10,9 +10,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 import nanollama
-from nanollama.monitor.environment import describe_environment
+from nanollama.launcher.slurm.snapshot import take_snapshot
+from nanollama.monitor.environment import SNAPSHOT_VARIABLE, describe_environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +38,7 @@ def checkout(tmp_path: Path) -> Path:
     for path in ("__init__.py", "waiting.py", "version.py"):
         shutil.copy(ROOT / "src" / "nanollama" / path, package)
     git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "src")
     return tmp_path
 
 
@@ -66,10 +69,53 @@ def test_without_git_or_a_checkout_it_is_that_of_the_package(checkout: Path) -> 
     assert version_of(checkout) == installed
 
 
+@pytest.mark.parametrize("place", ["lib", "src"])
+def test_the_version_is_not_that_of_a_repository_of_something_else(checkout: Path, place: str) -> None:
+    other = checkout / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    commit(other)
+    git(other, "tag", "v7.3.0")
+    shutil.copytree(checkout / "src", other / place)
+    environment = {**os.environ, "PYTHONPATH": str(other / place)}
+    command = [sys.executable, "-c", "import nanollama; print(nanollama.__version__)"]
+    if place == "lib":  # even where the other repository keeps it
+        git(other, "add", place)
+        commit(other)
+        git(other, "tag", "v7.4.0")
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.stdout.strip() == metadata.version("nanollama")
+
+
+def test_a_shallow_clone_counts_no_commits(checkout: Path, tmp_path: Path) -> None:
+    commit(checkout)
+    git(checkout, "tag", "v1.2.3")
+    name = commit(checkout)
+    for depth, said in ((1, f"0+g{name}"), (2, f"1.2.4.dev1+g{name}")):
+        clone = tmp_path / f"clone{depth}"
+        git(tmp_path, "clone", "-q", f"--depth={depth}", f"file://{checkout}", str(clone))
+        assert version_of(clone) == said
+
+
+def test_a_copy_of_the_code_has_the_version_of_what_was_copied(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = commit(checkout)
+    monkeypatch.chdir(checkout)
+    code = take_snapshot(tmp_path / "submission")
+    commit(checkout)
+    assert version_of(code) == f"0.1.1.dev1+g{name}"
+    note = code.parent / "snapshot.json"
+    monkeypatch.setenv(SNAPSHOT_VARIABLE, str(note))
+    found = describe_environment(torch.device("cpu"), 1)
+    assert found["commit"].startswith(name) and "version" not in found
+    for text in ("[]", "{", '{"version": null}', '{"commit": "a"}'):  # the last one as of old
+        note.write_text(text)
+        assert version_of(code) == metadata.version("nanollama")
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
 def test_what_a_run_was_made_with_names_the_version_of_its_commit() -> None:
-    import torch
-
     found = describe_environment(torch.device("cpu"), 1)
     assert found["versions"]["nanollama"] == nanollama.__version__
     name = nanollama.__version__.rpartition("+g")[2]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import nanollama
 from nanollama.precision import CPUINFO
+from nanollama.version import SNAPSHOT_VERSION
 from nanollama.waiting import describe_waiting
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ PACKAGES = ("nanollama", "torch", "numpy", "safetensors", "pydantic")
 CODE = ("src", "apps")
 """Folders whose files can change a result, committed or not."""
 GIT_TIMEOUT_SECONDS = 10
-SNAPSHOT_FILE, SNAPSHOT_VARIABLE = "snapshot.json", "NANOLLAMA_SNAPSHOT"
+SNAPSHOT_VARIABLE = "NANOLLAMA_SNAPSHOT"
+"""Of the environment: the note of a launcher on the copy of the code that it has made."""
 MAX_DIFF_CHARS = 1_000_000
 
 
@@ -78,11 +80,12 @@ def _untracked() -> dict[str, str] | None:
 
 
 def _code_of_this_process() -> dict[str, Any]:
-    """That of the working directory, or of the copy that a launcher made and noted in `SNAPSHOT_FILE`."""
+    """That of the working directory, or of the copy that a launcher made and noted."""
     note = os.environ.get(SNAPSHOT_VARIABLE)
     if note is None:
         return describe_code()
     code: dict[str, Any] = json.loads(Path(note).read_text(encoding="utf-8"))
+    code.pop(SNAPSHOT_VERSION, None)  # the package says it itself
     return code
 
 

@@ -17,7 +17,8 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import SlurmConfig
 from nanollama.launcher.slurm.arrays import Array
 from nanollama.launcher.slurm.examinations import EVALUATION
-from nanollama.monitor.environment import SNAPSHOT_FILE, SNAPSHOT_VARIABLE
+from nanollama.monitor.environment import SNAPSHOT_VARIABLE
+from nanollama.version import SNAPSHOT_CODE, SNAPSHOT_FILE
 
 EVAL, RUN_KEY = "eval", "run"
 """The verb that examines a trained model, and the key of its config that names the run or the checkpoint."""
@@ -75,7 +76,7 @@ def build_command(folder: Path, index: int, n_threads: int) -> str:
 
 def _in_copy(folder: Path, n_threads: int, *module: str) -> str:
     """The shell command ``python -m MODULE``, run with the copy of the code that a submission holds."""
-    code = folder / "code"
+    code = folder / SNAPSHOT_CODE
     paths = [str(code / "src"), str(code)]
     outer = os.environ.get("PYTHONPATH")
     environment = {

@@ -12,8 +12,9 @@ import subprocess
 from pathlib import Path
 
 from nanollama.errors import UserError
-from nanollama.monitor.environment import SNAPSHOT_FILE, describe_code, untracked_code
+from nanollama.monitor.environment import describe_code, untracked_code
 from nanollama.studies import find_root
+from nanollama.version import SNAPSHOT_CODE, SNAPSHOT_FILE, SNAPSHOT_VERSION, find_version
 
 
 def check_place() -> None:
@@ -27,7 +28,7 @@ def check_place() -> None:
 
 
 def take_snapshot(folder: Path) -> Path:
-    """Copy the tracked files below the working directory into a new folder, and note their commit and diff.
+    """Copy the tracked files below the working directory into a new folder; note version, commit and diff.
 
     Code that git does not track yet, as of a new study, goes with them. Other files do not: data and runs
     stay where they are, and jobs find them since they are started in the same working directory.
@@ -38,7 +39,7 @@ def take_snapshot(folder: Path) -> Path:
     Raises:
         UserError: the working directory is not in a git repository.
     """
-    code = folder / "code"
+    code = folder / SNAPSHOT_CODE
     code.mkdir(parents=True)
     for name in [*_tracked_files(), *(untracked_code() or ())]:
         source, target = Path(name), code / name
@@ -46,8 +47,8 @@ def take_snapshot(folder: Path) -> Path:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, target, follow_symlinks=False)
-    note = folder / SNAPSHOT_FILE
-    note.write_text(json.dumps(describe_code(), indent=2) + "\n", encoding="utf-8")
+    noted = {SNAPSHOT_VERSION: find_version(Path.cwd()), **describe_code()}
+    (folder / SNAPSHOT_FILE).write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
     return code
 
 
