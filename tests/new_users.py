@@ -119,7 +119,7 @@ TYPED: list[tuple[str, int, str]] = [
     ("nanollama chat runs/good Who?", 2, "Who?: expected `key=value`; questions are typed once ..."),
     ("nanollama chat runs/words", 2, "The study 'composition' has no 'chat'; it has ..."),
     # Look at it
-    ("nanollama report", 2, "...the following arguments are required: RUN; ..."),
+    ("nanollama report", 2, "...The following arguments are required: RUN; ..."),
     ("nanollama report attention --help", 0, "usage: nanollama report attention RUN..."),
     ("nanollama report runs/x", 2, "runs/x: no such folder; expected the folder of a run, ..."),
     ("nanollama report runs/godo", 2, "runs/godo: no such folder; did you mean 'runs/good'?"),
