@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from apps.tying import train
+from apps.tying import data, train
 from apps.tying.data import held_out_batches, held_out_examples, read_text
+from apps.tying.exhibits import exhibits
 from apps.tying.measures import Examiner, accuracy_interval
 from apps.tying.settings import TyingConfig
 from nanollama.config import load_config
 from nanollama.data.text.spread import spread_rows
 from nanollama.model import build_model
+from nanollama.report.attention.exhibits import MAX_SCORED
 
 pytest.importorskip("tokenizers")
 CONFIG = Path(train.__file__).parent / "config/debug.yaml"
@@ -77,3 +80,34 @@ def test_the_mask_of_an_example_does_not_depend_on_how_many_are_measured(config:
     numbers, documents = held_out_examples(config, text, "valid", 7)
     assert torch.equal(part.input_ids, whole.input_ids[torch.from_numpy(numbers)])
     assert (documents == text.documents("valid")[numbers]).all()
+
+
+def test_a_run_goes_on_with_the_examples_that_it_was_measured_on(
+    config: TyingConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ["training.n_steps=4", "training.eval_every=1", "training.checkpoint.every=1"]
+    argv = [str(CONFIG), *SMALL, *steps, "training.device=cpu", "measures.n_rows=7", "run_dir=run"]
+    assert train.main([*argv, "training.max_minutes=1e-9"]) == 75
+    notes = Path("run/environment.json")
+    noted = json.loads(notes.read_text())
+    assert noted["measured"].keys() == {"valid"}
+    before = Path("run/evals.jsonl").read_text()
+    with monkeypatch.context() as patched:  # the first ones, as once
+        patched.setattr(data, "spread_rows", lambda documents, n_rows: np.arange(n_rows))
+        assert train.main(argv) == 2
+    assert "The set of examples to measure on, valid, is not what the run" in capsys.readouterr().err
+    notes.write_text(json.dumps({key: value for key, value in noted.items() if key != "measured"}))
+    assert train.main(argv) == 2
+    said = capsys.readouterr().err
+    assert "did not note which examples it was measured on" in said and "overwrite=true" in said
+    assert Path("run/evals.jsonl").read_text() == before
+    notes.write_text(json.dumps(noted))
+    assert train.main(argv) == 0
+
+
+def test_an_example_that_is_shown_is_called_by_its_number(config: TyingConfig) -> None:
+    text = read_text(config)
+    numbers, _ = held_out_examples(config, text, "valid", MAX_SCORED)
+    assert len(numbers) == MAX_SCORED < len(text.rows("valid")), "some are left out"
+    titles = [shown.title for shown in exhibits(config).sequences]
+    assert titles == [f"valid example {number}" for number in numbers]
