@@ -299,7 +299,8 @@ def test_a_run_that_has_not_noted_what_it_was_measured_on_is_measured_on_nothing
     with pytest.raises(UserError, match=message):
         run.record_measured({"valid": "aa"})
     run.record_measured({})  # of a study that does not tell
-    opened(tmp_path, toy_config(tmp_path, overwrite=True)).record_measured({"valid": "aa"})
+    with open_run(toy_config(tmp_path), tmp_path, device="cpu", overwrite=True) as anew:
+        anew.record_measured({"valid": "aa"})
 
 
 def test_the_environment_is_noted_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
