@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from apps.tying.data import held_out_batches, held_out_examples, token_frequencies
 from apps.tying.settings import MeasuresConfig, TyingConfig
 from nanollama.data.batch import IGNORE
-from nanollama.data.text.spread import document_sums
+from nanollama.data.text.spread import document_sums, examples_hash
 from nanollama.data.text.tokenised import TokenisedText
 from nanollama.model.shell import Shell
 from nanollama.statistics import Interval, mean_interval
@@ -28,6 +28,13 @@ class Examiner:
     def __init__(self, config: TyingConfig, measures: MeasuresConfig, text: TokenisedText) -> None:
         self.batches = held_out_batches(config, text, measures.split, measures.n_rows, measures.batch_size)
         _, self.documents = held_out_examples(config, text, measures.split, measures.n_rows)
+        asked = [
+            tensor.numpy()
+            for batch in self.batches
+            for tensor in (batch.input_ids, batch.targets, batch.query_positions)
+            if tensor is not None
+        ]
+        self.measured = {measures.split: examples_hash(self.documents, *asked)}
         with np.errstate(divide="ignore"):
             self._surprise = torch.from_numpy(-np.log(token_frequencies(config, text)))
 

@@ -61,10 +61,15 @@ def say_measures(measures: Mapping[str, Any], n_most: int = 8) -> list[str]:
     return lines + ([f"and {len(names) - len(shown)} more"] if len(names) > len(shown) else [])
 
 
+def plain_names(measures: Mapping[str, Any]) -> list[str]:
+    """Names of all measures but details, whose names have slashes, and the ends of intervals."""
+    ends = {name + end for name in measures for end in (LOW, HIGH)}
+    return [name for name in measures if "/" not in name and name not in ends]
+
+
 def say_all(measures: Mapping[str, Any]) -> list[str]:
     """Every measure that is no detail, one line each, with its interval if it has one."""
-    ends = {name + end for name in measures for end in (LOW, HIGH)}
-    names = [name for name in measures if "/" not in name and name not in ends]
+    names = plain_names(measures)
     width = max((len(spell(name)) for name in names), default=0)
     return [f"{spell(name):<{width}}  {show_measure(measures, name)}" for name in names]
 

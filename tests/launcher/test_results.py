@@ -13,7 +13,7 @@ from nanollama.config import Config, dump_config
 from nanollama.errors import UserError
 from nanollama.launcher.grid import commands
 from nanollama.launcher.grid.expand import GridRun
-from nanollama.launcher.grid.results import GridResults, summary_lines
+from nanollama.launcher.grid.results import GridResults, collect, summary_lines
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 
@@ -113,3 +113,23 @@ def test_a_retry_of_a_grid_without_failures_has_done_its_work(
 ) -> None:
     assert commands.retry([write_grid(tmp_path, 1e-3, 1e-2)]) == 0
     assert "2 waiting, of 2\nThe others were left out: `nanollama grid run`" in capsys.readouterr().out
+
+
+def test_runs_measured_on_the_first_examples_are_not_compared_with_others(tmp_path: Path) -> None:
+    plan = read_grid([write_grid(tmp_path, 1e-3, 1e-2)])
+
+    def collected(*measured: dict[str, Any]) -> list[str]:
+        for run, metrics in zip(plan.runs, measured, strict=True):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / "config.yaml").write_text(dump_config(run.config), encoding="utf-8")
+            result = {"status": "finished", "config_hash": run.id, "metrics": metrics}
+            (run.folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+        return [row["run"] for row in collect(plan)]
+
+    for name, counted in (("accuracy", "n_documents"), ("text_loss_nats", "n_text_documents")):
+        old, new = {name: 0.5}, {name: 0.5, counted: 9}
+        message = rf"1 \(such as optimizer-0\) were .* and 1 on some of all .* \({counted}\): .* Remove"
+        with pytest.raises(UserError, match=message):
+            collected(old, new)
+        for pair in ((old, old), (new, new), ({"recall": 1.0}, new)):
+            assert len(collected(*pair)) == 2

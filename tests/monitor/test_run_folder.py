@@ -283,6 +283,26 @@ def test_data_hashes_are_noted_and_compared(tmp_path: Path) -> None:
             run.record_data(hashes)
 
 
+def test_a_run_is_measured_on_the_same_examples_all_along(tmp_path: Path) -> None:
+    opened(tmp_path).record_measured({"valid": "aa"})
+    run = opened(tmp_path)
+    run.evals.append({"step": 1, "loss_nats": 1.0})
+    run.record_measured({"valid": "aa"})
+    with pytest.raises(UserError, match=r"to measure on, valid, is not what the run .* was started with"):
+        run.record_measured({"valid": "bb"})
+
+
+def test_a_run_that_has_not_noted_what_it_was_measured_on_is_measured_on_nothing_more(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    run.evals.append({"step": 1, "loss_nats": 1.0})
+    message = r"did not note which examples .*: (go on with the code .*, )?choose another run_dir, "
+    with pytest.raises(UserError, match=message):
+        run.record_measured({"valid": "aa"})
+    run.record_measured({})  # of a study that does not tell
+    with open_run(toy_config(tmp_path), tmp_path, device="cpu", overwrite=True) as anew:
+        anew.record_measured({"valid": "aa"})
+
+
 def test_the_environment_is_noted_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path)
     path = tmp_path / "environment.json"

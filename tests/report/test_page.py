@@ -16,6 +16,8 @@ from nanollama.measures import show_number
 from nanollama.report import default_output, main
 from nanollama.report.command import save_parts
 from nanollama.report.page import Picture, Section, render_page
+from nanollama.report.runs import read_run
+from nanollama.report.sections import examination_blocks
 from nanollama.report.tables import Table
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -181,6 +183,25 @@ def test_what_examinations_have_found_is_on_the_page(tmp_path: Path) -> None:
     assert "Examined: step_00000100_abc." in page and "0.500 [0.400, 0.600]" in page
     assert "step_00000100_abc: heads" in page and "the first 200 of 300 rows" in page
     assert "0.199" in page and "0.200<" not in page
+
+
+def test_an_examination_is_shown_by_all_that_it_printed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "one")
+    (run / "config.yaml").write_text("study: composition\nname: one\n")
+    found = run / "evaluations" / "step_00000100_abc"
+    found.mkdir(parents=True)
+    measures = {"test_accuracy": 0.5, "circuit_score": 0.25, "eoi_layer": 0, "eoi_head": 3, "test/loss": 1.0}
+    ends = {"test_accuracy_low": 0.4, "test_accuracy_high": None, "gap_nats": None}
+    (found / "result.json").write_text(json.dumps({"step": 100, "metrics": measures | ends}))
+    (table,) = examination_blocks([read_run(run)])
+    assert isinstance(table, Table)
+    assert ["  ".join(row) for row in table.rows] == [
+        "test accuracy  0.5",
+        "circuit score  0.25",
+        "eoi layer  0",
+        "eoi head  3",
+        "gap (nats)  -",
+    ]
 
 
 def test_an_interval_of_which_a_row_or_an_examination_has_no_ends_is_none(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from apps.memory.settings import ForgettingConfig, MemoryConfig
 from apps.memory.sources import read_text
-from nanollama.data.text.spread import document_means, spread_rows
+from nanollama.data.text.spread import document_means, examples_hash, spread_rows
 from nanollama.data.text.tokens import end_id
 from nanollama.dialogs.generate import evaluating
 from nanollama.model import HuggingFaceConfig, build_model
@@ -47,6 +47,7 @@ class Forgetting:
         self._path = path
         chosen = spread_rows(documents, config.n_rows)
         self._rows, self._documents = torch.from_numpy(rows[chosen].astype(np.int64)), documents[chosen]
+        self.measured = {config.split: examples_hash(self._documents, rows[chosen])}
         self._end = end
         self._config = config
         self._base: LanguageModel | None = None

@@ -25,7 +25,7 @@ from apps.memory.pretrained_model.settings import PretrainConfig, PretrainMeasur
 from apps.memory.sums import SUM_KINDS, sum_dialogs
 from nanollama.data.rows import RowSource, RowStream
 from nanollama.data.stream import DocumentStream, Stream
-from nanollama.data.text.spread import document_means, spread_rows
+from nanollama.data.text.spread import document_means, examples_hash, spread_rows
 from nanollama.data.text.tokenised import TokenisedText, tokenise_for
 from nanollama.data.text.tokens import end_id, token_bytes
 from nanollama.dialogs.generate import evaluating
@@ -55,6 +55,7 @@ class TextExaminer:
         documents = text.documents(config.split)
         chosen = spread_rows(documents, config.n_rows)
         rows, self._documents = text.rows(config.split)[chosen].astype(np.int64), documents[chosen]
+        self.measured = {config.split: examples_hash(self._documents, rows)}
         self._rows, self._config, self._text, self._folder = torch.from_numpy(rows), config, text, folder
         lengths = token_bytes(text.tokenizer)
         self._n_bytes = None if lengths is None else int(lengths[rows[:, 1:]].sum())

@@ -177,6 +177,7 @@ def train_by_trainer(
         rows_each(training, run.world.world_size)  # before anything is built
         with build(config) as parts, ExitStack() as stack:
             run.record_data(parts.data_hashes)
+            run.record_measured(parts.measured)
             assert isinstance(parts.stream, DocumentStream)
             weights = torch.Generator().manual_seed(named_seed(training.seed, "init"))
             model = build_model(config.model, weights)

@@ -16,11 +16,11 @@ from nanollama.errors import ConfigError, UserError
 from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer
 from nanollama.monitor.ending import check_decided, check_undecided
-from nanollama.monitor.environment import describe_environment
 from nanollama.monitor.files import read_json, read_text, remove_leftovers, write_atomically
 from nanollama.monitor.locks import hold_folder
 from nanollama.monitor.log import RunLog
-from nanollama.monitor.remedies import ANEW, OTHER_FOLDER, elsewhere
+from nanollama.monitor.notes import check_noted, note_hashes, note_precision, note_start
+from nanollama.monitor.remedies import ANEW, elsewhere
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import (
     CONFIG,
@@ -66,7 +66,6 @@ MAY_DIFFER = frozenset(
 )
 OPTIONAL = frozenset({"decided", "evaluated_at_step"})
 """Of a result: left out where there is nothing to say."""
-RETRY = f"{OTHER_FOLDER}, {ANEW}"
 
 C = TypeVar("C", bound=Config)
 Status = Literal["finished", "preempted", "diverged"]
@@ -163,38 +162,29 @@ class Run:
         Raises:
             UserError: the run was started with other data.
         """
-        self._record("data", hashes, "The data {}")
+        note_hashes(self.folder, self.world, "data", hashes, "The data {}")
 
     def record_first_batch(self, sha256: str) -> None:
         """Note the hash of the first batch likewise: a stream may read what no config names."""
-        self._record("first_batch", {"sha256": sha256}, "The first batch, whatever it is made of,")
+        hashes = {"sha256": sha256}
+        note_hashes(
+            self.folder, self.world, "first_batch", hashes, "The first batch, whatever it is made of,"
+        )
+
+    def record_measured(self, hashes: Mapping[str, str]) -> None:
+        """Note the hashes of the examples that it is measured on likewise, before the first evaluation.
+
+        Raises:
+            UserError: the run was measured on others, or did not note on which.
+        """
+        if hashes and self.evals.last():
+            check_noted(self.folder, "measured", "which examples it was measured on")
+        note_hashes(self.folder, self.world, "measured", hashes, "The set of examples to measure on, {},")
 
     def record_precision(self, precision: Precision) -> None:
         """Note the format of matrix products, too: ``auto`` may choose another one where the run goes on."""
-        if not self.world.is_main:
-            return
-        path = self.folder / ENVIRONMENT
-        environment = _read_environment(path)
-        before = environment.get("precision", [])
-        if before and before[-1] != precision:
-            logger.warning("The run computed in %s and goes on in %s.", before[-1], precision)
-        if before[-1:] != [precision]:
-            row = {**environment, "precision": [*before, precision]}
-            write_atomically(path, json.dumps(row, indent=2) + "\n")
-
-    def _record(self, key: str, hashes: Mapping[str, str], subject: str) -> None:
-        path = self.folder / ENVIRONMENT
-        environment = _read_environment(path)
-        before = environment.get(key, dict(hashes))
-        changed = [name for name in sorted({*before, *hashes}) if before.get(name) != hashes.get(name)]
-        if changed:
-            raise UserError(
-                f"{subject.format(changed[0])} is not what the run {self.folder} was started with: "
-                f"restore it, {RETRY}."
-            )
-        self.world.wait()
         if self.world.is_main:
-            write_atomically(path, json.dumps({**environment, key: dict(hashes)}, indent=2) + "\n")
+            note_precision(self.folder, precision)
 
 
 def read_result(folder: Path) -> TrainResult | None:
@@ -254,7 +244,7 @@ def open_run(
             (folder / RESULT).unlink(missing_ok=True)
             run.checkpoints.clean()
             remove_leftovers(folder, (RESULT, METRICS, EVALS, DIALOGS, ENVIRONMENT, CONFIG))
-            _record_environment(run)
+            note_start(folder, world)
         world.wait()
         yield run
 
@@ -372,29 +362,3 @@ def _adopt(config: C, other: Config, keys: Collection[str]) -> C:
         elif inner and isinstance(mine, Config) and type(mine) is type(theirs):
             update[name] = _adopt(mine, theirs, inner)
     return config.model_copy(update=update)
-
-
-def _record_environment(run: Run) -> None:
-    """Write ``environment.json``; to that of a run that goes on, add what it goes on with."""
-    path = run.folder / ENVIRONMENT
-    now = environment = describe_environment(run.world.device, run.world.world_size)
-    if path.exists():
-        environment = _read_environment(path)
-        environment["resumed"] = [*environment.get("resumed", []), now]
-        if environment.get("commit") != now["commit"]:
-            logger.warning(
-                "The run was started at commit %s and goes on at %s.",
-                environment.get("commit"),
-                now["commit"],
-            )
-    write_atomically(path, json.dumps(environment, indent=2) + "\n")
-
-
-def _read_environment(path: Path) -> dict[str, Any]:
-    try:
-        environment = json.loads(read_text(path) or "")
-    except ValueError:
-        environment = None
-    if not isinstance(environment, dict):
-        raise UserError(f"{path} is not a JSON object: the file is damaged, restore it, {RETRY}.")
-    return environment

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from nanollama.measures import ABSENT, HIGH, LOW, is_number, show_measure, show_number, spell
-from nanollama.report.aggregate import NAMING, compared_by, flatten, headlines, is_share, study_of
+from nanollama.measures import ABSENT, HIGH, LOW, is_number, plain_names, show_measure, show_number, spell
+from nanollama.report.aggregate import NAMING, flatten, headlines, is_share
 from nanollama.report.figures import SHARE_RANGE, plot_curves
 from nanollama.report.grouping import show_value
 from nanollama.report.page import Block, Dialogs, Folded, Listing, Picture, Section, Words
@@ -48,13 +48,12 @@ def results_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
 
 
 def examination_blocks(runs: Sequence[RunRecord]) -> tuple[Block, ...]:
-    """What ``eval`` has found of checkpoints: the headlines, then the tables that it wrote, folded."""
+    """What ``eval`` has found of checkpoints: the measures as it prints them, then its tables, folded."""
     blocks: list[Block] = []
     for run in runs:
         for found in run.examinations:
             name = found.name if len(runs) == 1 else f"{run.name}: {found.name}"
-            measured = [key for key in found.measures if is_number(found.measures[key])]
-            if shown := compared_by(study_of(run), measured):
+            if shown := plain_names(found.measures):
                 rows = tuple((spell(key), show_measure(found.measures, key)) for key in shown)
                 blocks.append(Table(f"Examined: {name}.", ("measure", "value"), rows))
             blocks += [_fold(f"{name}: {title}", rows) for title, rows in found.tables.items() if rows]

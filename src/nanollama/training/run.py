@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -22,6 +22,17 @@ from nanollama.training.run_config import TrainingRunConfig
 R = TypeVar("R", bound=TrainingRunConfig)
 
 
+@runtime_checkable
+class OnExamples(Protocol):
+    """An evaluator whose measures are of some examples, such as held-out ones: all of a run on the same.
+
+    Attributes:
+        measured: hashes of them, by name, such as that of their split.
+    """
+
+    measured: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a study brings to a run.
@@ -30,7 +41,8 @@ class Parts:
         stream: batches by step.
         data_hashes: of what is learned from, by name: a run goes on with the data that it began with, or not
             at all.
-        evaluators: what is measured while the model learns.
+        evaluators: what is measured while the model learns; one with hashes of what it measures on (see
+            `OnExamples`) goes on with that or not at all.
         loss_fn: summed loss of a batch.
         spell: how a token is written for people to read, for ``nanollama data show``.
     """
@@ -40,6 +52,12 @@ class Parts:
     evaluators: Sequence[Evaluator] = ()
     loss_fn: LossFn = next_token_loss
     spell: Callable[[int], str] = str
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """Hashes of the examples that the evaluators measure on, by name, of those that tell them."""
+        told = [each.measured for each in self.evaluators if isinstance(each, OnExamples)]
+        return {name: sha256 for hashes in told for name, sha256 in hashes.items()}
 
 
 def train_run(config: R, build: Callable[[R], AbstractContextManager[Parts]]) -> None:
@@ -59,6 +77,7 @@ def train_run(config: R, build: Callable[[R], AbstractContextManager[Parts]]) ->
             return
         with build(config) as parts:
             run.record_data(parts.data_hashes)
+            run.record_measured(parts.measured)
             weights = torch.Generator().manual_seed(named_seed(training.seed, "init"))
             train(
                 run,

@@ -171,7 +171,6 @@ def test_words_of_pictures_stay_within_what_they_name() -> None:
     assert text.get_window_extent().width < circle.get_window_extent().width
 
 
-@pytest.mark.slow
 def test_the_picture_of_the_readme_tells_the_floor_of_its_source() -> None:
     config = load_config(ShowConfig, [str(CONFIGS / "show.yaml")])
     (named,) = (source for source in config.sources if source.name == "debug")
@@ -185,6 +184,7 @@ def test_the_picture_of_the_readme_tells_the_floor_of_its_source() -> None:
     assert test.unigram_nats == pytest.approx(unigram, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_grid_draws_sources_beside_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_command, "FORMATS", (".svg",))
     keys = ["grid.seeds=2", "model.d_model=16", "data.match.n_sequences=32", "data.match.tolerance_nats=0.1"]

@@ -66,6 +66,19 @@ def test_a_model_that_has_not_changed_has_forgotten_nothing(base: Path) -> None:
     assert measures["n_text_documents"] == 3
 
 
+def test_what_is_compared_on_is_told(base: Path) -> None:
+    def told(rows: np.ndarray, documents: np.ndarray = DOCUMENTS) -> str:
+        return Forgetting(str(base), rows, documents, 0, CONFIG).measured["valid"]
+
+    some = rows(100)
+    other = some.copy()
+    other[spread_rows(DOCUMENTS, 5)[0], 0] += 1
+    left_out = some.copy()
+    left_out[np.setdiff1d(np.arange(8), spread_rows(DOCUMENTS, 5))] += 1
+    assert told(some) == told(some.copy()) == told(left_out)
+    assert len({told(some), told(other), told(some, DOCUMENTS + 1)}) == 3
+
+
 def test_one_document_has_no_interval(base: Path) -> None:
     model, changed = model_of(base), model_of(base)
     with torch.no_grad():

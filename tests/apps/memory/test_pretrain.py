@@ -21,7 +21,7 @@ from apps.memory.settings import MemoryConfig
 from nanollama.config import dump_config
 from nanollama.data.batch import IGNORE
 from nanollama.data.rows import next_token_batch
-from nanollama.data.text.spread import spread_rows
+from nanollama.data.text.spread import examples_hash, spread_rows
 from nanollama.data.text.tokens import token_bytes
 from nanollama.errors import UserError
 from nanollama.launcher.grid.expand import GridRun
@@ -95,6 +95,8 @@ def test_bits_per_byte_and_the_folder_of_the_model(here: Path, capsys: pytest.Ca
     assert row["bits_per_byte"] == pytest.approx(nats / math.log(2) / len("".join(words)), rel=1e-5)
     assert row["loss_nats"] == pytest.approx(nats / int((batch.targets != IGNORE).sum()), rel=1e-5)
     (samples,) = [json.loads(line) for line in Path("run/samples.jsonl").read_text().splitlines()]
+    (noted,) = json.loads(Path("run/environment.json").read_text())["measured"].items()
+    assert noted == ("valid", examples_hash(text.documents("valid")[chosen], rows))
     assert samples["step"] == 2 and len(samples["samples"]) == 2
     assert samples["samples"][0]["prompt"] == text.tokenizer.decode(
         rows[0, :4].tolist(), skip_special_tokens=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from apps.tying import train
+from apps.tying import data, train
+from apps.tying import exhibits as exhibits_module
 from apps.tying.data import held_out_batches, held_out_examples, read_text
 from apps.tying.measures import Examiner, accuracy_interval
 from apps.tying.settings import TyingConfig
@@ -77,3 +79,36 @@ def test_the_mask_of_an_example_does_not_depend_on_how_many_are_measured(config:
     numbers, documents = held_out_examples(config, text, "valid", 7)
     assert torch.equal(part.input_ids, whole.input_ids[torch.from_numpy(numbers)])
     assert (documents == text.documents("valid")[numbers]).all()
+
+
+def test_a_run_goes_on_with_the_examples_that_it_was_measured_on(
+    config: TyingConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = ["training.n_steps=4", "training.eval_every=1", "training.checkpoint.every=1"]
+    argv = [str(CONFIG), *SMALL, *steps, "training.device=cpu", "measures.n_rows=7", "run_dir=run"]
+    for _ in range(2):  # what a step has come to is measured when the run goes on
+        assert train.main([*argv, "training.max_minutes=1e-9"]) == 75
+    notes = Path("run/environment.json")
+    noted = json.loads(notes.read_text())
+    assert noted["measured"].keys() == {"valid"}
+    before = Path("run/evals.jsonl").read_text()
+    with monkeypatch.context() as patched:  # the first ones, as once
+        patched.setattr(data, "spread_rows", lambda documents, n_rows: np.arange(n_rows))
+        assert train.main(argv) == 2
+    assert "The set of examples to measure on, valid, is not what the run" in capsys.readouterr().err
+    notes.write_text(json.dumps({key: value for key, value in noted.items() if key != "measured"}))
+    assert train.main(argv) == 2
+    said = capsys.readouterr().err
+    assert "did not note which examples it was measured on" in said and "overwrite=true" in said
+    assert Path("run/evals.jsonl").read_text() == before
+    notes.write_text(json.dumps(noted))
+    assert train.main(argv) == 0
+
+
+def test_an_example_that_is_shown_is_called_by_its_number(
+    config: TyingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exhibits_module, "MAX_SCORED", 7)
+    numbers, _ = held_out_examples(config, read_text(config), "valid", 7)
+    titles = [shown.title for shown in exhibits_module.exhibits(config).sequences]
+    assert titles == [f"valid example {number}" for number in numbers]

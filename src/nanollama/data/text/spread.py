@@ -5,6 +5,7 @@ Examples of one document are alike, so that intervals take documents as what was
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,15 @@ def spread_rows(documents: np.ndarray, n_rows: int | None) -> np.ndarray:
     visits = np.empty(len(order), dtype=np.int64)
     visits[by_document] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(order[np.lexsort((places, visits))][:n_rows])
+
+
+def examples_hash(documents: np.ndarray, *arrays: np.ndarray) -> str:
+    """SHA-256 of examples that are measured on: their documents (n,), their tokens, what is asked of them."""
+    digest = hashlib.sha256()
+    for array in (documents, *arrays):
+        numbers = np.ascontiguousarray(array, dtype=np.int64)
+        digest.update(f"{numbers.shape} ".encode() + numbers.tobytes())
+    return digest.hexdigest()
 
 
 def document_sums(values: Sequence[float], documents: np.ndarray) -> np.ndarray:

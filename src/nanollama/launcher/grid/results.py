@@ -14,6 +14,7 @@ from typing import Any
 from nanollama.errors import MissingExtraError, UserError
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.made import commits_of
+from nanollama.launcher.grid.measured import check_measured
 from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.slurm.queue import Queue, read_queue
@@ -40,11 +41,14 @@ def collect(plan: Plan) -> list[Row]:
     """One row for each run that has a result: what varies, how it ended, its measures, its commits.
 
     Raises:
-        UserError: a folder holds the result of another run, as when the config has changed since.
+        UserError: a folder holds the result of another run, as when the config has changed since; or some
+            runs were measured on other examples than the rest, see `check_measured`.
     """
     ordered = any(is_ordered_anew(run.folder) for run in plan.runs)
     queue = read_queue() if ordered else None  # it tells whose order is void
-    return [row for run in plan.runs if (row := _row(run, queue))]
+    rows = [row for run in plan.runs if (row := _row(run, queue))]
+    check_measured(rows, plan.folder)
+    return rows
 
 
 def _row(run: GridRun, queue: Queue | None) -> Row:
