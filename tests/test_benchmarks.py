@@ -158,7 +158,7 @@ def test_who_never_answers_is_ended_with_its_commands(
         if seat not in started:
             started.append(seat)
             return answer(seat, limit_seconds)  # in peace
-        while not (tmp_path / "pid").exists():
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):  # made, then written
             time.sleep(0.01)
         return answer(seat, 0.0)
 
