@@ -10,7 +10,6 @@ The same config on the same checkpoint always writes the same folder of the run,
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,8 @@ from apps.memory.recall import Answer, TrainedMemory, build_recall, score
 from apps.memory.settings import EvalConfig, MemoryConfig
 from nanollama.config import config_hash
 from nanollama.entrypoint import run_main
-from nanollama.measures import ABSENT, finite, show_interval, show_measure, show_number
-from nanollama.monitor.files import write_atomically
-from nanollama.report.runs import SampleDialog, write_samples
+from nanollama.measures import ABSENT, show_interval, show_measure, show_number
+from nanollama.report.runs import SampleDialog, write_examination, write_samples
 from nanollama.report.tables import Table
 from nanollama.training.trained import load_run
 
@@ -147,14 +145,14 @@ def write_results(
         for answer in of_set
     ]
     write_samples(folder / "dialogs.jsonl", samples)
-    result = {
-        "step": trained.step,
-        "weights_sha256": trained.weights_sha256,
-        "config_hash": config_hash(config),
-        "metrics": finite(measures),
-        "rows": rows,
-    }
-    write_atomically(folder / "result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_examination(
+        folder,
+        measures,
+        step=trained.step,
+        weights_sha256=trained.weights_sha256,
+        config_hash=config_hash(config),
+        rows=rows,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

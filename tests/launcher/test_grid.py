@@ -11,6 +11,7 @@ from apps.memory.settings import MemoryConfig
 from nanollama.config import Config, config_hash
 from nanollama.config.source import read_source
 from nanollama.errors import ConfigError
+from nanollama.launcher import grid as room
 from nanollama.launcher.grid.expand import GridRun, expand
 from nanollama.report.grouping import group_runs
 from nanollama.training.intervention_config import LoadConfig
@@ -322,3 +323,8 @@ def test_ten_thousand_runs_are_validated_in_seconds(tmp_path: Path) -> None:
     )
     assert len({run.id for run in runs}) == 10_000
     assert time.process_time() - began < 30  # in the order of three; a scan of all pairs would take an hour
+
+
+def test_every_module_is_in_the_table_of_what_answers_what() -> None:
+    names = {path.stem for path in Path(str(room.__file__)).parent.glob("*.py")} - {"__init__"}
+    assert not [name for name in names if f"`{name}`" not in str(room.__doc__)]

@@ -20,6 +20,8 @@ from nanollama.launcher.grid.made import commits_of
 from nanollama.launcher.grid.record import FOLDER, Record, read_records
 from nanollama.launcher.plan import Plan, read_grid
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
+from nanollama.monitor.files import read_json
+from nanollama.monitor.successor import ENVIRONMENT
 from tests.launcher.test_book import section
 
 APPS = Path(__file__).parents[2] / "apps"
@@ -110,7 +112,7 @@ def test_all_starts_of_a_run_are_told_of(config: Path, monkeypatch: pytest.Monke
     folders = {run.name: run.folder for run in read_grid([str(config)]).runs}
 
     def of(row: dict[str, Any]) -> str | None:
-        return commits_of(folders[row["run"]])
+        return commits_of(read_json(folders[row["run"]] / ENVIRONMENT))
 
     for folder in folders.values():
         folder.mkdir(parents=True)
@@ -118,10 +120,10 @@ def test_all_starts_of_a_run_are_told_of(config: Path, monkeypatch: pytest.Monke
     told = read_after(config)
     assert "on cpu, cuda," in told and "torch 2.13.0, 2.14.0, commit aaaaaaa, bbbbbbb, ccccccc+." in told
     (folder / "environment.json").write_text(json.dumps({**first, "resumed": [{"commit": None}]}))
-    assert commits_of(folder) == f"{'a' * 40}, not known"
+    assert commits_of(read_json(folder / ENVIRONMENT)) == f"{'a' * 40}, not known"
     assert "commit aaaaaaa, bbbbbbb, ccccccc+, not known." in read_after(config)
     (folder / "environment.json").write_text(json.dumps({"resumed": [{"commit": None}]}))
-    assert commits_of(folder) is None, "of no start"
+    assert commits_of(read_json(folder / ENVIRONMENT)) is None, "of no start"
 
 
 def test_a_run_that_diverged_is_recorded_as_one(

@@ -115,21 +115,22 @@ def test_a_retry_of_a_grid_without_failures_has_done_its_work(
     assert "2 waiting, of 2\nThe others were left out: `nanollama grid run`" in capsys.readouterr().out
 
 
-def test_runs_measured_on_the_first_examples_are_not_compared_with_others(tmp_path: Path) -> None:
+def test_runs_that_noted_what_they_were_measured_on_are_not_compared_with_others(tmp_path: Path) -> None:
     plan = read_grid([write_grid(tmp_path, 1e-3, 1e-2)])
 
-    def collected(*measured: dict[str, Any]) -> list[str]:
-        for run, metrics in zip(plan.runs, measured, strict=True):
+    def collected(*environments: dict[str, Any], status: str = "finished") -> list[str]:
+        for run, environment in zip(plan.runs, environments, strict=True):
             run.folder.mkdir(parents=True, exist_ok=True)
             (run.folder / "config.yaml").write_text(dump_config(run.config), encoding="utf-8")
-            result = {"status": "finished", "config_hash": run.id, "metrics": metrics}
+            (run.folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
+            result = {"status": status, "config_hash": run.id, "metrics": {"accuracy": 0.5}}
             (run.folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
         return [row["run"] for row in collect(plan)]
 
-    for name, counted in (("accuracy", "n_documents"), ("text_loss_nats", "n_text_documents")):
-        old, new = {name: 0.5}, {name: 0.5, counted: 9}
-        message = rf"1 \(such as optimizer-0\) were .* and 1 on some of all .* \({counted}\): .* Remove"
-        with pytest.raises(UserError, match=message):
-            collected(old, new)
-        for pair in ((old, old), (new, new), ({"recall": 1.0}, new)):
-            assert len(collected(*pair)) == 2
+    old, new, nothing = {"commit": "a"}, {"measured": {"valid": "1f"}}, {"measured": {}}
+    message = r"1 \(such as optimizer-0\) did not note which .* and 1 did: .* Remove"
+    with pytest.raises(UserError, match=message):
+        collected(old, new)
+    assert len(collected(old, new, status="preempted")) == 2
+    for pair in ((old, old), (new, new), (nothing, new), (old, nothing)):
+        assert len(collected(*pair)) == 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from nanollama.config.source import Place, parse_yaml
 from nanollama.errors import UserError
-from nanollama.measures import is_number
+from nanollama.measures import finite
 from nanollama.monitor.files import read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
@@ -142,7 +142,13 @@ def write_samples(path: Path, dialogs: Sequence[SampleDialog]) -> None:
 
 
 def write_examination(
-    folder: Path, measures: Mapping[str, float], *, step: int, weights_sha256: str, config_hash: str
+    folder: Path,
+    measures: Mapping[str, float],
+    *,
+    step: int,
+    weights_sha256: str,
+    config_hash: str,
+    **rest: Any,
 ) -> None:
     """Write what an examination has measured, for `read_run`; what is not a finite number becomes null.
 
@@ -152,12 +158,14 @@ def write_examination(
         step: of the checkpoint.
         weights_sha256: of the file with its weights.
         config_hash: of the examination's config.
+        rest: what else a study keeps, such as rows of a table.
     """
     result = {
         "step": step,
         "weights_sha256": weights_sha256,
         "config_hash": config_hash,
-        "metrics": {name: value if is_number(value) else None for name, value in measures.items()},
+        "metrics": finite(measures),
+        **rest,
     }
     write_atomically(folder / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +41,15 @@ def made_with(folders: Iterable[Path]) -> Made:
     )
 
 
-def commits_of(folder: Path) -> str | None:
+def commits_of(environment: Mapping[str, Any]) -> str | None:
     """The commits that a run was made with, for a row of results; None: not known of any start.
 
     They are whole; a plus sign says that files were changed, or not tracked by git.
+
+    Args:
+        environment: what the run noted of itself.
     """
-    commits = {_commit(start) or UNKNOWN for start in _starts(read_json(folder / ENVIRONMENT))}
+    commits = {_commit(start) or UNKNOWN for start in _starts(environment)}
     return None if commits == {UNKNOWN} else BETWEEN.join(sorted(commits))
 
 
@@ -56,19 +59,19 @@ def short_commits(commits: Iterable[str | None]) -> list[str]:
     return sorted({_shorten(commit) for commit in known})
 
 
-def _starts(environment: dict[str, Any]) -> list[dict[str, Any]]:
+def _starts(environment: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What was noted at the first start of a run and each time that it went on."""
     later = environment.get("resumed")
     starts = [environment, *(later if isinstance(later, list) else [])]
-    return [start for start in starts if isinstance(start, dict)]
+    return [start for start in starts if isinstance(start, Mapping)]
 
 
-def _part(start: dict[str, Any], name: str) -> dict[str, Any]:
+def _part(start: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = start.get(name)
-    return part if isinstance(part, dict) else {}
+    return part if isinstance(part, Mapping) else {}
 
 
-def _commit(start: dict[str, Any]) -> str | None:
+def _commit(start: Mapping[str, Any]) -> str | None:
     commit = start.get("commit")
     return f"{commit}+" if commit and (start.get("diff") or start.get("untracked")) else commit
 

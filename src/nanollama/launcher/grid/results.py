@@ -20,10 +20,10 @@ from nanollama.launcher.plan import Plan
 from nanollama.launcher.slurm.queue import Queue, read_queue
 from nanollama.launcher.states import check_folder, inspect, is_to_start_anew
 from nanollama.measures import headline_names, is_number
-from nanollama.monitor.files import write_csv
+from nanollama.monitor.files import read_json, write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
-from nanollama.monitor.successor import is_ordered_anew
+from nanollama.monitor.successor import ENVIRONMENT, is_ordered_anew
 from nanollama.report.aggregate import seeds_or_own
 from nanollama.report.grouping import Setting
 from nanollama.report.tables import show_mean
@@ -46,12 +46,19 @@ def collect(plan: Plan) -> list[Row]:
     """
     ordered = any(is_ordered_anew(run.folder) for run in plan.runs)
     queue = read_queue() if ordered else None  # it tells whose order is void
-    rows = [row for run in plan.runs if (row := _row(run, queue))]
-    check_measured(rows, plan.folder)
+    rows: list[Row] = []
+    noted: dict[str, Any] = {}
+    for run in plan.runs:
+        environment = read_json(run.folder / ENVIRONMENT)
+        if row := _row(run, queue, environment):
+            rows.append(row)
+            if row["status"] == "finished":
+                noted[run.name] = environment.get("measured")
+    check_measured(noted, plan.folder)
     return rows
 
 
-def _row(run: GridRun, queue: Queue | None) -> Row:
+def _row(run: GridRun, queue: Queue | None, environment: Mapping[str, Any]) -> Row:
     state = inspect(run, queue)
     result = state.result
     if not result or is_to_start_anew(run, queue):
@@ -62,7 +69,7 @@ def _row(run: GridRun, queue: Queue | None) -> Row:
     measured = measured if isinstance(measured, dict) else {}
     metrics = {name: value for name, value in measured.items() if name not in values}
     facts = {key: result.get(key) for key in FACTS}
-    return {"run": run.name, **values, **facts, "commit": commits_of(run.folder), **metrics}
+    return {"run": run.name, **values, **facts, "commit": commits_of(environment), **metrics}
 
 
 def _is_plain(value: Any) -> bool:
