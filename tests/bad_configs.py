@@ -152,6 +152,10 @@ OVERRIDES = [
     overridden("data.sources=[]", "expected a list with at least 1 entry, each a section, got []."),
     overridden("data.batching=pakced", "expected one of ..., got 'pakced'; did you mean 'packed'?"),
     overridden("training.n_steps=1e4", "expected an integer >= 1 and <= 99999999, got 10000.0."),
+    overridden(
+        "model.n_layers=999999999999999999999",
+        "expected an integer >= 1 and <= 10000, got 999999999999999999999.",
+    ),
     overridden("training.n_steps=0", "expected an integer >= 1 and <= 99999999, got 0."),
     overridden("training.max_minutes=.inf", "expected a number > 0 or null, got Infinity."),
     overridden(

@@ -39,7 +39,7 @@ class ModelConfig(Config):
     )
     vocab_size: int = Field(default=256, ge=1, description="Number of token ids.")
     d_model: int = Field(description="Width of the residual stream.", ge=1)
-    n_layers: int = Field(description="Number of blocks.", ge=1)
+    n_layers: int = Field(description="Number of blocks.", ge=1, le=10_000)
     n_heads: int | None = Field(
         default=None,
         ge=1,
