@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.utils.data import SequentialSampler
 
@@ -23,6 +22,7 @@ from nanollama.precision import Precision
 from nanollama.seeds import named_seed
 from nanollama.training.config import TrainingConfig
 from nanollama.training.optim import build_optimizer, learning_rate
+from nanollama.training.sharding import gathered
 
 
 def trainer_arguments(
@@ -106,8 +106,7 @@ class StreamTrainer(transformers.Trainer):
             return 0.0
         groups = self.create_optimizer().param_groups
         gradients = [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
-        norm = get_total_norm(gradients)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return float(gathered(get_total_norm(gradients)))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Ours."""

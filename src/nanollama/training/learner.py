@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from nanollama.data.batch import Batch
@@ -24,7 +23,7 @@ from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.checkpoint import MODEL, Stateful, load_training, load_weights
 from nanollama.precision import Precision, gradient_scaler, precision_context
 from nanollama.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
-from nanollama.training.sharding import Shards, WholeOptimizer
+from nanollama.training.sharding import Shards, WholeOptimizer, gathered
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
 """Sum of the losses, in nats, of all targets of a batch that are not `IGNORE`: a scalar in float32."""
@@ -110,8 +109,7 @@ class Learner:
         """Norm of the whole gradient, which is then scaled down to the largest norm allowed."""
         self.scaler.unscale_(self.optimizer)
         limit = float("inf") if self._clip_grad_norm is None else self._clip_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+        return float(gathered(nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
 
     def update(self, learning_rate: float) -> None:
         """Take the optimizer step; with float16, skip it where scaling has made a gradient overflow."""

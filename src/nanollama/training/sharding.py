@@ -10,14 +10,12 @@ way than one process does, and takes a step to make it.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from nanollama.distributed import World
 from nanollama.model.protocol import LanguageModel
@@ -34,6 +32,10 @@ class Shards:
     """
 
     def __init__(self, model: LanguageModel, world: World) -> None:
+        # Here, as they take a second: a sixth of the start of a run that needs neither.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         # All but the parameters: what a whole model is made around. Copied before layers become shared ones.
         outline = {id(whole): _on_meta(whole) for whole in model.parameters()}
         self._outline = copy.deepcopy(model, dict(outline)) if world.is_main else None
@@ -48,11 +50,11 @@ class Shards:
         """The plain model as it is now, in the first process; all call this together."""
         if self._outline is None:
             for part in self._model.parameters():
-                _gathered(part)
+                gathered(part)
             return None
         pairs = zip(self._outline.parameters(), self._model.parameters(), strict=True)
-        gathered = {id(empty): nn.Parameter(_gathered(part).clone()) for empty, part in pairs}
-        return copy.deepcopy(self._outline, dict(gathered))
+        wholes = {id(empty): nn.Parameter(gathered(part).clone()) for empty, part in pairs}
+        return copy.deepcopy(self._outline, dict(wholes))
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -79,7 +81,7 @@ class WholeOptimizer:
         """With the whole state as it is now; all processes call this together."""
         state = optimizer.state_dict()
         slots = {
-            index: {name: _gathered(value) for name, value in slot.items()}
+            index: {name: gathered(value) for name, value in slot.items()}
             for index, slot in state["state"].items()
         }
         return WholeOptimizer(optimizer, {**state, "state": slots})
@@ -113,12 +115,22 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
             yield from module
 
 
-def _gathered(value: Any) -> Any:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+def gathered(value: Any) -> Any:
+    """A tensor that is shared out, whole; anything else as it is."""
+    return value.full_tensor() if _is_shared_out(value) else value
+
+
+def _is_shared_out(value: Any) -> bool:
+    """Nothing is before the module is imported that shares out."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
 
 
 def _shared_out(value: Any, like: Tensor) -> Any:
     """A tensor of a parameter's shape, cut as the parameter is; anything else as it is."""
-    if isinstance(like, DTensor) and isinstance(value, Tensor) and value.shape == like.shape:
+    if _is_shared_out(like) and isinstance(value, Tensor) and value.shape == like.shape:
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        assert isinstance(like, DTensor)
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value
