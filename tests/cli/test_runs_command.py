@@ -19,8 +19,8 @@ from nanollama.watch.watched import Watched
 
 def write_run(folder: Path, d_model: int, recall: float, status: str = "finished") -> Path:
     folder.mkdir(parents=True)
-    config = {"study": "toy", "name": folder.name, "model": {"d_model": d_model}, "training": {"seed": 0}}
-    config["overwrite"] = False
+    config = {"study": "toy", "name": folder.name, "model": {"d_model": d_model}, "overwrite": False}
+    config |= {"training": {"seed": 0, "batch_size": 64}, "recall": {"batch_size": 8}}
     (folder / "config.yaml").write_text(json.dumps(config))
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 10, "loss": 1 / d_model}) + "\n")
     row = {"step": 10, "recall": recall, "recall_low": recall - 0.1, "recall_high": recall + 0.1}
@@ -140,6 +140,9 @@ def test_the_list_is_sorted_by_a_name(three: Path, capsys: pytest.CaptureFixture
         (["--where", "recall>"], "cannot be read: expected NAME=VALUE"),
         (["--where", "precision>1"], "No run has 'precision'"),
         (["--sort", "precision"], "No run has 'precision'"),
+        (["--sort", "batch_size"], "'batch_size' may be recall.batch_size or training.batch_size: write one"),
+        (["--where", "batch_size=64"], "may be recall.batch_size or training.batch_size"),
+        (["--where", "training.batch_size<many"], "compares numbers: expected one, got 'many'"),
     ],
 )
 def test_a_condition_about_nothing_is_refused(

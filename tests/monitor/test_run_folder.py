@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import Field
+from torch import nn
 
 from nanollama.config import Config, RunConfig, config_hash, load_config
 from nanollama.errors import Preempted, UserError
@@ -124,6 +127,29 @@ def test_keys_that_change_the_rows_may_not(tmp_path: Path, settings: dict[str, o
     begun(tmp_path)
     with pytest.raises(UserError, match=f"another config, (training\\.)?{next(iter(settings))} is "):
         opened(tmp_path, toy_config(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("edited", ["n_prefetch: 3", "seed: 5"])
+@pytest.mark.parametrize("left", ["result.json", "checkpoints"])
+def test_a_run_whose_config_was_edited_is_not_begun_from_scratch(
+    tmp_path: Path, edited: str, left: str
+) -> None:
+    folder = tmp_path / "run"
+    config = toy_config(folder)
+    with open_run(config, folder, device="cpu") as run:
+        run.checkpoints.save(4, nn.Linear(1, 1), torch.optim.SGD(nn.Linear(1, 1).parameters()), {}, keep=1)
+        run.finish("preempted", 4, 1.0, 2)
+    for other in {"result.json", "checkpoints"} - {left}:
+        (folder / other).rename(tmp_path / other)
+    path = folder / "config.yaml"
+    written = path.read_text()
+    key = edited.partition(":")[0]
+    path.write_text(re.sub(rf"\b{key}: .*", edited, written))
+    assert path.read_text() != written
+    with pytest.raises(UserError, match=r"config\.yaml has been changed since its run began"):
+        opened(folder, load_config(type(config), [str(path)]))
+    path.write_text(f"# a remark\n{written}")
+    assert opened(folder, config).checkpoints.steps() == ([4] if left == "checkpoints" else [])
 
 
 def test_a_run_that_never_began_leaves_the_folder_to_another_config(tmp_path: Path) -> None:

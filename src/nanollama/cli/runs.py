@@ -131,8 +131,12 @@ class RunEntry:
             return known[name]
         if name in self.measures:
             return self.measures[name]
-        keys = [key for key in self.config if key == name or key.endswith(f".{name}")]
-        return self.config[min(keys, key=len)] if keys else None
+        keys = self.keys(name)
+        return self.config[keys[0]] if keys else None
+
+    def keys(self, name: str) -> list[str]:
+        """Keys of its config that a name may mean: the one called so, or those that end in it."""
+        return [name] if name in self.config else [key for key in self.config if key.endswith(f".{name}")]
 
 
 def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | None) -> int:
@@ -144,7 +148,7 @@ def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | No
         sort: a name as in conditions, of what runs are ordered by; what has none comes last.
 
     Raises:
-        UserError: a folder is not there, a condition cannot be read, or no run has what it is about.
+        UserError: no such folder, a condition that cannot be read, or about nothing, or about several keys.
     """
     every = find_runs(folders)
     runs = [run for run in every if all(_holds(run, condition, every) for condition in conditions)]
@@ -347,12 +351,17 @@ def _holds(run: RunEntry, condition: str, every: Sequence[RunEntry]) -> bool:
     if sign in ("=", "!="):
         is_same = wanted == show_value(value) or wanted == str(value) or _number(wanted) == _number(value)
         return is_same == (sign == "=")
+    if math.isnan(_number(wanted)):
+        raise UserError(f"{show(condition)} compares numbers: expected one, got {show(wanted)}.")
     return COMPARE[sign](_number(value), _number(wanted))
 
 
 def _check_known(name: str, every: Sequence[RunEntry]) -> None:
     if all(run.value(name) is None for run in every):
         raise UserError(f"No run has {show(name)}: expected a measure, a key of the configs, state or MB.")
+    keys = sorted({key for run in every if name not in run.measures for key in run.keys(name)})
+    if len(keys) > 1:
+        raise UserError(f"{show(name)} may be {' or '.join(keys)}: write one of these.")
 
 
 def _number(value: Any) -> float:

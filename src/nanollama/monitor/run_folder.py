@@ -289,6 +289,7 @@ def _claim(folder: Path, config: Config) -> None:
         write_atomically(path, text)
     elif not _never_began(folder, type(config)):
         check_config(folder, config)
+        _check_unedited(folder, remedy)
         check_decided(folder, config, read_json(folder / RESULT))
     elif path.read_text(encoding="utf-8") != text:
         (folder / ENVIRONMENT).unlink()
@@ -338,6 +339,20 @@ def check_config(folder: Path, config: Config) -> None:
     if difference is not None:
         raise UserError(f"The run folder {folder} belongs to another config, {difference}: {retry}.")
     check_undecided(folder, started, config)
+
+
+def _check_unedited(folder: Path, remedy: str) -> None:
+    """Refuse a run whose ``config.yaml`` was changed: no checkpoint would be its own."""
+    path = folder / CONFIG
+    checkpoints = Checkpointer(folder / checkpoint.FOLDER)
+    newest = (checkpoints.path(step) / checkpoint.MANIFEST for step in reversed(checkpoints.steps()))
+    hashes = (read_json(file).get("config_hash") for file in (folder / RESULT, *newest))
+    begun = next(filter(None, hashes), None)
+    if begun not in (None, file_hash(path)):
+        raise UserError(
+            f"{path} has been changed since its run began, whose checkpoints are of the config before: put "
+            f"it back as it was and give what is to differ as `key=value`; or {remedy}, {ANEW}."
+        )
 
 
 def differs(path: Path, config: Config) -> str | None:
