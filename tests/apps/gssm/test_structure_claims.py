@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from apps.gssm.associative import draw
+from apps.gssm.data_config import GraphDataConfig
+from apps.gssm.recall_config import RecallDataConfig
+from apps.gssm.settings import GssmConfig
 from nanollama.launcher.grid.expect import Expectation, select
 from nanollama.launcher.grid.verdict import judge
 from nanollama.launcher.plan import Plan, read_grid
+from nanollama.model import outline
 
 CONFIGS = Path(__file__).parents[3] / "apps" / "gssm" / "config"
 GRIDS = ["structure", "inference", "factors", "states", "links", "modes", "scaling"]
+SCALES = ["small", "paper"]
 N_GRIDS = 200
 DIVERGENCES = ("gap_nats", "kl_nats", "kl_over_learnable")
 
 
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", GRIDS)
-def test_models_that_know_how_often_symbols_occur_tell_nothing(name: str) -> None:
-    plan = read_grid([str(CONFIGS / f"{name}.yaml")])
+def test_models_that_know_how_often_symbols_occur_tell_nothing(name: str, scale: str) -> None:
+    plan = read_grid([str(CONFIGS / f"{name}.yaml"), f"scale={scale}"])
     measured: dict[str, Any] = {**dict.fromkeys(DIVERGENCES, 1.0), "floor_nats": 2.0, "status": "finished"}
     rows = [{"run": run.name, **measured} for run in plan.runs]
     verdicts = judge(plan.expect, plan.runs, rows, plan.seed_key or "")
@@ -51,14 +59,18 @@ def test_equal_rates_are_neither_larger_nor_smaller(name: str, first: float, wor
 
 @pytest.mark.parametrize("name", [name for name in GRIDS if name != "scaling"])
 @pytest.mark.parametrize("change", [-0.5, 0.5])
-def test_an_arm_of_another_rate_is_noticed_whichever_is_compared(name: str, change: float) -> None:
-    plan = read_grid([str(CONFIGS / f"{name}.yaml")])
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_arm_of_another_rate_is_noticed_whichever_is_compared(
+    name: str, change: float, scale: str
+) -> None:
+    plan = read_grid([str(CONFIGS / f"{name}.yaml"), f"scale={scale}"])
     rates = [each for each in plan.expect if each.measure == "floor_nats"]
     compared = {arms["arm"] for each in plan.expect if each.over for arms in (each.runs, each.over)}
 
     def words(other: str) -> list[str]:
         floors = (
-            2.0 + 0.0001 * n**2 + change * (run.values["arm"] == other) for n, run in enumerate(plan.runs)
+            2.0 + 0.05 * (n / len(plan.runs)) ** 2 + change * (run.values["arm"] == other)
+            for n, run in enumerate(plan.runs)
         )
         rows = [
             {"run": run.name, "status": "finished", "floor_nats": floor}
@@ -91,6 +103,53 @@ def _holds(plan: Plan, claim: Expectation, larger: set[str], generator: np.rando
         rows.append({"run": run.name, "status": "finished", "kl_nats": divergence, "kl_over_learnable": 0.2})
     (verdict,) = judge([claim], plan.runs, rows, plan.seed_key or "")
     return verdict.word == "holds"
+
+
+@pytest.mark.parametrize(
+    ("name", "latents"),
+    [
+        ("structure", [(256,), (16,) * 2, (4,) * 4]),
+        ("factors", [(256,), (16,) * 2, (4,) * 4, (2,) * 8]),
+    ],
+)
+def test_the_published_size_has_the_published_states_and_optimizer(
+    name: str, latents: list[tuple[int, ...]]
+) -> None:
+    plan = read_grid([str(CONFIGS / f"{name}.yaml"), "scale=paper"])
+    configs = [run.config for run in plan.runs]
+    assert all(isinstance(config, GssmConfig) for config in configs)
+    states = [
+        tuple(node.state_dim for node in config.data.graph.latents)
+        for config in configs
+        if isinstance(config, GssmConfig) and isinstance(config.data, GraphDataConfig)
+    ]
+    assert states == latents * 10, "ten kernel seeds of each"
+    expected = {"learning_rate": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0, "clip_grad_norm": None}
+    found = [config.training.optimizer.model_dump(include=set(expected)) for config in configs]
+    assert found == [expected] * len(plan.runs), "Adam as it is by default, and nothing clipped"
+
+
+@pytest.mark.parametrize("text", ["README.md", "config/small.yaml"])
+def test_the_small_model_has_as_many_parameters_as_is_said(text: str) -> None:
+    plan = read_grid([str(CONFIGS / "factors.yaml")])
+    config = plan.runs[0].config
+    assert isinstance(config, GssmConfig)
+    n_parameters = sum(parameter.numel() for parameter in outline(config.model).parameters())
+    said = re.findall(r"Q5.* a transformer of ([\d,]+) parameters", (CONFIGS.parent / text).read_text())
+    assert said == [f"{round(n_parameters, -3):,}"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_conditions_of_recall_ask_for_what_a_guess_among_the_values_gets(scale: str) -> None:
+    plan = read_grid([str(CONFIGS / "recall.yaml"), f"scale={scale}"])
+    config = plan.runs[0].config
+    assert isinstance(config, GssmConfig) and isinstance(config.data, RecallDataConfig)
+    values = draw(config.data, range(256)).tokens[:, 1 : 2 * config.data.n_pairs : 2]
+    guess = np.mean([np.unique(row, return_counts=True)[1].max() for row in values]) / config.data.n_pairs
+    given = [claim.given.at_least for claim in plan.expect if claim.given is not None]
+    assert len(given) == 2 and all(0.85 * guess < (bound or 0) < guess for bound in given)
+    (large,) = (claim for claim in plan.expect if "guess" in claim.claim)
+    assert 2 * guess < (large.at_least or 0)
 
 
 @pytest.mark.parametrize(
