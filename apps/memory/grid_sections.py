@@ -14,7 +14,9 @@ from apps.memory.grid.figures import AXIS_LABELS, BITS_A_PARAMETER, mark_level, 
 from apps.memory.grid.forgetting import forgetting_blocks, forgetting_table
 from apps.memory.grid.tables import (
     ENOUGH,
+    PUBLISHED_PEOPLE,
     Measured,
+    Row,
     axis_of,
     crossing_step,
     measure_settings,
@@ -144,8 +146,35 @@ def needed_blocks(
     if axis not in ("people", "alpha") or len({found.width for found in measured}) < 2:
         return ()
     needed = params_needed(measured, axis, series)
-    if axis == "people":
-        published = [
+    published, source = published_needs(measured, axis)
+    lines = tuple((row["series"], str(row[axis]), show_number(row["parameters"])) for row in needed)
+    caption = f"Smallest model with a mean recall of {ENOUGH:g}; a dash: none of those tried."
+    figure = plot_params_needed(needed, published, axis, source)
+    described = "; ".join(f"{name} at {place}: {size}" for name, place, size in lines)
+    blocks: list[Block] = [
+        Table(caption, ("runs", axis, "parameters"), lines),
+        Picture(
+            "parameters_needed",
+            figure,
+            f"{caption} Lines: arXiv 2508.20755." if published else caption,
+            described,
+        ),
+    ]
+    slopes = params_per_fact(needed) if axis == "people" else {}
+    for name, slope in slopes.items():
+        fit = f"least squares{_published_slope(published)}"
+        blocks.append(Words(f"{name}: a fact takes {slope:.2f} more parameters ({fit})."))
+    return tuple(blocks)
+
+
+def published_needs(measured: Sequence[Measured], axis: str) -> tuple[list[Row], str]:
+    """What was published of the same, with the axis and, by arm, the parameters; and what that is, in words.
+
+    Nothing where something else was measured: dependent facts of several numbers of people, or, by alpha,
+    facts of another number of people than the published.
+    """
+    if axis == "people" and all(found.alpha is None for found in measured):
+        people = [
             {
                 "people": row["n_people"],
                 "in-weight": row["in_weight_params"],
@@ -153,24 +182,24 @@ def needed_blocks(
             }
             for row in read_published("params_needed")
         ]
-    else:
-        published = [
+        return [*people], "published"
+    if axis == "alpha" and all(found.people == PUBLISHED_PEOPLE for found in measured):
+        alphas = [
             {"alpha": row["alpha"], "in-weight": row["params_needed"]}
             for row in read_published("compressibility")
         ]
-    lines = tuple((row["series"], str(row[axis]), show_number(row["parameters"])) for row in needed)
-    caption = f"Smallest model with a mean recall of {ENOUGH:g}; a dash: none of those tried."
-    figure = plot_params_needed(needed, published, axis)
-    described = "; ".join(f"{name} at {place}: {size}" for name, place, size in lines)
-    blocks: list[Block] = [
-        Table(caption, ("runs", axis, "parameters"), lines),
-        Picture("parameters_needed", figure, f"{caption} Lines: arXiv 2508.20755.", described),
+        return [*alphas], f"published, {PUBLISHED_PEOPLE:,} people, one seed"
+    return [], ""
+
+
+def _published_slope(published: Sequence[Row]) -> str:
+    """By the same fit, and as the paper has it."""
+    rows = [
+        {"series": "", "arm": "in-weight", "people": row["people"], "parameters": row["in-weight"]}
+        for row in published
     ]
-    slopes = params_per_fact(needed) if axis == "people" else {}
-    for name, slope in slopes.items():
-        text = f"{name}: a fact takes {slope:.2f} more parameters (least squares; published: 8.1)."
-        blocks.append(Words(text))
-    return tuple(blocks)
+    slope = params_per_fact(rows).get("")
+    return f"; of the published sizes {slope:.2f}; the paper says 8.1, by another fit" if slope else ""
 
 
 def capacity_blocks(

@@ -95,10 +95,55 @@ def test_what_is_learned_counts_on_all_four_sides(tmp_path: Path) -> None:
     assert verdict.word == "not told: recall_trained >= 0.2 in 1 of 2 seeds"
 
 
+ASKED = "given_of_runs: {measure: recall_trained, at_least: 0.8}"
+
+
+@pytest.mark.parametrize(
+    ("more", "wide", "word"),
+    [
+        (ASKED, 0.9, "holds"),
+        (ASKED, 0.7, "not told: recall_trained >= 0.8 of those under runs in 1 of 2 runs"),
+        (
+            f"{ASKED}, given: {{measure: recall_trained, at_least: 0.6}}",
+            0.9,
+            "not told: recall_trained >= 0.6 and recall_trained >= 0.8 of those under runs in 1 of 2 runs",
+        ),
+    ],
+)
+def test_what_one_side_has_to_learn_is_not_asked_of_the_other(
+    tmp_path: Path, more: str, wide: float, word: str
+) -> None:
+    claim = COST.replace("total_variation_base", "recall_trained")
+    plan = plan_of(tmp_path, f"{claim}, at_least: 0.05, {more}")
+    (verdict,) = judge_grid(plan, rows_of(plan, [0.5, wide, 0.7, 0.9])).verdicts
+    assert verdict.word == word
+    assert verdict.shown.endswith("runs)")
+
+
+@pytest.mark.parametrize(("few", "word"), [(0.9, "holds"), (0.7, "not told")])
+def test_what_one_side_has_to_learn_counts_in_both_differences(tmp_path: Path, few: float, word: str) -> None:
+    plan = grown(tmp_path, more=f", {ASKED}")
+    (verdict,) = judge_grid(plan, rows_of(plan, [0.7, few, 0.1, 0.9, 0.5, 0.9, 0.3, 0.9])).verdicts
+    assert verdict.word.startswith(word)
+
+
+def test_a_run_that_diverged_tells_nothing_of_what_one_side_learned(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path, f"{COST.replace('total_variation_base', 'recall_trained')}, at_least: 0, {ASKED}"
+    )
+    rows = rows_of(plan, [0.5, 0.9, 0.7, 0.9])
+    rows[0] = {"run": plan.runs[0].name, "status": "diverged"}
+    assert judge_grid(plan, rows).verdicts[0].word == "not told: 1 of 2 diverged"
+
+
 def test_claims_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"by data.n_people = 33, but in the grid it is 32 or 64"):
         grown(tmp_path, "{data.n_people: 33}")
     with pytest.raises(ConfigError, match="beyond goes with minus"):
         plan_of(tmp_path, "claim: x, measure: recall_trained, at_least: 0, beyond: {model.d_model: 16}")
+    with pytest.raises(ConfigError, match="given_of_runs needs minus or over"):
+        plan_of(tmp_path, f"claim: x, measure: recall_trained, at_least: 0, {ASKED}")
+    with pytest.raises(UserError, match="is about 'recall_traned'"):
+        plan_of(tmp_path, f"{COST}, at_least: 0, {ASKED.replace('trained', 'traned')}")
     with pytest.raises(ConfigError, match="both when and reaches"):
         plan_of(tmp_path, f"claim: x, measure: recall_trained, at_least: 0, reaches: 0.5, {WHEN}")

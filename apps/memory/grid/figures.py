@@ -33,13 +33,14 @@ def mark_level(figure: Figure, level: float, words: str) -> None:
         axes.set_ylim(min(0.0, axes.get_ylim()[0]), level * 1.15)
 
 
-def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str) -> Figure:
+def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str, source: str) -> Figure:
     """The smallest model that learned, ours with intervals over the published ones.
 
     Args:
         rows: of `apps.memory.grid.tables.params_needed`.
         published: rows with the axis and, by arm, the parameters needed.
         axis: ``people`` or ``alpha``.
+        source: of the published ones, in words.
     """
     with figure_style():
         from matplotlib.figure import Figure
@@ -49,7 +50,7 @@ def plot_params_needed(rows: Sequence[Row], published: Sequence[Row], axis: str)
         for arm, colour in ARM_COLOURS.items():
             known = [(row[axis], row[arm]) for row in published if row.get(arm) is not None]
             if known:
-                axes.plot(*zip(*known, strict=True), color=colour, linewidth=1, label=f"{arm}, published")
+                axes.plot(*zip(*known, strict=True), color=colour, linewidth=1, label=f"{arm}, {source}")
         for number, name in enumerate(dict.fromkeys(row["series"] for row in rows)):
             own = [row for row in rows if row["series"] == name and row["parameters"] is not None]
             if not own:

@@ -26,6 +26,8 @@ Row = Mapping[str, Any]
 ENOUGH = 0.95
 """Mean recall that counts as learned, as published."""
 PUBLISHED = Path(__file__).parents[1] / "published"
+PUBLISHED_PEOPLE = 1000
+"""Of the table by alpha."""
 AXES: dict[str, Callable[[MemoryConfig], Any]] = {
     "people": lambda config: config.data.n_people,
     "alpha": lambda config: None if config.data.dependence is None else config.data.dependence.alpha,

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from toy_run import toy_config
 
@@ -25,7 +26,13 @@ from apps.memory.grid.tables import (
     params_per_fact,
     read_published,
 )
-from apps.memory.grid_sections import crossing_blocks, recall_bars, results_table
+from apps.memory.grid_sections import (
+    crossing_blocks,
+    needed_blocks,
+    published_needs,
+    recall_bars,
+    results_table,
+)
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import Expectation
 from nanollama.launcher.grid.outcome import judge_grid, write_grid_page
@@ -33,6 +40,7 @@ from nanollama.launcher.grid.results import GridResults
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.settings import LocalConfig, SlurmConfig
 from nanollama.monitor.run_folder import EVALS
+from nanollama.report.page import Picture, Words
 from nanollama.report.tables import Table
 
 SIZES = {4: 2_612, 8: 6_248, 12: 10_908}
@@ -167,6 +175,44 @@ def test_published_figures_are_those_of_the_paper() -> None:
         39_788,
         49_568,
     ]
+
+
+def test_the_slope_stands_beside_that_of_the_published_table_by_the_same_fit(tmp_path: Path) -> None:
+    plan, rows = make_plan(tmp_path)
+    blocks = needed_blocks(
+        measure_settings(GridResults(plan, rows)), "people", name_series(plan, "people", "width")
+    )
+    (words,) = (block.text for block in blocks if isinstance(block, Words))
+    found = [row for row in read_published("params_needed") if row["in_weight_params"] is not None]
+    slope = np.polyfit([row["n_facts"] for row in found], [row["in_weight_params"] for row in found], 1)[0]
+    assert f"of the published sizes {slope:.2f}; the paper says 8.1" in words and f"{slope:.2f}" == "6.51"
+
+
+@pytest.mark.parametrize(
+    ("axis", "people", "alphas", "source"),
+    [
+        ("people", 100, (None, None), "published"),
+        ("people", 100, (0.5, 0.5), ""),
+        ("alpha", 1000, (0.0, 1.0), "published, 1,000 people, one seed"),
+        ("alpha", 8192, (0.0, 1.0), ""),
+    ],
+)
+def test_published_sizes_stand_beside_what_they_are_of(
+    axis: str, people: int, alphas: tuple[float | None, ...], source: str, tmp_path: Path
+) -> None:
+    plan, rows = make_plan(tmp_path)
+    first, second = measure_settings(GridResults(plan, rows))[:2]
+    measured = [
+        replace(found, people=people, alpha=alpha, width=width)
+        for found, alpha, width in zip((first, second), alphas, (4, 8), strict=True)
+    ]
+    published, said = published_needs(measured, axis)
+    assert said == source and bool(published) == bool(source)
+    blocks = needed_blocks(measured, axis, name_series(plan, axis, "width"))
+    (picture,) = (block for block in blocks if isinstance(block, Picture))
+    labels = [line.get_label() for line in picture.figure.axes[0].lines]
+    assert (f"in-weight, {source}" in labels) == bool(source)
+    assert ("arXiv" in picture.caption) == bool(source)
 
 
 @pytest.mark.slow

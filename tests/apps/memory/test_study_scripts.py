@@ -41,6 +41,9 @@ def test_published_sizes_train_as_published(name: str, scale: str) -> None:
     assert (training.n_steps, training.batch_size) == (100_000, 128)
     assert training.optimizer.learning_rate == 1e-3
     assert plan.name == f"{name}_{scale}"
+    if name != "calculator":  # which is a question of our own
+        model = plan.runs[0].config.model  # type: ignore[attr-defined]
+        assert (model.n_layers, model.n_heads, model.rope_two_pi) == (2, 2, True)
 
 
 @pytest.mark.parametrize(

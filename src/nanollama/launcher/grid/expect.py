@@ -42,6 +42,7 @@ difference between runs in which these keys are other than under ``runs`` and ``
 
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
+``given_of_runs`` is the same of those under ``runs`` alone, for what only they are to learn.
 
 ``changed: "2026-11-27, after the results: why"`` says that a claim is not as it was before anything ran; that
 is told wherever its verdict is.
@@ -106,6 +107,9 @@ class Expectation(Bounded):
     given: Condition | None = Field(
         default=None, description="What must be so in each run, on either side, for anything to be told."
     )
+    given_of_runs: Condition | None = Field(
+        default=None, description="As given, of the runs under runs, not of those they are compared with."
+    )
     changed: str | None = Field(
         default=None, min_length=1, description="When and why the claim was changed after results were known."
     )
@@ -127,6 +131,8 @@ class Expectation(Bounded):
             raise ValueError(
                 f"the claim '{self.claim}': beyond goes with minus, and without best_over and reaches"
             )
+        if self.given_of_runs is not None and self.others is None:
+            raise ValueError(f"the claim '{self.claim}': given_of_runs needs minus or over; else say given")
         if self.minus is not None and self.over is not None:
             raise ValueError(f"the claim '{self.claim}' has both minus and over: keep one")
         if self.within is not None and (self.minus is None or self.statistic != "each"):
@@ -148,6 +154,12 @@ class Expectation(Bounded):
     def others(self) -> Mapping[str, Any] | None:
         """Those that the runs are compared with."""
         return self.minus if self.over is None else self.over
+
+    @property
+    def conditions(self) -> str:
+        """In words, what has to be so for anything to be told; empty where nothing has."""
+        told = [(self.given, ""), (self.given_of_runs, " of those under runs")]
+        return " and ".join(f"{each.measure} {each.bound}{whose}" for each, whose in told if each is not None)
 
     @property
     def is_together(self) -> bool:
@@ -225,7 +237,12 @@ def check_measures(
         UserError: naming the claim.
     """
     for expectation in expectations if measured else ():
-        for about in (expectation, expectation.given, expectation.when):
+        for about in (
+            expectation,
+            expectation.given,
+            expectation.given_of_runs,
+            expectation.when,
+        ):
             if about is None or any(fnmatchcase(about.measure, name) for name in (*measured, *others)):
                 continue
             known = [name.strip("*/") for name in (*measured, *others)]

@@ -92,7 +92,7 @@ class Verdict:
     @property
     def is_missed_by_diverging(self) -> bool:
         """Does a run that diverged miss the claim? One about what has been learned says nothing of it."""
-        return self.n_diverged > 0 and self.expectation.given is None and self.expectation.when is None
+        return self.n_diverged > 0 and not self.expectation.conditions and self.expectation.when is None
 
     @property
     def word(self) -> str:
@@ -107,9 +107,7 @@ class Verdict:
         """The verdict by the values that are there."""
         expectation, n_found = self.expectation, len(self.found)
         if self.n_given < n_found:
-            assert expectation.given is not None
-            given = f"{expectation.given.measure} {expectation.given.bound}"
-            return f"not told: {given} in {self.n_given} of {count(n_found, self._noun)}"
+            return f"not told: {expectation.conditions} in {self.n_given} of {count(n_found, self._noun)}"
         if not expectation.is_together and any(_contradicts(expectation, value) for value in self.found):
             return "MISSED"
         n_told = sum(_is_told(expectation, value) for value in self.found)
@@ -151,7 +149,7 @@ class Verdict:
             words = f"{sign}{show_interval(*self.together[:3])}, {count(self.together.n, 'seed')}"
         if self.p_value is not None:
             words += f", p = {self.p_value:.2g}"
-        if self.expectation.given is not None:
+        if self.expectation.conditions:
             ended = f", {self.n_diverged} diverged" if self.n_diverged else ""
             of = count(len(self.found) + self.n_diverged, self._noun)
             words += f" (given in {self.n_given} of {of}{ended})"
@@ -219,7 +217,7 @@ def _judge(
         expectation,
         tuple(found),
         n_expected=len(pairs),
-        given=tuple(all(_is_given(expectation, run, measured[run.name]) for run in pair) for pair in there),
+        given=tuple(_is_given(expectation, [measured[run.name] for run in pair]) for pair in there),
         missing=tuple(missing),
         n_untold=n_untold,
         diverged=tuple(sorted(diverged & {run.name for pair in pairs for run in chain(*pair)})),
@@ -276,11 +274,15 @@ def _is_told(expectation: Expectation, value: Value) -> bool:
     return value.sign == towards and (expectation.is_together or expectation.holds_for(value.number))
 
 
-def _is_given(expectation: Expectation, run: GridRun, row: Row) -> bool:
-    if expectation.given is None:
-        return True
-    number = number_of(row, expectation.given, expectation.claim)
-    return number is not None and expectation.given.holds_for(number)
+def _is_given(expectation: Expectation, rows: Sequence[Row]) -> bool:
+    """Are the conditions fulfilled? Every second row, from the first one on, is of the runs themselves."""
+    asked = [(expectation.given, rows), (expectation.given_of_runs, rows[::2])]
+    return all(
+        (number := number_of(row, condition, expectation.claim)) is not None and condition.holds_for(number)
+        for condition, of_rows in asked
+        if condition is not None
+        for row in of_rows
+    )
 
 
 def _over_seeds(
