@@ -405,9 +405,12 @@ def test_a_file_that_is_no_record_is_named(
 
 @pytest.mark.parametrize("path", sorted(APPS.glob(f"*/{FOLDER}/*.json")), ids=lambda path: path.stem)
 def test_what_is_committed_is_of_its_config(path: Path) -> None:
-    """A claim that is changed has to be judged anew."""
+    """A claim that is changed has to be judged anew, or to say that it was changed once results were known."""
     found = Record.model_validate_json(path.read_text())
     assert found in read_records(path.parents[1])
     plan = read_grid([str(path.parents[1] / f"config/{found.config}.yaml"), *found.keys])
-    assert found.is_of(plan)
+    assert found.trains_as(plan)
     assert len(plan.runs) == found.n_runs
+    judged = {(told.claim, told.measure, told.expected) for told in found.claims}
+    others = [claim for claim in plan.expect if (claim.claim, claim.subject, claim.bound) not in judged]
+    assert found.is_of(plan) or (others and all(claim.changed for claim in others))
