@@ -405,7 +405,7 @@ def test_a_file_that_is_no_record_is_named(
 
 @pytest.mark.parametrize("path", sorted(APPS.glob(f"*/{FOLDER}/*.json")), ids=lambda path: path.stem)
 def test_what_is_committed_is_of_its_config(path: Path) -> None:
-    """A claim that is changed has to be judged anew, or to say that it was changed once results were known."""
+    """A claim that is changed has to be judged anew, or to say that it was changed after the results."""
     found = Record.model_validate_json(path.read_text())
     assert found in read_records(path.parents[1])
     plan = read_grid([str(path.parents[1] / f"config/{found.config}.yaml"), *found.keys])
