@@ -137,6 +137,8 @@ class Shell(LanguageModel):
     def _context(self, input_ids: Tensor, documents: Tensor | None, state: DecodingState | None) -> Context:
         """What the blocks need to know of these tokens."""
         n_tokens = input_ids.shape[1]
+        if documents is None:  # rows of several may be longer
+            self.check_length(n_tokens)
         positions: Positions = slice(n_tokens)
         mask = None
         if state is not None:
@@ -230,6 +232,7 @@ class Shell(LanguageModel):
                 "A model with causal = false sees what comes after a token, so it cannot write one after "
                 "another: set model.causal=true, or leave out what decodes."
             )
+        self.check_length(capacity - 1)  # nobody reads the last token of a dialog
         layers = [block.mixer.make_state(n_rows, capacity, device) for block in self.layers]
         return DecodingState(layers, n_rows, capacity, device)
 
