@@ -127,6 +127,12 @@ assert right(counter) > 0.95, "the last parity and the next bit are enough"
 # What mixes tokens is one class: a forward pass, a decoding state, a count of operations. This one is a
 # moving average. It cannot pick a token as attention does; but where it fades fast, it is nearly the last
 # tokens alone, and this task needs no more than two of them.
+#
+# Two lines of the pass are for rows that this lesson does not learn from: `opens` says where documents of a
+# packed row begin, and there an average starts anew; `n_new` says how many tokens of each row count while a
+# model writes, and padding behind them moves no average. A mixer that attends is registered with
+# `attends=True` instead, and is told by `context.mask` which tokens it may see, and by `context.rotary` where
+# they stand.
 
 
 # %%
@@ -157,8 +163,11 @@ class MovingAverage(Mixer):
         state = None if context.state is None else context.state.layers[self.layer]
         mean = torch.zeros_like(x[:, 0]) if state is None else state.mean
         share, means = self.decay.sigmoid(), []
-        for value in self.input(x).unbind(1):
-            mean = share * mean + (1 - share) * value
+        opens, n_new = context.opens, context.n_new
+        for t, value in enumerate(self.input(x).unbind(1)):
+            before = mean if opens is None else mean.masked_fill(opens[:, t, None], 0.0)
+            moved = share * before + (1 - share) * value
+            mean = moved if n_new is None else torch.where((t < n_new)[:, None], moved, mean)
             means.append(mean)
         if state is not None:
             state.mean.copy_(mean)
@@ -184,10 +193,11 @@ assert right(averager) > 0.95, "it fades fast enough"
 # %% [markdown]
 # ## Exercise 1
 #
-# Is a mixer of one's own causal? Change the last token of a row: no logits before it may move.
+# Is a mixer of one's own causal? Change the last token of a row: no logits before it may move. Do documents
+# of a packed row stay apart, and does padding behind a prompt leave no trace? Ask the model for each alone.
 #
-# *Solution.* A sum over what came before cannot see what comes after. The tests of the library ask every
-# mixer.
+# *Solution.* A sum over what came before cannot see what comes after; the two lines above do the rest. The
+# tests of the library ask all this of its own mixers. Of yours nobody asks it but you.
 
 # %%
 rows = torch.randint(4, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -197,6 +207,20 @@ with torch.no_grad():
     before, after = averager(rows), averager(changed)
 assert torch.equal(before[:, :-1], after[:, :-1])
 assert not torch.equal(before[:, -1], after[:, -1])
+
+# %%
+packed_row, n_read = rows[:1], torch.tensor([9, 20])
+with torch.no_grad():
+    packed = averager(packed_row, documents=torch.tensor([[0] * 10 + [1] * 14]))
+    for document in (slice(0, 10), slice(10, 24)):
+        torch.testing.assert_close(packed[:, document], averager(packed_row[:, document]))
+    state = averager.make_state(2, capacity=21)
+    averager(rows[:, :20], state=state.part(slice(None), n_read))  # of the first row, 11 tokens are padding
+    state.advance(n_read, 20)
+    next_logits = averager(rows[:, 20:21], state=state)[:, 0]
+    for row, length, found in zip(rows, n_read, next_logits, strict=True):
+        alone = torch.cat([row[:length], row[20:21]])
+        torch.testing.assert_close(found, averager(alone[None])[0, -1])
 
 # %% [markdown]
 # ## Exercise 2

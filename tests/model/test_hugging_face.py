@@ -59,6 +59,15 @@ def test_contract(architecture: str, check: Any) -> None:
     check(shape(architecture))
 
 
+@torch.no_grad()
+def test_longer_input_is_refused_in_a_sentence() -> None:
+    model = build(shape(max_seq_len=8))  # a Llama has no table of positions that would come to an end
+    with pytest.raises(UserError, match="reads at most 8 tokens and is given 9"):
+        model(torch.ones(2, 9, dtype=torch.int64))
+    with pytest.raises(UserError, match="reads at most 8 tokens and is given 9"):
+        model.make_state(2, capacity=10)
+
+
 def memory_config(n_steps: int, **training: Any) -> MemoryConfig:
     """A random Llama that learns to ask about two people, in the folder ``run`` of this one."""
     sizes = {**LLAMA, "hidden_size": 32, "intermediate_size": 96}

@@ -164,15 +164,15 @@ class ModelConfig(Config):
         for name in mixers:
             if not (self.causal or MIXERS[name].bidirectional):
                 raise ValueError(f"causal = false is not for {name}, which reads from first to last")
-        has_heads = ATTENTION in mixers or MAMBA2 in mixers
+        has_heads = self.uses_attention or MAMBA2 in mixers
         if has_heads and self.head_dim is None and self.d_model % (self.n_heads or 1):
             raise ValueError(f"d_model = {self.d_model} is not a multiple of n_heads = {self.n_heads}")
-        if ATTENTION in mixers:
+        if self.uses_attention:
             self._check_attention()
         self._check_recurrence(mixers)
         if self.position_dim is not None and self.positions != "learned":
             raise ValueError(f"position_dim needs positions = learned, not {self.positions}")
-        if self.positions == "relative" and (self.causal or ATTENTION not in mixers):
+        if self.positions == "relative" and (self.causal or not self.uses_attention):
             raise ValueError("positions = relative needs attention and causal = false: set those, or rotary")
         if self.position_width > self.d_model:
             raise ValueError(f"position_dim = {self.position_dim} is more than d_model = {self.d_model}")
@@ -219,7 +219,7 @@ class ModelConfig(Config):
     @property
     def uses_attention(self) -> bool:
         """Does any block attend?"""
-        return ATTENTION in self.mixers
+        return any(MIXERS[name].attends for name in _names(self.implementation))
 
     @property
     def query_heads(self) -> int:

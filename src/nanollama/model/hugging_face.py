@@ -106,6 +106,8 @@ class HuggingFaceModel(LanguageModel):
     ) -> Tensor:
         """See `LanguageModel.forward`."""
         n_tokens = input_ids.shape[1]
+        if documents is None:  # rows of several may be longer
+            self.check_length(n_tokens)
         reading: dict[str, Any] = {}
         if state is not None:
             if documents is not None:
@@ -136,6 +138,7 @@ class HuggingFaceModel(LanguageModel):
 
     def make_state(self, n_rows: int, capacity: int) -> DecodingState:
         """See `LanguageModel.make_state`."""
+        self.check_length(capacity - 1)  # nobody reads the last token of a dialog
         shape = (n_rows, self._n_kv_heads, capacity, self._head_dim)
 
         def empty() -> Tensor:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from nanollama.errors import UserError
 from nanollama.model.state import DecodingState
 
 
@@ -23,7 +24,7 @@ class LanguageModel(nn.Module, ABC):
     vocab_size: int
     """Number of token ids."""
     max_seq_len: int
-    """Longest input, in tokens."""
+    """Longest document, in tokens; packed rows may be longer."""
 
     @abstractmethod
     def forward(
@@ -41,6 +42,9 @@ class LanguageModel(nn.Module, ABC):
             documents: (B, T) document of each token in packed rows; not together with a state.
             state: what was read before; ``input_ids`` follow and are read into it. The caller then calls
                 ``state.advance``.
+
+        Raises:
+            UserError: rows that are not packed have more tokens than ``max_seq_len``.
         """
 
     @abstractmethod
@@ -52,7 +56,7 @@ class LanguageModel(nn.Module, ABC):
             capacity: tokens that each may come to.
 
         Raises:
-            UserError: the model cannot write token by token, for it is not causal.
+            UserError: the model cannot write token by token, for it is not causal, or reads fewer tokens.
         """
 
     @abstractmethod
@@ -76,6 +80,18 @@ class LanguageModel(nn.Module, ABC):
 
         The model may come from the meta device (``to_empty``): nothing is left unset.
         """
+
+    def check_length(self, n_tokens: int) -> None:
+        """Refuse what is longer than ``max_seq_len``.
+
+        Raises:
+            UserError: it is.
+        """
+        if n_tokens > self.max_seq_len:
+            raise UserError(
+                f"The model reads at most {self.max_seq_len} tokens and is given {n_tokens}: set "
+                f"model.max_seq_len to {n_tokens} or more where it is trained, or give it less."
+            )
 
     def n_params(self) -> int:
         """Number of parameters; a tied matrix counts once."""

@@ -9,6 +9,8 @@ Shapes: B rows, T tokens, M queries (positions whose next token is asked for), D
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from nanollama.errors import UserError
 from nanollama.model.config import ModelConfig
 from nanollama.model.mixers import mixer_class
-from nanollama.model.mixers.mixer import Context, Mixer, gather
+from nanollama.model.mixers.mixer import Attended, Context, Mixer, gather
 from nanollama.model.mlp import MLPS
 from nanollama.model.norms import NORMS
 from nanollama.model.positions import (
@@ -71,12 +73,23 @@ class Block(nn.Module):
         mixed = self.mixer(read, context, query_positions)
         if query_positions is not None:
             x = gather(x, query_positions)
+        self._check_mixed(mixed, x)
         x = x + self.dropout(mixed)
         x = self.mixer_norm(x) if is_post else x
         if self.mlp is None or self.mlp_norm is None:
             return x
         x = x + self.dropout(self.mlp(x if is_post else self.mlp_norm(x)))
         return self.mlp_norm(x) if is_post else x
+
+    def _check_mixed(self, mixed: object, x: Tensor) -> None:
+        """Refuse what a sum would broadcast: one vector for all tokens would tell each of those to come."""
+        if isinstance(mixed, Tensor) and mixed.shape == x.shape:
+            return
+        found = f"shape {tuple(mixed.shape)}" if isinstance(mixed, Tensor) else f"a {type(mixed).__name__}"
+        raise ValueError(
+            f"The mixer '{self._name}' of layer {self.mixer.layer} returned {found}, expected a tensor of "
+            f"shape {tuple(x.shape)}: a vector for each token or, with query_positions, for each of those."
+        )
 
 
 class Shell(LanguageModel):
@@ -89,7 +102,8 @@ class Shell(LanguageModel):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         if config.positions == "learned":
             self.position_embedding = nn.Embedding(config.max_seq_len, config.position_width)
-        self.rotary = Rotary(config) if config.positions == "rotary" and config.uses_attention else None
+        self.attends = config.uses_attention
+        self.rotary = Rotary(config) if config.positions == "rotary" and self.attends else None
         on_embeddings = config.embedding_dropout
         self.dropout = nn.Dropout(config.dropout if on_embeddings is None else on_embeddings)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
@@ -123,18 +137,21 @@ class Shell(LanguageModel):
     def _context(self, input_ids: Tensor, documents: Tensor | None, state: DecodingState | None) -> Context:
         """What the blocks need to know of these tokens."""
         n_tokens = input_ids.shape[1]
+        if documents is None:  # rows of several may be longer
+            self.check_length(n_tokens)
         positions: Positions = slice(n_tokens)
         mask = None
         if state is not None:
             if documents is not None:
                 raise ValueError("A model that decodes reads one document a row.")
             positions = state.positions(n_tokens)
-            mask = visible_until(positions, state.longest + n_tokens) if self.config.uses_attention else None
+            mask = visible_until(positions, state.longest + n_tokens) if self.attends else None
         elif documents is not None:
             positions = positions_in_documents(documents)
-            mask = visible_in_documents(documents, self.config.causal) if self.config.uses_attention else None
+            mask = visible_in_documents(documents, self.config.causal) if self.attends else None
         rotary = None if self.rotary is None else self.rotary(positions)
-        return Context(positions, documents, mask, rotary, state)
+        attended = Attended(mask, rotary) if self.attends else None
+        return Context(positions, documents, attended, state)
 
     @property
     def layers(self) -> list[Block]:
@@ -154,9 +171,16 @@ class Shell(LanguageModel):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers)."""
+        """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers).
+
+        Raises:
+            ValueError: a mixer leaves some of its own unset.
+        """
         if self.is_tied:
             self.tie()  # a move from the meta device makes two matrices of one
+        for parameter in self.parameters():
+            if parameter.is_floating_point():
+                parameter.fill_(math.nan)  # what nobody sets is found
         std = self.config.init_std or self.config.d_model**-0.5
         mixers = [block.mixer for block in self.layers]
         writing = {mixer.output for mixer in mixers}
@@ -172,7 +196,8 @@ class Shell(LanguageModel):
             elif isinstance(module, nn.Embedding):
                 module.weight.normal_(0.0, of_embeddings, generator=generator)
             elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-                nn.init.ones_(module.weight)
+                if module.weight is not None:
+                    nn.init.ones_(module.weight)
                 if isinstance(module, nn.LayerNorm) and module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, Rotary):
@@ -181,6 +206,16 @@ class Shell(LanguageModel):
                 module.sin.copy_(sin)
         for mixer in mixers:
             mixer.init_weights(generator)
+        self._check_drawn()
+
+    def _check_drawn(self) -> None:
+        """Refuse weights that no seed has drawn."""
+        unset = [name for name, parameter in self.named_parameters() if parameter.isnan().any()]
+        if unset:
+            raise ValueError(
+                f"init_weights has left {', '.join(unset)} unset: the shell draws linear maps, embeddings, "
+                "LayerNorm and RMSNorm; what else a mixer has, its init_weights sets, from the generator."
+            )
 
     def make_state(self, n_rows: int, capacity: int) -> DecodingState:
         """See `LanguageModel.make_state`."""
@@ -197,6 +232,7 @@ class Shell(LanguageModel):
                 "A model with causal = false sees what comes after a token, so it cannot write one after "
                 "another: set model.causal=true, or leave out what decodes."
             )
+        self.check_length(capacity - 1)  # nobody reads the last token of a dialog
         layers = [block.mixer.make_state(n_rows, capacity, device) for block in self.layers]
         return DecodingState(layers, n_rows, capacity, device)
 

@@ -25,11 +25,14 @@ class MixerEntry:
         path: where its class is, ``package.module:Class``: reading a config does not wait for torch.
         options: its keys that `ModelConfig` does not have; in a config they stand beside all others.
         bidirectional: can it do without ``causal``?
+        attends: is it told which keys tokens see and, with ``positions = rotary``, how far to turn them
+            (``mask`` and ``rotary`` of `nanollama.model.mixers.mixer.Context`)? It then needs ``n_heads``.
     """
 
     path: str
     options: type[Config] | None = None
     bidirectional: bool = False
+    attends: bool = False
 
 
 ATTENTION = "transformer"
@@ -37,7 +40,7 @@ ATTENTION = "transformer"
 MAMBA2, HAWK = "mamba2", "hawk"
 
 MIXERS: dict[str, MixerEntry] = {
-    ATTENTION: MixerEntry("nanollama.model.mixers.attention:Attention", bidirectional=True),
+    ATTENTION: MixerEntry("nanollama.model.mixers.attention:Attention", bidirectional=True, attends=True),
     MAMBA2: MixerEntry("nanollama.model.mixers.mamba2:Mamba2"),
     HAWK: MixerEntry("nanollama.model.mixers.hawk:Hawk"),
     "mingru": MixerEntry("nanollama.model.mixers.mingru:MinGRU"),
@@ -46,7 +49,12 @@ MIXERS: dict[str, MixerEntry] = {
 
 
 def register_mixer(
-    name: str, path: str, options: type[Config] | None = None, *, bidirectional: bool = False
+    name: str,
+    path: str,
+    options: type[Config] | None = None,
+    *,
+    bidirectional: bool = False,
+    attends: bool = False,
 ) -> None:
     """Let configs name a mixer from outside the library; arguments as in `MixerEntry`.
 
@@ -62,7 +70,7 @@ def register_mixer(
         raise ValueError(
             f"The mixer '{name}' cannot bring keys that every model has: {', '.join(sorted(taken))}."
         )
-    MIXERS[name] = MixerEntry(path, options, bidirectional)
+    MIXERS[name] = MixerEntry(path, options, bidirectional, attends)
 
 
 def mixer_class(name: str) -> type[Mixer]:

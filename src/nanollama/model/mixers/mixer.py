@@ -19,6 +19,19 @@ from nanollama.model.state import DecodingState, LayerState
 
 
 @dataclass(frozen=True)
+class Attended:
+    """What mixers that attend are told.
+
+    Args:
+        mask: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says.
+        rotary: cosines and sines at the positions; None where positions are not rotary.
+    """
+
+    mask: Tensor | None = None
+    rotary: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
 class Context:
     """What the blocks of one forward pass share.
 
@@ -27,16 +40,32 @@ class Context:
             token of a document stands at 0: there, a mixer starts anew.
         documents: (B, T) document of each token in packed rows, between which nothing may leak; None when
             rows hold one document, as they do when decoding.
-        mask: (B, 1, T, S) bool, which keys each token may see; None: as ``causal`` says. For attention.
-        rotary: cosines and sines at the positions; None where positions are not rotary. For attention.
+        attended: for attention; None where no mixer of the model attends.
         state: what the layers have read before these tokens; None when nothing is decoded.
     """
 
     positions: Positions
     documents: Tensor | None = None
-    mask: Tensor | None = None
-    rotary: tuple[Tensor, Tensor] | None = None
+    attended: Attended | None = Attended()
     state: DecodingState | None = None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """See `Attended`."""
+        return self._told().mask
+
+    @property
+    def rotary(self) -> tuple[Tensor, Tensor] | None:
+        """See `Attended`."""
+        return self._told().rotary
+
+    def _told(self) -> Attended:
+        if self.attended is None:
+            raise ValueError(
+                "A mixer reads mask or rotary of its context, and none of this model was registered as one "
+                "that attends: give register_mixer(..., attends=True)."
+            )
+        return self.attended
 
     @property
     def n_new(self) -> Tensor | None:
@@ -53,8 +82,8 @@ class Context:
 class Mixer(nn.Module, ABC):
     """One layer of what mixes tokens: a block gives it the normed stream and adds what it returns.
 
-    It is built as ``Mixer(config, layer)``, layers counting from 0. Its maps (`nn.Linear`), norms and
-    embeddings are drawn by the shell; what else it has, it sets in `init_weights`.
+    It is built as ``Mixer(config, layer)``, layers counting from 0. Its maps (`nn.Linear`), norms (LayerNorm,
+    RMSNorm) and embeddings are drawn by the shell; what else it has, it sets in `init_weights`.
     """
 
     name: ClassVar[str]
@@ -99,7 +128,8 @@ class Mixer(nn.Module, ABC):
     def init_weights(self, generator: torch.Generator) -> None:
         """Set parameters and buffers that are not those of a map, a norm or an embedding, or not as usual.
 
-        It is called when the rest of the model is drawn. The generator is of the CPU.
+        It is called when the rest of the model is drawn; parameters that neither sets are refused. The
+        generator is of the CPU.
         """
 
 
