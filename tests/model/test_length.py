@@ -41,6 +41,7 @@ def test_a_longer_dialog_is_refused_before_it_is_read(keys: dict[str, object]) -
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own imports
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # its own reading, after a break in Mamba2
 @pytest.mark.parametrize("implementation", ["transformer", "mamba2"])
 def test_a_compiled_model_does_the_same_and_refuses_the_same(implementation: str) -> None:
     model, batch = build(shape(implementation=implementation, max_seq_len=16)), documents_batch(row_len=15)
