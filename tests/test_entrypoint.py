@@ -182,6 +182,14 @@ def test_a_bug_shows_its_traceback(error: Exception, capsys: pytest.CaptureFixtu
     assert err.endswith(f"{type(error).__name__}: a bug\n")
 
 
+def test_no_message_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> None:
+        raise UserError("Line one says \x1b[2J,\nline two \x9b1m.")
+
+    assert guard(refuse) == 2
+    assert capsys.readouterr().err == "Line one says \ufffd[2J,\nline two \ufffd1m.\n"
+
+
 @pytest.mark.parametrize(("rank", "message"), [("0", "No.\n"), ("1", "")])
 def test_of_several_processes_the_first_speaks(
     rank: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -294,6 +302,38 @@ def test_a_reader_that_leaves_is_no_error_of_nanollama_itself(argv: list[str]) -
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def owned_by(user: int) -> Callable[..., os.stat_result]:
+    """What `Path.stat` is where all is somebody's."""
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        found = os.stat(path, **options)
+        return os.stat_result((*found[:4], user, *found[5:]))
+
+    return stat
+
+
+def test_code_of_strangers_is_not_found_by_what_lies_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "theirs" / "apps" / "evil" / "settings.py"
+    run = tmp_path / "theirs" / "runs" / "one"
+    for folder in (settings.parent, run, tmp_path / "here"):
+        folder.mkdir(parents=True)
+    settings.write_text("")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_root(run / "config.yaml") == tmp_path / "theirs"
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    monkeypatch.setattr(Path, "stat", owned_by(4712))
+    with pytest.raises(UserError, match="nor a folder of yours around it has apps/"):
+        find_root(run / "config.yaml")
+    monkeypatch.chdir(run)
+    with pytest.raises(UserError, match="No studies here"):
+        find_root()
+    monkeypatch.chdir(tmp_path / "theirs")
+    assert find_root() == tmp_path / "theirs"  # where somebody has gone to run it
 
 
 def test_a_folder_that_has_been_removed_is_told(

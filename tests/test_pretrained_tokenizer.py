@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,16 @@ def test_a_tokenizer_without_an_end_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no tokenizer that can be read .*expected that of a model"):
         PretrainedTokenizer(str(tmp_path), ROLE_TOKENS)
+
+
+def test_no_tokenizer_runs_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))  # what transformers would ask for
+    write_tokenizer(tmp_path)
+    ran, keys = tmp_path / "ran", tmp_path / "tokenizer_config.json"
+    code = f"open({str(ran)!r}, 'w')\nfrom transformers import PreTrainedTokenizerFast as Own\n"
+    (tmp_path / "own.py").write_text(code)
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    keys.write_text(json.dumps({**json.loads(keys.read_text()), **own}))
+    with pytest.raises(UserError, match="can only be read by code of its own, which is never run"):
+        PretrainedTokenizer(str(tmp_path), ROLE_TOKENS)
+    assert not ran.exists()

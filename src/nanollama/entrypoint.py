@@ -31,6 +31,7 @@ from nanollama.errors import (
 )
 from nanollama.failures import explain
 from nanollama.streams import EXIT_BROKEN_PIPE, is_broken_pipe, open_streams, reader_left
+from nanollama.wording import printable
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -212,4 +213,4 @@ def _say(message: str, of_all: bool = False) -> None:
     """One message a command: of the processes that torchrun starts, the first speaks, if not all may."""
     if of_all or os.environ.get("RANK", "0") == "0":
         with suppress(OSError):  # nobody reads it any more: the exit code still tells
-            print(message, file=sys.stderr)
+            print(printable(message), file=sys.stderr)  # which may quote the file of a stranger

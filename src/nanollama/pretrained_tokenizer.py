@@ -80,8 +80,11 @@ def load_tokenizer(path: str, added: tuple[str, ...] = ()) -> Any:
     except ImportError:
         raise MissingExtraError("transformers", "hf") from None
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=Path(path).is_dir())
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            path, local_files_only=Path(path).is_dir(), trust_remote_code=False
+        )
     except Exception as error:  # of many kinds, from the packages below
+        refuse_code(path, error)
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"model.path: {path} has no tokenizer that can be read ({said}): expected that of a model, such "
@@ -89,6 +92,21 @@ def load_tokenizer(path: str, added: tuple[str, ...] = ()) -> Any:
         ) from error
     add_special_tokens(tokenizer, added)
     return tokenizer
+
+
+def refuse_code(path: str, error: Exception) -> None:
+    """Say so where transformers would read a model or tokenizer only by running what lies beside it.
+
+    Left to itself it asks on the terminal, and a yes, of whomever it is, runs the code of a stranger.
+
+    Raises:
+        UserError: that is what the error is about.
+    """
+    if "trust_remote_code" in str(error):
+        raise UserError(
+            f"model.path: {path} can only be read by code of its own, which is never run: expected a model "
+            "and a tokenizer of kinds that transformers itself has."
+        ) from error
 
 
 def add_special_tokens(tokenizer: Any, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ def list_studies() -> list[str]:
 def find_root(path: Path | None = None) -> Path:
     """The checkout: the folder whose ``apps/<study>/settings.py`` are the studies.
 
-    It is around the working directory, or around a file that is named, or where Python looks for modules.
+    It is around the working directory, or around a file that is named, or where Python looks for modules. Its
+    code will be run: what lies around the two counts only if it is the user's or the system's.
 
     Args:
         path: of a file or folder that may lie in a checkout.
@@ -186,13 +188,24 @@ def find_root(path: Path | None = None) -> Path:
         UserError: there is none.
     """
     named = [] if path is None else [path.resolve(), *path.resolve().parents]
-    for folder in (Path.cwd(), *Path.cwd().parents, *named, *(Path(entry) for entry in sys.path if entry)):
+    around = [folder for folder in (*Path.cwd().parents, *named) if _is_ours(folder / APPS)]
+    for folder in (Path.cwd(), *around, *(Path(entry) for entry in sys.path if entry)):
         if _studies_in(folder):
             return folder
     raise UserError(
-        f"No studies here: neither {Path.cwd()} nor a folder around it has {APPS}/<study>/{SETTINGS}.py; "
-        "run this command in the repository, or name a config of it by its whole path."
+        f"No studies here: neither {Path.cwd()} nor a folder of yours around it has "
+        f"{APPS}/<study>/{SETTINGS}.py; run this command in the repository, or name a config of it by its "
+        "whole path."
     )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Is a folder the user's own, or root's? Where nobody can say whose it is, as on Windows, it is."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return False
+    return not hasattr(os, "getuid") or owner in (0, os.getuid())
 
 
 def use_checkout(path: Path | None = None) -> Path:

@@ -136,7 +136,7 @@ def test_elsewhere_than_in_a_checkout(
     code, out, err = run(capsys, "train", "toy.yaml")
     assert (code, out) == (2, "")
     assert re.fullmatch(
-        r"No studies here: neither \S+ nor a folder around it has apps/<study>/settings\.py; "
+        r"No studies here: neither \S+ nor a folder of yours around it has apps/<study>/settings\.py; "
         r"run this command in the repository, or name a config of it by its whole path\.\n",
         err,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nanollama.cli import runs as runs_module
+from nanollama.cli import delete as delete_module
 from nanollama.cli.command import main as nanollama
 from nanollama.monitor.checkpoint import fingerprint
 from nanollama.monitor.run_folder import is_held
@@ -30,8 +31,11 @@ def write_run(folder: Path, d_model: int, recall: float, status: str = "finished
     step = folder / "checkpoints" / "step_00000010"
     step.mkdir(parents=True)
     (step / "model.safetensors").write_bytes(bytes(d_model))
-    files = {"model.safetensors": fingerprint(step / "model.safetensors")}
-    (step / "manifest.json").write_text(json.dumps({"version": 1, "files": files, "config_hash": "x"}))
+    for name in ("optimizer.pt", "state.json"):
+        (step / name).write_text("{}")
+    files = {path.name: fingerprint(path) for path in step.iterdir()}
+    manifest = {"version": 1, "step": 10, "files": files, "config_hash": "x"}
+    (step / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
@@ -190,7 +194,7 @@ def test_what_a_run_left_is_removed_and_nothing_else(
     names = [str(three / name) for name in ("small", "grid/stopped")]
     assert nanollama(["runs", "delete", *names]) == 2
     assert "There is nobody to ask: say --yes" in capsys.readouterr().err
-    monkeypatch.setattr(runs_module.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(delete_module.sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: "")
     assert nanollama(["runs", "delete", *names]) == 0
     assert (three / "small" / "config.yaml").exists()
@@ -199,6 +203,83 @@ def test_what_a_run_left_is_removed_and_nothing_else(
     assert [path.name for path in (three / "small").iterdir()] == ["notes.txt"]
     assert not (three / "grid" / "stopped").exists() and not list(disk.iterdir())
     assert (three / "grid" / "large" / "config.yaml").exists()
+
+
+def test_no_text_of_a_run_steers_the_terminal(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steering = "\x1b]0;owned\x07"
+    row = {"step": 10, f"recall{steering}": 1, f"recall{steering}_low": 0, f"recall{steering}_high": 1}
+    (three / "small" / "evals.jsonl").write_text(json.dumps(row) + "\n")
+    manifest = three / "small" / "checkpoints" / "step_00000010" / "manifest.json"
+    manifest.write_text(json.dumps({"version": steering, "files": {}, "config_hash": ""}))
+    (three / "grid" / f"bad{steering}").mkdir()
+    for verb, code in (("list", 0), ("compare", 0), ("verify", 1)):
+        assert nanollama(["runs", verb, str(three)]) == code
+    assert nanollama(["runs", "delete", "--yes", str(three / "grid" / f"bad{steering}")]) == 2
+    assert "\x1b" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "evals.jsonl", "result.json"])
+def test_a_link_to_elsewhere_or_a_pipe_is_told_and_hides_no_other(
+    three: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in (three / "grid" / "large", three / "small"):
+        (run / name).rename(three / f"{run.name}-{name}")
+        (run / name).symlink_to(three / f"{run.name}-{name}")
+    (three / "small" / name).unlink()
+    os.mkfifo(three / "small" / name)
+    assert nanollama(["runs", "list", str(three)]) == 0
+    out = capsys.readouterr().out
+    assert f"large/{name} leads out of" in out and "/stopped " in out
+    assert f"small/{name} is no plain file" in out or name == "config.yaml"  # which then is no run
+
+
+def test_where_checkpoints_that_are_a_link_lie_is_told_before_they_go(
+    three: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, small = three / "disk" / "checkpoints", three / "small"
+    disk.parent.mkdir()
+    (small / "checkpoints").rename(disk)
+    (small / "checkpoints").symlink_to(disk)
+    asked = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return "yes"
+
+    monkeypatch.setattr(delete_module.sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", answer)
+    assert nanollama(["runs", "delete", str(small)]) == 0
+    assert f"with checkpoints/ in {disk}\n" in capsys.readouterr().out
+    assert asked == [f"Remove 1 run, and the checkpoints in {disk}, for ever? [y/N] "]
+    assert not small.exists() and not list(disk.iterdir())
+
+
+def test_checkpoints_of_another_run_are_not_removed(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, theirs = three / "grid" / "large" / "checkpoints", three / "small" / "checkpoints"
+    shutil.rmtree(theirs)
+    theirs.symlink_to(mine)
+    assert nanollama(["runs", "delete", "--yes", str(three / "small")]) == 2
+    assert f"is a link into the folder of another run, {mine.parent}" in capsys.readouterr().err
+    theirs.unlink()
+    theirs.mkdir()
+    for name in ("step_00000010", ".step_00000011.new"):
+        (theirs / name).symlink_to(mine / "step_00000010")
+    assert nanollama(["runs", "delete", "--yes", str(three / "small")]) == 0
+    assert not (three / "small").exists() and len(list((mine / "step_00000010").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"files": {}}', '{"files": {"model.safetensors": 1}}'],
+)
+def test_a_damaged_manifest_hides_no_other_checkpoint(
+    three: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = three / "grid" / "large" / "checkpoints" / "step_00000010" / "manifest.json"
+    kept = {"version": 1, "step": 10, "config_hash": "x"}
+    manifest.write_text(text if text[0] == "[" else json.dumps({**kept, **json.loads(text)}))
+    assert nanollama(["runs", "verify", str(three)]) == 1
+    assert "2 checkpoints as they were written, 1 damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "launch.yaml"])
@@ -264,7 +345,7 @@ def test_a_run_that_begins_while_the_question_stands_stays(
             fcntl.flock(lock, fcntl.LOCK_EX)
             return "yes"
 
-        monkeypatch.setattr(runs_module.sys.stdin, "isatty", lambda: True)
+        monkeypatch.setattr(delete_module.sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr("builtins.input", begin_and_say_yes)
         assert nanollama(["runs", "delete", *map(str, names)]) == 1
     assert f"left {names[0]}: a run is at work" in capsys.readouterr().out
@@ -280,7 +361,7 @@ def test_no_run_can_begin_while_it_is_removed(three: Path, monkeypatch: pytest.M
         assert is_held(three / "small") is False
         removed.append(path)
 
-    monkeypatch.setattr(runs_module.shutil, "rmtree", begin)
+    monkeypatch.setattr(shutil, "rmtree", begin)
     nanollama(["runs", "delete", "--yes", str(three / "small")])
     assert removed
 

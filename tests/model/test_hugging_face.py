@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,6 +219,25 @@ def test_wrong_folders_are_told_in_one_sentence(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(UserError, match=said) as error:
             build(shape(architecture=None, sizes={}, path=str(tmp_path / path)))
         assert "\n" not in str(error.value)
+
+
+def test_no_model_runs_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))  # what transformers would ask for
+    ran = tmp_path / "ran"
+    code = (
+        f"open({str(ran)!r}, 'w')\nfrom transformers import LlamaConfig as Shape, LlamaForCausalLM as Model\n"
+    )
+    build(shape()).get_submodule("model").save_pretrained(tmp_path)  # type: ignore
+    (tmp_path / "own.py").write_text(code)
+    plain = json.loads((tmp_path / "config.json").read_text())
+    own = {"AutoConfig": "own.Shape", "AutoModelForCausalLM": "own.Shape"}
+    (tmp_path / "config.json").write_text(json.dumps({**plain, "auto_map": own}))
+    build(shape(architecture=None, sizes={}, path=str(tmp_path)))  # as the Llama that it says it is
+    (tmp_path / "config.json").write_text(json.dumps({**plain, "model_type": "own", "auto_map": own}))
+    with pytest.raises(UserError, match="can only be read by code of its own, which is never run") as error:
+        build(shape(architecture=None, sizes={}, path=str(tmp_path)))
+    assert "\n" not in str(error.value)
+    assert not ran.exists()
 
 
 def test_either_a_path_or_an_architecture() -> None:

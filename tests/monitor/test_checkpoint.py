@@ -119,6 +119,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (path / "manifest.json").write_text('{"version": 1, "files": {}}'),
         r"cannot be read",
     ),
+    "no files": (edit_manifest(files={}), r"is none: expected the step, and size and hash of model"),
+    "files elsewhere": (edit_manifest(files={"../../x": {"n_bytes": 1, "sha256": ""}}), r"is none"),
+    "files that are none": (edit_manifest(files={"model.safetensors": 1}), r"is none"),
+    "no step": (edit_manifest(step=None), r"is none"),
+    "brackets without end": (lambda path: (path / "manifest.json").write_text("[" * 99_999), "cannot be"),
     "other config": (edit_manifest(config_hash="xyz"), r"belongs to another config"),
     "empty folder": (lambda path: [file.unlink() for file in path.iterdir()], r"cannot be read"),
 }
@@ -164,6 +169,20 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(checkpoints:
     mine = [".mine", "notes", "step_7"]
     checkpoints.clean()
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == sorted([*mine, "step_00000001"])
+
+
+def test_of_a_checkpoint_that_is_a_link_the_link_is_removed(
+    checkpoints: Checkpointer, tmp_path: Path
+) -> None:
+    other = save(Checkpointer(tmp_path / "other"), 1)
+    checkpoints.folder.mkdir(parents=True)
+    for name in ("step_00000001", ".step_00000003.new"):
+        (checkpoints.folder / name).symlink_to(other)
+    checkpoints.clean()
+    (checkpoints.folder / ".step_00000001.old").symlink_to(other)
+    save(checkpoints, 2, keep=1)
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["step_00000002"]
+    assert len(list(other.iterdir())) == 4
 
 
 def test_a_checkpoint_is_found_by_its_run_or_by_itself(checkpoints: Checkpointer) -> None:

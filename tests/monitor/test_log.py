@@ -35,6 +35,13 @@ def test_file_and_terminal_show_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "log.txt").read_text() == expected
 
 
+def test_no_line_steers_the_terminal(tmp_path: Path) -> None:
+    log, terminal = make(tmp_path / "log.txt")
+    with log.listen():
+        logging.getLogger("nanollama").warning("It is \x1b]0;owned\x07.")
+    assert terminal.getvalue() == "Warning: It is \ufffd]0;owned\ufffd.\n"
+
+
 def test_a_log_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for line in ("one", "two"):
         make(tmp_path / "log.txt")[0].say(line)

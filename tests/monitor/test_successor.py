@@ -252,6 +252,17 @@ def test_a_run_that_was_killed_as_soon_as_its_config_stood_can_be_replaced(tmp_p
     assert read_result(tmp_path) is not None
 
 
+def test_no_run_works_on_the_checkpoints_of_another(tmp_path: Path) -> None:
+    finished(tmp_path / "mine")
+    before = content(tmp_path / "mine")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "checkpoints").symlink_to(tmp_path / "mine" / "checkpoints")
+    for overwrite in (True, False):
+        with pytest.raises(UserError, match="is a link into the folder of another run"):
+            run_toy(toy_config(tmp_path / "theirs", overwrite=overwrite))
+    assert content(tmp_path / "mine") == before
+
+
 def test_the_files_of_a_run_are_listed(tmp_path: Path) -> None:
     run_toy(toy_config(tmp_path))
     names = {path.name for path in tmp_path.iterdir()} - {".lock", "checkpoints"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,46 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> 
     (folder / name).unlink(missing_ok=True)
     (folder / name).mkdir()
     with pytest.raises(UserError, match=rf"{name} cannot be read \(Is a directory\), expected a file"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.jsonl", "evals.jsonl", "result.json", DIALOGS, "evaluations/a/b.csv"]
+)
+def test_what_lies_elsewhere_is_not_shown(tmp_path: Path, name: str) -> None:
+    folder, secret = write_run(tmp_path / "one"), tmp_path / "id_rsa"
+    (folder / "evaluations" / "a").mkdir(parents=True)
+    secret.write_text((folder / name).read_text() if (folder / name).exists() else "")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(secret)
+    with pytest.raises(UserError, match=rf"{name} leads out of {folder}: it is not read; put a copy"):
+        read_run(folder)
+
+
+def test_an_examination_that_lies_elsewhere_is_not_shown(tmp_path: Path) -> None:
+    folder, other = write_run(tmp_path / "one"), tmp_path / "other"
+    for path in (folder / "evaluations", other):
+        path.mkdir()
+    (other / "secret.csv").write_text("a,b\n")
+    (folder / "evaluations" / "a").symlink_to(other)
+    with pytest.raises(UserError, match=r"evaluations/a/\S+ leads out of"):
+        read_run(folder)
+
+
+def test_a_run_that_is_a_link_is_read_and_links_within_it_too(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "disk" / "one")
+    (folder / "metrics.jsonl").rename(folder / "rows")
+    (folder / "metrics.jsonl").symlink_to("rows")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert read_run(tmp_path / "link" / "one").metrics
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json", DIALOGS])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "one")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError, match=rf"{name} is no plain file"):
         read_run(folder)
 
 

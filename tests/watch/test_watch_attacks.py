@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from watched_runs import append, followed, get, served, write_run
 
+from nanollama.errors import UserError
+from nanollama.watch.columns import MAX_NAMES, Columns
 from nanollama.watch.server import WatchServer
 from tests.page_attacks import ATTACKS, Attack, attack, each, no_html_is_made, send
 
@@ -123,6 +126,7 @@ def config(text: str) -> Callable[[Path, str], None]:
     return write
 
 
+METRICS = "metrics.jsonl"
 FOLDERS: list[tuple[str, Callable[[Path, str], None], str]] = [
     ("a log that is a link to elsewhere", link_out, "log.txt"),
     ("an output that is a link to elsewhere", link_out, "output.txt"),
@@ -134,6 +138,7 @@ FOLDERS: list[tuple[str, Callable[[Path, str], None], str]] = [
     ("rows that are a pipe, which nobody writes to", pipe, "metrics.jsonl"),
     ("a log that is a pipe", pipe, "log.txt"),
     ("a lock that is a pipe", pipe, ".lock"),
+    ("4,000 names of numbers", rows(*(f'{{"step": {n}, "n{n}": 1}}' for n in range(401, 4401))), METRICS),
     ("a number of 5,000 digits", rows('{"step": 401, "loss": ' + "9" * 5000 + "}"), "metrics.jsonl"),
     ("a number of 400 digits", rows('{"step": 401, "loss": ' + "9" * 400 + "}"), "metrics.jsonl"),
     ("a time without end", rows('{"step": 401, "loss": 1, "elapsed_seconds": 1e308}'), "metrics.jsonl"),
@@ -169,6 +174,23 @@ def test_a_folder_that_somebody_has_prepared_shows_nothing_else_and_stops_nothin
     state = json.loads(replies[0][1])
     assert {run["name"] for run in state["runs"]} == {"good", "bad"}
     assert len(json.loads(replies[3][1])[-1]["x"]) == 40
+
+
+def test_no_file_has_more_names_than_there_is_room_for(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    names = [f"n{number}" for number in range(MAX_NAMES + 9)]
+    path.write_text("".join(json.dumps({"step": n, name: n}) + "\n" for n, name in enumerate(names)))
+    columns = Columns(path)
+    assert columns.read()
+    assert len(columns.names) == MAX_NAMES - 1  # and the step
+    assert columns.array("n7")[7] == 7 and np.isnan(columns.array("n7")[[6, 8]]).all()
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"{METRICS} has more than 2,000 names"):
+            columns.check_names()
+        assert not columns.read()
+    path.write_text('{"step": 1, "loss": 2}\n')
+    assert columns.read() and columns.names == ["loss"]
+    columns.check_names()
 
 
 def test_what_a_run_wrote_is_sent_as_it_is_and_as_nothing_but_json(tmp_path: Path) -> None:

@@ -195,9 +195,9 @@ def delete_runs(
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
 ) -> None:
     """Remove what runs have left, after a question."""
-    from nanollama.cli import runs
+    from nanollama.cli import delete
 
-    finish(lambda: runs.delete_runs(folders, yes))
+    finish(lambda: delete.delete_runs(folders, yes))
 
 
 @app.command(context_settings=PASS_ON)

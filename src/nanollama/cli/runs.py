@@ -1,15 +1,12 @@
-"""``nanollama runs``: runs as a list, their differences, what their checkpoints are worth, and their end."""
+"""``nanollama runs``: runs as a list, their differences, and what their checkpoints are worth."""
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import re
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,24 +16,20 @@ from rich.console import Console
 
 from nanollama.config import RUNS
 from nanollama.errors import EXIT_FAILED, EXIT_OK, UserError
-from nanollama.launcher.attempts import LAUNCH, LAUNCH_CONFIG, OUTPUT
 from nanollama.launcher.states import State
 from nanollama.measures import ABSENT, headline_names, is_number, show_measure, show_number
-from nanollama.monitor import checkpoint, successor
+from nanollama.monitor import checkpoint
 from nanollama.monitor.checkpoint import Checkpointer, DamagedCheckpoint
-from nanollama.monitor.files import read_text
+from nanollama.monitor.files import own_file, read_text
 from nanollama.monitor.rows import RowFile
-from nanollama.monitor.run_folder import LOCK, is_held
-from nanollama.monitor.successor import CONFIG, EVALS, METRICS, MOVING, ORDER, REPLACED, WRITTEN
-from nanollama.report import OUTPUT as REPORT
+from nanollama.monitor.successor import CONFIG, EVALS, METRICS
 from nanollama.report.aggregate import NAMING, flatten
-from nanollama.report.attention import OUTPUT as EXPLORER
 from nanollama.report.grouping import group_runs, show_value
 from nanollama.report.runs import parse_config
 from nanollama.report.tables import Table
 from nanollama.studies import STUDY_KEY
 from nanollama.watch.run import look_at
-from nanollama.watch.watched import is_run, run_folders
+from nanollama.watch.watched import run_folders
 from nanollama.wording import count, printable, shorten, show, suggest_folder
 
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|!=|=|<|>)\s*(\S.*?)\s*")
@@ -46,9 +39,6 @@ COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": lambda one, other: one > other,
     ">=": lambda one, other: one >= other,
 }
-FILES = (*WRITTEN, LAUNCH, LAUNCH_CONFIG, OUTPUT, REPORT, EXPLORER, ORDER, LOCK)
-FOLDERS = (checkpoint.FOLDER, *successor.FOLDERS, MOVING, REPLACED)
-"""What runs, and who starts and examines them, leave in a run folder."""
 MAX_CELL, WIDE = 60, 10_000
 
 
@@ -71,7 +61,7 @@ class RunEntry:
         """By dotted key."""
         path = self.folder / CONFIG
         with self._noting():
-            text = read_text(path)
+            text = read_text(own_file(self.folder, CONFIG))
             return {} if text is None else flatten(parse_config(path, text))
         return {}
 
@@ -92,19 +82,21 @@ class RunEntry:
     @cached_property
     def _training(self) -> Mapping[str, Any]:
         with self._noting():
-            return RowFile(self.folder / METRICS).last()
+            return RowFile(own_file(self.folder, METRICS)).last()
         return {}
 
     @cached_property
     def _evaluation(self) -> Mapping[str, Any]:
         with self._noting():
-            return RowFile(self.folder / EVALS).last()
+            return RowFile(own_file(self.folder, EVALS)).last()
         return {}
 
     @cached_property
     def state(self) -> State:
         """What it is at."""
-        return look_at(self.folder)
+        with self._noting():
+            return look_at(self.folder)
+        return State("stopped", {}, "its files cannot be read")
 
     @cached_property
     def n_bytes(self) -> int:
@@ -156,7 +148,7 @@ def list_runs(folders: Sequence[Path], conditions: Sequence[str], sort: str | No
         _check_known(sort, every)
         runs.sort(key=lambda run: _order(run.value(sort)))
     _print(runs_table(runs))
-    print(f"{count(len(runs), 'run')} of {len(every):,}, {_megabytes(sum(run.n_bytes for run in runs))} MB")
+    print(f"{count(len(runs), 'run')} of {len(every):,}, {megabytes(sum(run.n_bytes for run in runs))} MB")
     _tell_problems(every)
     if len(studies := {str(run.config.get(STUDY_KEY)) for run in runs}) > 1:
         print(f"--where {STUDY_KEY}={min(studies)} shows what differs within a study, and its measures.")
@@ -188,101 +180,11 @@ def verify_runs(folders: Sequence[Path]) -> int:
                 checkpoints.verify(checkpoints.path(step))
                 n_whole += 1
             except (DamagedCheckpoint, OSError) as error:
-                damaged.append(f"damaged  {checkpoints.path(step)}: {error}")
+                damaged.append(printable(f"damaged  {checkpoints.path(step)}: {error}"))
     for line in damaged:
         print(line)
     print(f"{count(n_whole, 'checkpoint')} as they were written, {len(damaged)} damaged")
     return EXIT_FAILED if damaged else EXIT_OK
-
-
-def delete_runs(folders: Sequence[Path], is_sure: bool) -> int:
-    """Remove what runs have left, after a question that names the folders; files of others stay.
-
-    A run that has begun to work by then stays as well, which is told; the status is then 1.
-
-    Args:
-        folders: of runs, each named.
-        is_sure: ask nothing.
-
-    Raises:
-        UserError: a folder is not a run, or somebody is at work in it, or there is nobody to ask.
-    """
-    for folder in folders:
-        if not successor.holds_run(folder, (CONFIG, LAUNCH_CONFIG)):
-            why = "each run that is to go has to be named"
-            why = f"it holds a {CONFIG} or {LAUNCH_CONFIG} that no run wrote" if is_run(folder) else why
-            raise UserError(f"{folder} is not the folder of a run: {why}.")
-        if is_held(folder):
-            raise UserError(f"A run is at work in {folder}: stop it first.")
-    named: dict[Path, Path] = {}
-    for folder in folders:
-        named.setdefault(folder.resolve(), folder)
-    # Whole paths: the working directory may be among what goes, and no system removes a "."
-    places = [path.absolute() if path.is_symlink() else path.resolve() for path in named.values()]
-    runs = [RunEntry(str(path), place) for path, place in zip(named.values(), places, strict=True)]
-    for run in runs:
-        goes = ", ".join(f"{name}/" for name in _folders(run.folder))
-        print(
-            f"{run.name}  {run.state.kind}, {_megabytes(run.n_bytes)} MB" + (f", with {goes}" if goes else "")
-        )
-    if not is_sure and not _ask(f"Remove {count(len(runs), 'run')} for ever?"):
-        print("Nothing was removed.")
-        return EXIT_OK
-    n_at_work = 0
-    for run in runs:
-        with _without_beginners(run.folder) as is_free:
-            left = remove_run(run.folder) if is_free else []
-        n_at_work += not is_free
-        said = f"removed {run.name}" if is_free else f"left {run.name}: a run is at work in it by now"
-        print(said + (f"; not of a run, and left there: {', '.join(left)}" if left else ""))
-    return EXIT_FAILED if n_at_work else EXIT_OK
-
-
-@contextmanager
-def _without_beginners(folder: Path) -> Iterator[bool]:
-    """Let no run begin in a folder while it is removed; False where one is at work in it.
-
-    Who only asks (`is_held`) is not in the way. Where nothing can be locked, nobody knows, and it is free.
-    """
-    with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(open(folder / LOCK, "ab"))
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
-
-
-def remove_run(folder: Path) -> list[str]:
-    """Remove what a run has left, and its folder if nothing else is in it; names of what else is."""
-    checkpoints = Checkpointer(folder / checkpoint.FOLDER)
-    checkpoints.clean()
-    replaced = checkpoints.folder / REPLACED
-    for path in [*map(checkpoints.path, checkpoints.steps()), *([replaced] if replaced.is_dir() else [])]:
-        shutil.rmtree(path)
-    for name in _folders(folder):
-        path = folder / name
-        if path.is_symlink():
-            path.unlink()
-        elif path != checkpoints.folder:
-            shutil.rmtree(path)
-        elif not os.listdir(path):
-            path.rmdir()
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    left = sorted(os.listdir(folder))
-    if not left and not folder.is_symlink():
-        folder.rmdir()
-    return left
-
-
-def _folders(folder: Path) -> list[str]:
-    """Those below the folder of a run that go with it."""
-    others = set(successor.FOLDERS).difference(successor.own_folders(folder))
-    return [name for name in FOLDERS if name not in others and (folder / name).is_dir()]
 
 
 def find_runs(folders: Sequence[Path]) -> list[RunEntry]:
@@ -318,7 +220,7 @@ def runs_table(runs: Sequence[RunEntry]) -> Table:
             run.name,
             run.state.kind,
             show_number(run.measures.get("step")),
-            _megabytes(run.n_bytes),
+            megabytes(run.n_bytes),
             show_measure(run.measures, "loss"),
             *(show_measure(run.measures, name) for name in names),
             *(_cell(run.config.get(key, ABSENT)) for key in varied),
@@ -376,7 +278,8 @@ def _order(value: Any) -> tuple[int, float, str]:
     return (2, 0.0, "") if value is None else (1, 0.0, str(value)) if math.isnan(number) else (0, number, "")
 
 
-def _megabytes(n_bytes: int) -> str:
+def megabytes(n_bytes: int) -> str:
+    """As tables show them, without the unit."""
     return f"{n_bytes / 1e6:,.1f}"
 
 
@@ -392,9 +295,3 @@ def _print(table: Table) -> None:
 def _tell_problems(runs: Sequence[RunEntry]) -> None:
     for problem in (problem for run in runs for problem in run.problems):
         print(f"damaged  {printable(problem)}")
-
-
-def _ask(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise UserError(f"{question} There is nobody to ask: say --yes.")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

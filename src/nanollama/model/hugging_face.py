@@ -28,8 +28,11 @@ from nanollama.model.mixers.mixer import gather
 from nanollama.model.positions import positions_in_documents, visible_in_documents, visible_until
 from nanollama.model.protocol import LanguageModel
 from nanollama.model.state import DecodingState
-from nanollama.pretrained_tokenizer import load_tokenizer, n_token_ids
+from nanollama.pretrained_tokenizer import load_tokenizer, n_token_ids, refuse_code
 from nanollama.wording import count, first_sentence, show, suggest
+
+NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""The files of a model are data: left to itself, transformers asks on the terminal whether to run them."""
 
 
 class HuggingFaceModel(LanguageModel):
@@ -56,7 +59,7 @@ class HuggingFaceModel(LanguageModel):
         self._shape = shape
         self.kernels: dict[int, Kernel] = {}  # by layer, what probes have put in the place of attention
         with torch.device("meta"):
-            self._adopt(self._extended(_transformers().AutoModelForCausalLM.from_config(shape)))
+            self._adopt(self._extended(_transformers().AutoModelForCausalLM.from_config(shape, **NO_CODE)))
 
     def _extended(self, model: Any) -> Any:
         """The model with what the config adds to it: embeddings, low-rank changes, checkpointing."""
@@ -217,13 +220,14 @@ class HuggingFaceModel(LanguageModel):
     def _first_model(self) -> Any:
         models = _transformers().AutoModelForCausalLM
         if self.config.path is None:
-            return models.from_config(self._shape).float()
+            return models.from_config(self._shape, **NO_CODE).float()
         lora = self.config.lora
         coarse = in_8_bits() if lora is not None and lora.load_in_8bit else {}
         try:
             is_here = Path(self.config.path).is_dir()
-            model = models.from_pretrained(self.config.path, local_files_only=is_here, **coarse)
+            model = models.from_pretrained(self.config.path, local_files_only=is_here, **NO_CODE, **coarse)
         except (OSError, ValueError) as error:
+            refuse_code(self.config.path, error)
             raise UserError(
                 f"model.path: {self.config.path} has no weights to read: {first_sentence(error)}"
             ) from error
@@ -329,8 +333,10 @@ def stored_shape(path: str) -> Any:
     level = hub.level
     hub.setLevel(logging.ERROR)
     try:
-        return _transformers().AutoConfig.from_pretrained(path, local_files_only=folder.is_dir())
+        is_here = folder.is_dir()
+        return _transformers().AutoConfig.from_pretrained(path, local_files_only=is_here, **NO_CODE)
     except (OSError, ValueError) as error:
+        refuse_code(path, error)
         raise UserError(
             f"model.path: {path} is no folder of a model, nor to be had from the hub: {first_sentence(error)}"
         ) from error

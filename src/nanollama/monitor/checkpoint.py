@@ -12,13 +12,19 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nanollama.errors import UserError
-from nanollama.monitor.files import naming_faults_of_disk, sync_file, sync_folder, write_atomically
+from nanollama.monitor.files import (
+    naming_faults_of_disk,
+    remove_whole,
+    sync_file,
+    sync_folder,
+    write_atomically,
+)
+from nanollama.wording import printable, show
 
 if TYPE_CHECKING:  # finding checkpoints does not wait for torch
     from torch import nn
@@ -26,6 +32,8 @@ if TYPE_CHECKING:  # finding checkpoints does not wait for torch
 logger = logging.getLogger(__name__)
 
 MODEL, OPTIMIZER, STATE, MANIFEST = "model.safetensors", "optimizer.pt", "state.json", "manifest.json"
+NAMES = (MODEL, OPTIMIZER, STATE)
+"""What a manifest lists: no checkpoint ever had others, also where it was saved without an optimizer."""
 FOLDER = "checkpoints"  # inside a run folder
 VERSION = 1
 NAME = re.compile(r"step_(\d{8})")
@@ -94,20 +102,19 @@ class Checkpointer:
         final = self.path(step)
         new, old = (self.folder / f".{final.name}.{suffix}" for suffix in ("new", "old"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
+        remove_whole(new)
         new.mkdir()
         with naming_faults_of_disk(new):
             save_model(model, str(new / MODEL))
             torch.save(optimizer.state_dict(), new / OPTIMIZER)
         (new / STATE).write_text(json.dumps(state), encoding="utf-8")
-        names = (MODEL, OPTIMIZER, STATE)
-        for name in names:
+        for name in NAMES:
             sync_file(new / name)
         manifest = {
             "version": VERSION,
             "step": step,
             "config_hash": self.config_hash,
-            "files": {name: fingerprint(new / name) for name in names},
+            "files": {name: fingerprint(new / name) for name in NAMES},
         }
         write_atomically(new / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         if final.exists():  # a damaged one that was skipped, and whose step has come again
@@ -131,7 +138,7 @@ class Checkpointer:
             try:
                 self.verify(self.path(step))
             except DamagedCheckpoint as damage:
-                logger.warning("Skipped the checkpoint %s: %s", self.path(step), damage)
+                logger.warning("Skipped the checkpoint %s: %s", printable(str(self.path(step))), damage)
             else:
                 return step
         return None
@@ -155,7 +162,7 @@ class Checkpointer:
         if self.folder.is_dir():
             for path in self.folder.iterdir():
                 if LEFTOVER.fullmatch(path.name):
-                    shutil.rmtree(path)
+                    remove_whole(path)
 
     def _prune(self, step: int, keep: int) -> None:
         for older in [other for other in self.steps() if other <= step][:-keep]:
@@ -193,22 +200,43 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: a file is missing, truncated or changed, or there is no manifest.
     """
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, files, _ = manifest["version"], dict(manifest["files"]), manifest["config_hash"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpoint(f"its {MANIFEST} cannot be read ({error}).") from error
-    if version != VERSION:
-        raise DamagedCheckpoint(f"it has format version {version}, this program reads {VERSION}.")
-    for name, expected in files.items():
+    manifest = _parse_manifest(path / MANIFEST)
+    for name, expected in manifest["files"].items():
         if not (path / name).is_file():
             raise DamagedCheckpoint(f"{name} is missing.")
         found = fingerprint(path / name)
         if found["n_bytes"] != expected["n_bytes"]:
-            raise DamagedCheckpoint(f"{name} has {found['n_bytes']} bytes, expected {expected['n_bytes']}.")
+            raise DamagedCheckpoint(
+                f"{name} has {found['n_bytes']} bytes, expected {show(expected['n_bytes'])}."
+            )
         if found["sha256"] != expected["sha256"]:
             raise DamagedCheckpoint(f"the content of {name} has changed (SHA-256 differs).")
     return manifest
+
+
+def _parse_manifest(path: Path) -> dict[str, Any]:
+    """A manifest that lists what it is to list, and nothing elsewhere on the disk.
+
+    Raises:
+        DamagedCheckpoint: it does not, or cannot be read.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version, files, _ = manifest["version"], manifest["files"], manifest["config_hash"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedCheckpoint(f"its {MANIFEST} cannot be read ({error}).") from error
+    if version != VERSION:
+        raise DamagedCheckpoint(f"it has format version {show(version)}, this program reads {VERSION}.")
+    if (
+        not isinstance(files, dict)
+        or files.keys() != set(NAMES)
+        or not all(isinstance(file, dict) and {"n_bytes", "sha256"} <= file.keys() for file in files.values())
+        or not isinstance(manifest.get("step"), int)
+    ):
+        raise DamagedCheckpoint(
+            f"its {MANIFEST} is none: expected the step, and size and hash of {', '.join(NAMES)}."
+        )
+    return dict(manifest)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -254,6 +282,6 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 def _discard(path: Path, trash: Path) -> None:
     """Remove a checkpoint; it stops being one at once, however long the removal takes."""
-    shutil.rmtree(trash, ignore_errors=True)
+    remove_whole(trash)
     os.rename(path, trash)
-    shutil.rmtree(trash)
+    remove_whole(trash)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,12 +57,45 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         ) from error
 
 
+def own_file(folder: Path, name: str, root: str | None = None) -> Path:
+    """A file of the folder of somebody, perhaps of a stranger; it may be missing.
+
+    Args:
+        folder: which may itself be a link.
+        name: of the file.
+        root: where links may lead to, as a real path; by default that of the folder.
+
+    Raises:
+        UserError: a link leads elsewhere, so that a file of ours would be shown for theirs; or see
+            `check_plain`.
+    """
+    path = folder / name
+    real, inside = os.path.realpath(path), root or os.path.realpath(folder)
+    if not real.startswith(os.path.join(inside, "")):
+        raise UserError(
+            f"{path} leads out of {inside}: it is not read; put a copy in its place, or remove it."
+        )
+    check_plain(path)
+    return path
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a pipe or a device, which may have no end; of a folder, who reads it is told.
+
+    Raises:
+        UserError: it is one.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UserError(f"{path} is no plain file: it is not read; move it away.")
+
+
 def read_text(path: Path) -> str | None:
     """What a file holds, letters that are none replaced; None when there is none.
 
     Raises:
-        UserError: it is a folder, or cannot be read.
+        UserError: it is a folder, a pipe or a device, or cannot be read.
     """
+    check_plain(path)
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -74,6 +108,8 @@ def read_text(path: Path) -> str | None:
 
 def read_json(path: Path | str) -> dict[str, Any]:
     """The JSON object in a file, empty when there is none, or only what nobody could read."""
+    if not os.path.isfile(path):  # a pipe is never read to its end
+        return {}
     try:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
@@ -87,6 +123,14 @@ def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         for path in folder.glob(f".{name}*.tmp"):
             path.unlink()
+
+
+def remove_whole(path: Path) -> None:
+    """Remove a folder with all in it, or a file; of a link the link alone; nothing where there is nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nanollama.errors import Preempted, UserError
+from nanollama.wording import printable
 
 LIBRARY = "nanollama"
 SECONDS_BETWEEN_LINES = 5.0
@@ -59,7 +60,7 @@ class RunLog:
         """Show one line."""
         if self.path is not None:
             self._to_file(line)
-            self.console.print(line, markup=False, highlight=False)
+            self.console.print(printable(line), markup=False, highlight=False)
 
     def say_sometimes(self, line: str, always: bool = False) -> None:
         """Show one line unless the last such line is only seconds old."""

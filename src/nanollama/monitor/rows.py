@@ -11,7 +11,7 @@ from typing import Any
 
 from nanollama.errors import UserError
 from nanollama.measures import finite
-from nanollama.monitor.files import read_text, sync_file, write_atomically
+from nanollama.monitor.files import check_plain, read_text, sync_file, write_atomically
 
 Row = Mapping[str, Any]
 
@@ -50,6 +50,7 @@ class RowFile:
         Raises:
             UserError: the last complete line is not a JSON object with a ``step``, or it is not a file.
         """
+        check_plain(self.path)
         try:
             line = _last_line(self.path)
         except OSError:

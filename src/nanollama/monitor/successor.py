@@ -55,13 +55,39 @@ def holds_run(folder: Path, configs: Sequence[str] = (CONFIG,)) -> bool:
         folder: of a run, perhaps.
         configs: files that count if they hold a resolved config.
     """
+    return bool(Checkpointer(folder / checkpoint.FOLDER).steps()) or _describes_run(folder, configs)
+
+
+def _describes_run(folder: Path, configs: Sequence[str]) -> bool:
+    """Are there an environment or a config that a run of ours wrote?"""
     environment = read_json(folder / ENVIRONMENT)
     versions = environment.get("versions")
-    return (
-        (isinstance(versions, dict) and "nanollama" in versions and "command" in environment)
-        or bool(Checkpointer(folder / checkpoint.FOLDER).steps())
-        or any(_sections(read_text(folder / name)).keys() >= RESOLVED for name in configs)
+    return (isinstance(versions, dict) and "nanollama" in versions and "command" in environment) or any(
+        _sections(read_text(folder / name)).keys() >= RESOLVED for name in configs
     )
+
+
+def check_own_checkpoints(folder: Path) -> None:
+    """Refuse a folder whose checkpoints are a link into another run's, which would be pruned or removed.
+
+    A link to another disk is fine: a folder that holds checkpoints and nothing else of a run is none.
+
+    Args:
+        folder: of a run.
+
+    Raises:
+        UserError: they are.
+    """
+    checkpoints = Checkpointer(folder / checkpoint.FOLDER)
+    there = checkpoints.folder.resolve()
+    if not checkpoints.folder.is_symlink() or there.parent == folder.resolve():
+        return
+    for other in (there, there.parent):
+        if _describes_run(other, (CONFIG,)):
+            raise UserError(
+                f"{checkpoints.folder} is a link into the folder of another run, {other}, whose checkpoints "
+                "would be changed: remove the link, or let it lead to a folder of its own."
+            )
 
 
 def own_folders(folder: Path, config: str | None = None) -> list[str]:
@@ -135,6 +161,7 @@ def succeed(folder: Path, anew: bool) -> Iterator[None]:
         folder: of the run.
         anew: move what an earlier run wrote aside.
     """
+    check_own_checkpoints(folder)
     settle(folder)
     was_empty = all(path.name.startswith(".") for path in folder.iterdir())
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from nanollama.config.source import Place, parse_yaml
 from nanollama.errors import UserError
 from nanollama.measures import finite
-from nanollama.monitor.files import read_text, write_atomically
+from nanollama.monitor.files import own_file, read_text, write_atomically
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.successor import CONFIG, DIALOGS, ENVIRONMENT, EVALS, EVALUATIONS, METRICS, RESULT
 from nanollama.tokenizer import Message
@@ -104,26 +105,26 @@ def read_run(folder: Path, name: str | None = None) -> RunRecord:
     """One run.
 
     Raises:
-        UserError: the folder is not that of a run, or a file in it is damaged.
+        UserError: the folder is not that of a run, or a file in it is damaged, or lies elsewhere.
     """
-    path = folder / CONFIG
+    path = own_file(folder, CONFIG)
     if not path.is_file():
         problem = (
             f"holds no {CONFIG}" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
         )
         raise UserError(f"{folder}: {problem}{expect_run(folder)}")
-    text = read_text(path) or ""
+    text, root = read_text(path) or "", os.path.realpath(folder)
     return RunRecord(
         name=name or folder.resolve().name,
         folder=folder,
         config_text=text,
         config=parse_config(path, text),
-        environment=_read_json(folder / ENVIRONMENT),
-        metrics=RowFile(folder / METRICS).read(),
-        evals=RowFile(folder / EVALS).read(),
-        result=_read_json(folder / RESULT),
-        dialogs=read_samples(folder / DIALOGS),
-        examinations=[_read_examination(path) for path in sorted((folder / EVALUATIONS).glob("*/"))],
+        environment=_read_json(own_file(folder, ENVIRONMENT)),
+        metrics=RowFile(own_file(folder, METRICS)).read(),
+        evals=RowFile(own_file(folder, EVALS)).read(),
+        result=_read_json(own_file(folder, RESULT)),
+        dialogs=read_samples(own_file(folder, DIALOGS)),
+        examinations=[_read_examination(path, root) for path in sorted((folder / EVALUATIONS).glob("*/"))],
     )
 
 
@@ -196,11 +197,11 @@ def read_samples(path: Path) -> list[SampleDialog]:
     return dialogs
 
 
-def _read_examination(folder: Path) -> Examination:
-    measures = _read_json(folder / RESULT).get("metrics", {})
+def _read_examination(folder: Path, root: str) -> Examination:
+    measures = _read_json(own_file(folder, RESULT, root)).get("metrics", {})
     tables = {}
     for path in sorted(folder.glob("*.csv")):
-        tables[path.stem] = _read_table(path)
+        tables[path.stem] = _read_table(own_file(folder, path.name, root))
     return Examination(folder.name, measures if isinstance(measures, dict) else {}, tables)
 
 

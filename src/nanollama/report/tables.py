@@ -11,6 +11,7 @@ from nanollama.measures import ABSENT, HIGH, LOW, is_number, show_interval, show
 from nanollama.report.aggregate import final_measures, group_by_seed, headlines, over_seeds
 from nanollama.report.runs import RunRecord
 from nanollama.statistics import Interval
+from nanollama.wording import printable
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -56,16 +57,16 @@ class Table:
         return next(fit, self)
 
     def to_rich(self) -> RichTable:
-        """For the terminal."""
+        """For the terminal, which no cell and no name of a column steers."""
         from rich import box
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.caption), box=box.SIMPLE_HEAD, title_justify="left")
-        for number, column in enumerate(self.columns):
+        table = RichTable(title=Text(printable(self.caption)), box=box.SIMPLE_HEAD, title_justify="left")
+        for number, column in enumerate(map(printable, self.columns)):
             table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(Text, row))  # as text: brackets are not markup
+            table.add_row(*(Text(printable(cell)) for cell in row))  # as text: brackets are not markup
         return table
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nanollama.errors import UserError
 from nanollama.measures import is_number
 from nanollama.monitor.rows import RowReader
 
@@ -15,6 +18,10 @@ STEP = "step"
 PLAIN = {int, float, type(None)}
 N_SAMPLED = 32
 """Rows of a file that stand for all until they are read."""
+MAX_NAMES = 2_000
+"""Of the columns of a file: each takes room for all rows, and no run measures so much."""
+RARE = 8
+"""A name that fewer than one in so many rows have is looked for in those alone."""
 
 
 class Columns:
@@ -30,7 +37,7 @@ class Columns:
         self._reader = RowReader(path)
         self._values: dict[str, np.ndarray] = {}
         self._n_rows = 0
-        self._is_sample = False
+        self._is_sample = self._is_cut = False
 
     def __len__(self) -> int:
         return self._n_rows
@@ -59,18 +66,37 @@ class Columns:
         """
         new = self._reader.read_new()
         if new.is_anew or self._is_sample:
-            self._values, self._n_rows, self.last, self._is_sample = {}, 0, {}, False
+            self._values, self._n_rows, self.last = {}, 0, {}
+            self._is_sample = self._is_cut = False
         self._take(new.rows)
         return new.is_anew or bool(new.rows)
+
+    def check_names(self) -> None:
+        """Say so where there are more columns than are taken, which a file that somebody has made may have.
+
+        Raises:
+            UserError: there are.
+        """
+        if self._is_cut:
+            raise UserError(f"{self.path} has more than {MAX_NAMES:,} names: the others are not shown.")
 
     def _take(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
             return
         n_before, self._n_rows, self.last = self._n_rows, self._n_rows + len(rows), rows[-1]
-        for name in dict.fromkeys(name for row in rows for name in row):
-            found = _numbers(rows, name)
+        n_rows_with = Counter(chain.from_iterable(rows))
+        rare = _places(rows, {name for name, n in n_rows_with.items() if n * RARE < len(rows)})
+        for name in n_rows_with:
+            if name not in self._values and len(self._values) >= MAX_NAMES:
+                self._is_cut = True
+                continue
+            places = rare.get(name)
+            found = _numbers(rows if places is None else [rows[place] for place in places], name)
             if name in self._values or np.isfinite(found).any():
-                self._room(name, n_before)[n_before : self._n_rows] = found
+                new = self._room(name, n_before)[n_before : self._n_rows]
+                if places is not None:
+                    new[:] = np.nan
+                new[slice(None) if places is None else places] = found
         for name in self._values.keys() - set().union(*rows):
             self._room(name, n_before)[n_before : self._n_rows] = np.nan
 
@@ -82,6 +108,16 @@ class Columns:
             room[:n_before] = np.nan if known is None else known[:n_before]
             self._values[name] = known = room
         return known
+
+
+def _places(rows: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, list[int]]:
+    """Which rows have each of some names."""
+    places: dict[str, list[int]] = {name: [] for name in names}
+    if names:
+        for place, row in enumerate(rows):
+            for name in row.keys() & names:
+                places[name].append(place)
+    return places
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

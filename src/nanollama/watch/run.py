@@ -17,7 +17,7 @@ from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.screen import time_left
 from nanollama.launcher.states import State, inspect
 from nanollama.measures import headline_names, show_measure
-from nanollama.monitor.files import read_json
+from nanollama.monitor.files import own_file, read_json
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import CONFIG, DIALOGS, EVALS, LOCK, METRICS, RESULT, is_held
 from nanollama.monitor.successor import LOG, SAMPLES
@@ -60,7 +60,7 @@ class WatchedRun:
         self.n_configs = 0
         """How often its config has been read."""
         self._config_time, self._config_problem = 0, ""
-        self._inside = os.path.join(self.root, "")
+        self._inside = os.path.realpath(self.root)
         self._problems: dict[str, str] = {}
         if self.planned is not None:
             arm = {ARM: self.planned.values[ARM]} if ARM in self.planned.values else {}
@@ -77,11 +77,7 @@ class WatchedRun:
         Raises:
             UserError: a link leads out of the folder that was named, or it is no plain file.
         """
-        path = self.folder / name
-        real = os.path.realpath(path)
-        if not real.startswith(self._inside) or (os.path.exists(real) and not os.path.isfile(real)):
-            raise UserError(f"{path} leads out of {self.root}, or is no plain file: it is not read.")
-        return path
+        return own_file(self.folder, name, self._inside)
 
     def sample(self) -> None:
         """Take some rows from all over its files, to show something at once."""
@@ -97,6 +93,7 @@ class WatchedRun:
             with self._noting(columns.path.name):
                 self.file(columns.path.name)
                 changed = columns.read() or changed
+                columns.check_names()
         if self.planned is None:
             with self._noting(CONFIG):
                 changed = self._read_config(self.file(CONFIG)) or changed
@@ -121,9 +118,7 @@ class WatchedRun:
         """Read what its folder says of a run alone; of one of a grid, the grid knows."""
         if self.planned is None:
             with self._noting(RESULT):
-                for name in (RESULT, LAUNCH, LOCK):
-                    self.file(name)
-                self.state = look_at(self.folder)
+                self.state = look_at(self.folder, self._inside)
 
     def summary(self) -> dict[str, Any]:
         """What the table of runs says of it."""
@@ -186,8 +181,18 @@ class WatchedRun:
             self._problems.pop(name, None)
 
 
-def look_at(folder: Path) -> State:
-    """The state of a run that no grid knows; one that nobody is at work on and has no result is stopped."""
+def look_at(folder: Path, root: str | None = None) -> State:
+    """The state of a run that no grid knows; one that nobody is at work on and has no result is stopped.
+
+    Args:
+        folder: of the run.
+        root: where links may lead to, see `own_file`.
+
+    Raises:
+        UserError: a file of it is none of its own.
+    """
+    for name in (RESULT, LAUNCH, LOCK):
+        own_file(folder, name, root)
     result = read_json(folder / RESULT)
     status = result.get("status")
     if status == "diverged":
