@@ -104,14 +104,13 @@ class ChatTokenizer(PretrainedTokenizer):
         ids, mask = [*self.before], [False] * len(self.before)
         followers = [message.role for message in messages[1:]]
         for message, follower in zip(messages, [*followers, END], strict=True):
-            if message.role not in self.roles:
-                raise ValueError(f"Unknown role '{message.role}'; this tokenizer knows {list(self.roles)}.")
+            self.role_id(message.role)  # which its turns do not show, but has to be known
             content = self.encode(message.content)
             speaks = message.role == self.assistant
             if speaks:
                 ids += self.between
                 mask += [False] * len(self.between)
-                content.append(self.special_ids[follower])
+                content.append(self.end_id if follower == END else self.role_id(follower))
             ids += content
             mask += [speaks] * len(content)
         if not mask[-1]:

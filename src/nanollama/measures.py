@@ -10,6 +10,10 @@ from typing import Any, TypeGuard
 ABSENT = "-"
 LOW, HIGH = "_low", "_high"
 """What the ends of a measure's interval are called, after its name."""
+FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
+"""What a row of the results of a grid tells of a run, beside its measures."""
+TAKEN = frozenset({*FACTS, "loss", "evaluated_at_step", "run", "commit", "arm"})
+"""Names that no measure of an evaluator may have; ``loss`` is that of training."""
 BELOW_ZERO = "below what guessing has"
 """Said of negative bits: what was learned is worse than the distribution of the values."""
 _RANGE = re.compile(r"(.+)/([a-z]+)s_(\d+)_(\d+)")

@@ -85,17 +85,25 @@ class DialogTokenizer(ABC):
         """Is it part of a text, and not a special token or an id that means nothing?"""
         return token < self.vocab_size and token not in self._unwritten
 
+    def role_id(self, role: str) -> int:
+        """The special token of a role, of an assistant, a tool or another.
+
+        Raises:
+            ValueError: the tokenizer has none for it.
+        """
+        if role not in self.roles:
+            raise ValueError(f"Unknown role '{role}'; this tokenizer knows {list(self.roles)}.")
+        return self.special_ids[role]
+
     def encode_dialog(self, messages: Sequence[Message]) -> EncodedDialog:
         """Ids and loss mask of a whole dialog, ended by ``<end>``."""
         ids = [*self.opening]
         mask = [False] * len(ids)
         written = False  # does the assistant hold the pen when the next turn's token is placed?
         for message in messages:
-            if message.role not in self.roles:
-                raise ValueError(f"Unknown role '{message.role}'; this tokenizer knows {list(self.roles)}.")
             content = self.encode(message.content)
             speaks = message.role == self.assistant
-            ids += [self.special_ids[message.role], *content]
+            ids += [self.role_id(message.role), *content]
             mask += [written, *[speaks] * len(content)]
             written = speaks
         ids.append(self.end_id)
@@ -106,7 +114,7 @@ class DialogTokenizer(ABC):
         """Ids of the turns so far, followed by the token that gives the assistant the word."""
         ids = [*self.opening]
         for message in messages:
-            ids += [self.special_ids[message.role], *self.encode(message.content)]
+            ids += [self.role_id(message.role), *self.encode(message.content)]
         return [*ids, self.special_ids[self.assistant]]
 
     def encode_reply(self, text: str) -> list[int]:

@@ -208,6 +208,19 @@ def test_a_prompt_without_room_is_refused(n_tokens: int) -> None:
         generate_one(model, TOKENIZER, prompt, None, max_new_tokens=9)
 
 
+def test_a_tool_needs_a_role_that_the_tokenizer_has() -> None:
+    tool = FactTool()
+    tool.role = "abacus"
+    message = r"Unknown role 'abacus'; this tokenizer knows \['user', 'assistant', 'database'\]"
+    for ask in (
+        lambda: generate(toy_model(), TOKENIZER, [prompt_of("a")], tool, max_new_tokens=4),
+        lambda: TOKENIZER.encode_prompt([Message("abacus", "4")]),
+        lambda: TOKENIZER.encode_dialog([Message("abacus", "4")]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ask()
+
+
 def test_no_prompts_no_completions() -> None:
     assert generate(toy_model(), TOKENIZER, [], FactTool(), max_new_tokens=9) == []
 

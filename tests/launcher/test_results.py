@@ -95,6 +95,21 @@ def write_grid(tmp_path: Path, *rates: float) -> str:
     return str(path)
 
 
+def test_a_measure_of_the_name_of_a_key_that_varies_is_refused(tmp_path: Path) -> None:
+    """A claim about it was judged by the value of the key."""
+    plan = read_grid([write_grid(tmp_path, 1e-3, 1e-2)])
+    for run in plan.runs:
+        run.folder.mkdir(parents=True)
+        (run.folder / "config.yaml").write_text(dump_config(run.config), encoding="utf-8")
+        measures = {"loss": 0.5, "training.optimizer": 0.9}
+        result = {"status": "finished", "config_hash": run.id, "metrics": measures}
+        (run.folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"measured 'training\.optimizer', which is a key that the grid varies"
+    ):
+        collect(plan)
+
+
 def test_results_of_another_config_are_not_this_ones(tmp_path: Path) -> None:
     for run in read_grid([write_grid(tmp_path, 1e-3, 1e-2)]).runs:
         run.folder.mkdir(parents=True)

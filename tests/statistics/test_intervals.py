@@ -86,7 +86,9 @@ def test_without_questions_everything_is_possible() -> None:
     assert math.isnan(mean) and others == [0.0, 1.0, 0]
 
 
-@pytest.mark.parametrize("counts", [([-1], [3]), ([4], [3]), ([0], [0]), ([1, 1], [2])])
+@pytest.mark.parametrize(
+    "counts", [([-1], [3]), ([4], [3]), ([0], [0]), ([1, 1], [2]), ([math.nan, 1], [2, 2])]
+)
 def test_impossible_counts_are_refused(counts: tuple[list[int], list[int]]) -> None:
     with pytest.raises(ValueError, match="Expected as many counts of right answers as of questions"):
         share_interval(*counts)
@@ -130,6 +132,12 @@ def test_the_interval_of_a_share_stays_between_0_and_1(values: list[float]) -> N
 def test_no_values_have_no_mean() -> None:
     with pytest.raises(ValueError, match="no values"):
         mean_interval([])
+
+
+@pytest.mark.parametrize("values", [[0.1, math.nan], [math.nan, 0.1], [0.1, math.nan, 0.3], [0.1, math.inf]])
+def test_values_of_which_one_is_not_finite_have_neither_a_mean_nor_an_interval(values: list[float]) -> None:
+    mean, low, high, n = mean_interval(values)
+    assert not math.isfinite(mean) and math.isnan(low) and math.isnan(high) and n == len(values)
 
 
 @pytest.mark.parametrize("values", [[87.0, 88.0], [-0.1, 0.2], [0.5, math.nan]])

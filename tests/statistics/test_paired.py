@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nanollama.statistics import bootstrap_interval, ratio_interval, sign_flip_test
+from nanollama.statistics import (
+    bootstrap_interval,
+    equivalence_test,
+    holm,
+    ratio_interval,
+    sign_flip_test,
+)
 
 
 def test_the_interval_of_ratios_is_students_of_their_logarithms() -> None:
@@ -77,3 +83,37 @@ def test_too_few_or_equal_differences_have_no_bootstrap() -> None:
     with pytest.raises(ValueError, match="at least 8 differences to draw from, got 7"):
         bootstrap_interval([1.0] * 7)
     assert math.isnan(bootstrap_interval([1.0] * 8).low)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("n_values", [1, 3, 12, 24])  # exact, drawn, enough for a bootstrap
+def test_pairs_of_which_one_is_no_number_are_refused(wrong: float, n_values: int) -> None:
+    for place in {0, n_values - 1}:
+        values = [0.1 + index for index in range(n_values)]
+        values[place] = wrong
+        for tell in (
+            sign_flip_test,
+            bootstrap_interval,
+            ratio_interval,
+            lambda differences: equivalence_test(differences, 0.5),
+        ):
+            with pytest.raises(ValueError, match=r"at least one of the \w+, and finite numbers alone"):
+                tell(values)
+
+
+def test_no_pairs_tell_nothing() -> None:
+    for tell in (sign_flip_test, ratio_interval, lambda differences: equivalence_test(differences, 0.5)):
+        with pytest.raises(ValueError, match=r"Expected at least one of the \w+, .*; got \[\]"):
+            tell([])
+
+
+@pytest.mark.parametrize("margin", [0.0, -1.0, math.nan, math.inf])
+def test_a_margin_is_above_zero(margin: float) -> None:
+    with pytest.raises(ValueError, match="Expected a margin above 0"):
+        equivalence_test([0.1, 0.2], margin)
+
+
+@pytest.mark.parametrize("p_values", [[math.nan, 0.01], [0.01, math.nan], [-0.1], [1.5]])
+def test_what_is_no_p_value_is_not_adjusted(p_values: list[float]) -> None:
+    with pytest.raises(ValueError, match="Expected p values from 0 to 1, and 1 for a test"):
+        holm(p_values)

@@ -210,9 +210,7 @@ def test_evaluators_share_a_row_and_must_not_share_a_name(tmp_path: Path) -> Non
     run_toy(toy_config(tmp_path / "a"), evaluators=[ToyEvaluator(), Other()])
     (row,) = rows(tmp_path / "a", "evals.jsonl")
     assert row["other"] == 1.0 and row["undefined"] is None and "weight_norm" in row
-    with pytest.raises(
-        ValueError, match=r"Two evaluators report other, undefined: each needs its own name\."
-    ):
+    with pytest.raises(UserError, match=r"Two evaluators report other, undefined: each needs its own name\."):
         run_toy(toy_config(tmp_path / "b"), evaluators=[Other(), Other()])
 
 

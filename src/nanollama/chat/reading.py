@@ -67,7 +67,7 @@ def parts_of(
     place = n_prompt
     for reply in completion.replies:
         assert tool is not None, "who replied"
-        stop = ids.index(tokenizer.special_ids[tool.role], place) + 1
+        stop = ids.index(tokenizer.role_id(tool.role), place) + 1
         parts.append(Part(REQUEST, place, stop, True))
         end = min(len(ids), stop + len(tokenizer.encode_reply(reply.text)))
         parts.append(Part(tool.who(tokenizer.request(ids[:stop])), stop, end, False))

@@ -166,7 +166,7 @@ def _certain_part(
     tool: Tool | None,
 ) -> Completion:
     """The beginning of a dialog that decoding surely writes; its ending is ``end`` if that is all of it."""
-    tool_id = None if tool is None else tokenizer.special_ids[tool.role]
+    tool_id = None if tool is None else tokenizer.role_id(tool.role)
     replies: list[Reply] = []
     for position, certain in zip(np.flatnonzero(dialog.loss_mask), is_certain, strict=True):
         token = int(dialog.ids[position])

@@ -182,7 +182,7 @@ class _Turns:
     def __init__(self, tokenizer: DialogTokenizer, tool: Tool | None) -> None:
         self.tokenizer = tokenizer
         self.tool = tool
-        self.tool_id = None if tool is None else tokenizer.special_ids[tool.role]
+        self.tool_id = None if tool is None else tokenizer.role_id(tool.role)
         self.end_id = tokenizer.end_id
 
     def request(self, ids: Sequence[int]) -> str:

@@ -106,12 +106,14 @@ class Run:
         world: the processes of this run; rank 0 is the only one that writes.
         config_hash: of the config in ``config.yaml``, as it was when the run began.
         log: says things on the terminal and in ``log.txt``.
+        config: what it was opened with.
     """
 
     folder: Path
     world: World
     config_hash: str
     log: RunLog
+    config: Config
 
     @property
     def metrics(self) -> RowFile:
@@ -208,34 +210,37 @@ def open_run(
     config: Config,
     folder: Path,
     *,
-    device: str = "auto",
-    overwrite: bool = False,
+    device: str | None = None,
+    overwrite: bool | None = None,
 ) -> Iterator[Run]:
     """Open the folder of a run, to start it or to go on with it.
 
     Args:
         config: everything about the run; its resolved form is written to ``config.yaml``.
         folder: made when it is not there; with several machines, on a disk they share.
-        device: see `nanollama.distributed.choose_device`.
+        device: see `nanollama.distributed.choose_device`; by default, what ``training.device`` of the config
+            says.
         overwrite: replace what an earlier run wrote here, and nothing else; until this one has begun, it can
-            be put back, and is when this one fails (see `nanollama.monitor.successor`).
+            be put back, and is when this one fails (see `nanollama.monitor.successor`). By default, as
+            the config says.
 
     Raises:
         UserError: another process is using the folder, or it belongs to another config.
     """
     from nanollama.distributed import open_world
 
+    anew = getattr(config, "overwrite", False) if overwrite is None else overwrite
     with ExitStack() as stack:
-        world = stack.enter_context(open_world(device))
+        world = stack.enter_context(open_world(device or _device_of(config)))
         if world.is_main:
             _make(folder, elsewhere(folder, config))
             stack.enter_context(hold_folder(folder, LOCK, remedy=elsewhere(folder, config)))
-            stack.enter_context(succeed(folder, anew=overwrite))
+            stack.enter_context(succeed(folder, anew=anew))
             _claim(folder, config)
         world.wait()
         log = RunLog(folder / LOG if world.is_main else None)
         stack.enter_context(log.listen())
-        run = Run(folder, world, file_hash(folder / CONFIG), log)
+        run = Run(folder, world, file_hash(folder / CONFIG), log, config)
         finished = run.result is not None
         if finished:
             logger.info("%s is finished: nothing to do (overwrite=true starts anew).", folder)
@@ -259,6 +264,11 @@ def is_held(folder: Path) -> bool | None:
     except OSError:
         return None
     return False
+
+
+def _device_of(config: Config) -> str:
+    """What the config says of the device; those that train nothing say nothing."""
+    return str(getattr(getattr(config, "training", None), "device", "auto"))
 
 
 def _make(folder: Path, remedy: str) -> None:

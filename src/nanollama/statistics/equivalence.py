@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from nanollama.statistics.intervals import finite_numbers
+
 
 def equivalence_test(differences: Sequence[float], margin: float) -> float:
     """Two one-sided tests (Schuirmann, 1987, Journal of Pharmacokinetics and Biopharmaceutics 15, 657-680).
@@ -13,13 +15,19 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float:
     At the level of 5 % the mean difference lies between -margin and margin if Student's 90 % interval does.
 
     Args:
-        differences: of pairs.
+        differences: of pairs; at least one.
         margin: above 0: smaller differences do not matter.
 
     Returns:
         the larger of both p values; NaN for one difference and for ones that are all the same, as nothing
         tells how much others would differ.
+
+    Raises:
+        ValueError: there are no differences, or one is not finite; or the margin is not above 0.
     """
+    finite_numbers(differences, "the differences")
+    if not 0 < margin < math.inf:
+        raise ValueError(f"Expected a margin above 0, and a finite one; got {margin}.")
     n_pairs = len(differences)
     if n_pairs < 2 or (spread := stdev(differences)) <= 1e-12 * max(margin, *map(abs, differences)):
         return math.nan  # rounding alone, if anything, makes them differ

@@ -57,7 +57,8 @@ def share_interval(n_right: Sequence[int], n_asked: Sequence[int]) -> Interval:
         ValueError: impossible counts.
     """
     right, asked = np.asarray(n_right, dtype=float), np.asarray(n_asked, dtype=float)
-    if right.shape != asked.shape or (asked < 1).any() or (right < 0).any() or (right > asked).any():
+    # Said of what has to be so: no comparison with NaN is true.
+    if right.shape != asked.shape or not ((asked >= 1) & (right >= 0) & (right <= asked)).all():
         raise ValueError(
             "Expected as many counts of right answers as of questions, at least one question a unit, and no "
             f"more right answers than questions; got {n_right} of {n_asked}."
@@ -112,6 +113,22 @@ def exact_ends(share: float, n_answers: float) -> tuple[float, float]:
     return min(low, share), max(high, share)  # against rounding
 
 
+def finite_numbers(values: Sequence[float], what: str) -> np.ndarray:
+    """The values as an array, where all are finite and there is at least one.
+
+    Args:
+        values: to be looked at.
+        what: they are, for the message.
+
+    Raises:
+        ValueError: they are not so.
+    """
+    numbers = np.asarray(values, dtype=float)
+    if not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError(f"Expected at least one of {what}, and finite numbers alone; got {list(values)}.")
+    return numbers
+
+
 def may_be_share(value: float) -> bool:
     """Does a number lie between 0 and 1, but for rounding?"""
     return -ROUNDING <= value <= 1 + ROUNDING
@@ -122,8 +139,8 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
 
     Student's interval; for shares the exact one of as many answers as have the variance of the mean, fewer by
     the square of how much longer Student's tails are (Korn and Graubard), which stays between 0 and 1. One
-    value has no interval. Nor have values that are all the same, as nothing tells how much others would
-    differ; shares that are all the same count as one answer each.
+    value has no interval. Nor have values of which one is not finite, nor those that are all the same, as
+    nothing tells how much others would differ; shares that are all the same count as one answer each.
 
     A few seeds do not know of a rare one that fails: where most shares are close to 1 and a few far below,
     the interval is too narrow.
@@ -136,6 +153,8 @@ def mean_interval(values: Sequence[float], is_share: bool = False) -> Interval:
     if is_share and not all(map(may_be_share, values)):
         raise ValueError(f"Expected shares, from 0 to 1; got {min(values)} to {max(values)}.")
     n_values, mean = len(values), fmean(values)
+    if not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan, n_values)
     variance = math.fsum((value - mean) ** 2 for value in values) / max(1, n_values - 1) / n_values
     rounding = 1e-12 * max(map(abs, values))
     if max(values) - min(values) <= rounding or variance == 0:  # the second: differences whose squares vanish

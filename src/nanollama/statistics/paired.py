@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nanollama.statistics.intervals import TAIL, Interval, mean_interval
+from nanollama.statistics.intervals import TAIL, Interval, finite_numbers, mean_interval
 
 MAX_EXACT = 20
 """So many differences at most have all their sign patterns counted."""
@@ -23,8 +23,9 @@ def ratio_interval(ratios: Sequence[float]) -> Interval:
     One pair has no interval, nor have pairs of the same ratio.
 
     Raises:
-        ValueError: there are no ratios, or one is not above 0.
+        ValueError: there are no ratios, or one is not above 0 or not finite.
     """
+    finite_numbers(ratios, "the ratios")
     mean, low, high, n_pairs = mean_interval([math.log(ratio) for ratio in ratios])
     return Interval(math.exp(mean), math.exp(low), math.exp(high), n_pairs)
 
@@ -41,8 +42,11 @@ def sign_flip_test(differences: Sequence[float]) -> float:
 
     Returns:
         the share of sign patterns whose sum is at least the observed one.
+
+    Raises:
+        ValueError: there are no differences, or one is not finite.
     """
-    observed = np.asarray(differences, dtype=float)
+    observed = finite_numbers(differences, "the differences")
     slack = 1e-12 * np.abs(observed).sum()  # sums that are equal but for rounding
     if len(observed) <= MAX_EXACT:
         sums = np.zeros(1)
@@ -64,9 +68,9 @@ def bootstrap_interval(differences: Sequence[float]) -> Interval:
     Differences that are all the same have no interval.
 
     Raises:
-        ValueError: there are fewer than `MIN_BOOTSTRAP`.
+        ValueError: there are fewer than `MIN_BOOTSTRAP`, or one is not finite.
     """
-    observed = np.asarray(differences, dtype=float)
+    observed = finite_numbers(differences, "the differences")
     n_values, mean = len(observed), float(observed.mean())
     if n_values < MIN_BOOTSTRAP:
         raise ValueError(f"Expected at least {MIN_BOOTSTRAP} differences to draw from, got {n_values}.")

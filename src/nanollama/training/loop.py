@@ -21,8 +21,7 @@ import torch
 from nanollama.data.prefetch import Prefetcher
 from nanollama.data.stream import Stream
 from nanollama.determinism import deterministic_algorithms, seed_draws
-from nanollama.distributed import World
-from nanollama.errors import Preempted, UserError
+from nanollama.errors import Preempted
 from nanollama.measures import say_measures
 from nanollama.model.protocol import LanguageModel
 from nanollama.monitor.origin import check_origins
@@ -32,6 +31,12 @@ from nanollama.monitor.run_folder import Run, Status, TrainResult
 from nanollama.monitor.track import Tracker, numbers_of, open_trackers
 from nanollama.precision import choose_precision
 from nanollama.seeds import named_seed
+from nanollama.training.checks import (
+    check_interventions_given,
+    check_measures,
+    check_processes,
+    check_token_ids,
+)
 from nanollama.training.config import TrainingConfig
 from nanollama.training.interventions import Intervention, check_interventions, done_before, note_origin
 from nanollama.training.learner import Learner, LossFn
@@ -48,6 +53,7 @@ class Evaluator(Protocol):
     def evaluate(self, model: LanguageModel, step: int) -> dict[str, float]:
         """Measures by name, with their unit in it; a pure function of the model's weights and the step.
 
+        No name is one of `nanollama.measures.TAKEN` or of a key of the config.
         Called in the process of rank 0 alone, without gradients, on the plain model in evaluation mode.
         """
         ...
@@ -81,12 +87,15 @@ def train(
     Raises:
         Preempted: a signal or ``max_minutes`` ended it early; everything is saved.
         Diverged: the loss or the gradient was not finite.
-        UserError: see `check_processes`; or the run was started with another stream.
+        UserError: see `nanollama.training.checks`; or the run was started with another stream.
     """
     check_processes(config, run.world, interventions)
-    run.record_first_batch(stream.batch(0).sha256())
+    check_interventions_given(run.config, interventions)
+    first_batch = stream.batch(0)
+    run.record_first_batch(first_batch.sha256())
     if run.result is not None:
         return run.result
+    check_token_ids(first_batch, model)
     device = run.world.device
     with deterministic_algorithms(config.deterministic), ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
@@ -107,25 +116,6 @@ def train(
             loop.evaluate()
         loop.save()
         return loop.finish("finished")
-
-
-def check_processes(config: TrainingConfig, world: World, interventions: Sequence[Intervention]) -> None:
-    """Refuse what so many processes cannot do.
-
-    Raises:
-        UserError: too few examples for each, or interventions in a model that is shared out.
-    """
-    if config.batch_size < world.world_size * config.n_accumulation:
-        raise UserError(
-            f"training.batch_size = {config.batch_size} is too small: expected an example for each of "
-            f"n_accumulation = {config.n_accumulation} micro-batches in each of {world.world_size} processes."
-        )
-    if interventions and config.parallel == "sharded" and world.world_size > 1:
-        # They change the plain model, and it is a copy of it that learns.
-        raise UserError(
-            "interventions cannot be done to a model that is shared out over several processes: set "
-            "training.parallel=replicated, or train in one process."
-        )
 
 
 class Loop:
@@ -323,8 +313,7 @@ class Loop:
             for evaluator in self.evaluators:
                 seed_draws(named_seed(self.config.seed, f"evaluate/{step}"), run.world.device)
                 measures = evaluator.evaluate(model, step)
-                if twice := sorted(row.keys() & measures.keys()):
-                    raise ValueError(f"Two evaluators report {', '.join(twice)}: each needs its own name.")
+                check_measures(measures, row, evaluator, run.config)
                 row |= measures
         model.train()
         run.evals.append(row)

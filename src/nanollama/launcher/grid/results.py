@@ -19,7 +19,7 @@ from nanollama.launcher.grid.verdict import Verdict
 from nanollama.launcher.plan import Plan
 from nanollama.launcher.slurm.queue import Queue, read_queue
 from nanollama.launcher.states import check_folder, inspect, is_to_start_anew
-from nanollama.measures import headline_names, is_number
+from nanollama.measures import FACTS, headline_names, is_number
 from nanollama.monitor.files import read_json, write_csv
 from nanollama.monitor.rows import RowFile
 from nanollama.monitor.run_folder import EVALS
@@ -32,9 +32,6 @@ from nanollama.studies import find_study
 from nanollama.wording import count
 
 Row = Mapping[str, Any]
-
-FACTS = ("status", "decided", "step", "seconds", "n_params", "config_hash")
-"""What a row tells of the result, beside its measures."""
 
 
 def collect(plan: Plan) -> list[Row]:
@@ -67,9 +64,14 @@ def _row(run: GridRun, queue: Queue | None, environment: Mapping[str, Any]) -> R
     values = {key: value if _is_plain(value) else json.dumps(value) for key, value in run.values.items()}
     measured = result.get("metrics")
     measured = measured if isinstance(measured, dict) else {}
-    metrics = {name: value for name, value in measured.items() if name not in values}
+    if both := sorted(values.keys() & measured.keys()):
+        raise UserError(
+            f"The run {run.folder} measured '{both[0]}', which is a key that the grid varies as well, so "
+            "that a claim about it could mean either: give the measure another name and train the runs anew, "
+            "or vary another key."
+        )
     facts = {key: result.get(key) for key in FACTS}
-    return {"run": run.name, **values, **facts, "commit": commits_of(environment), **metrics}
+    return {"run": run.name, **values, **facts, "commit": commits_of(environment), **measured}
 
 
 def _is_plain(value: Any) -> bool:
