@@ -13,6 +13,7 @@
 
 # %%
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,15 +26,13 @@ from nanollama.api import (
     LanguageModel,
     ModelConfig,
     OptimizerConfig,
+    Parts,
     Stream,
     TrainingConfig,
     TrainingRunConfig,
-    build_model,
     collate,
     load_run,
-    next_token_loss,
-    open_run,
-    train,
+    train_run,
 )
 from nanollama.model.mixers import MIXERS, register_mixer
 from nanollama.model.mixers.mixer import Context, Mixer, gather
@@ -50,9 +49,7 @@ def learn(name: str, stream: Stream, model: ModelConfig, n_steps: int) -> Langua
             n_steps=n_steps, log_every=50, optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=20)
         ),
     )
-    weights = build_model(config.model, torch.Generator().manual_seed(0))
-    with open_run(config, config.folder) as run:
-        train(run, config.training, model=weights, stream=stream, loss_fn=next_token_loss)
+    train_run(config, lambda config: nullcontext(Parts(stream, data_hashes={})))
     return load_run(TrainingRunConfig, config.folder).model
 
 
