@@ -17,6 +17,16 @@ from nanollama.cli import command as cli
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "src" / "nanollama" / "cli" / "study_template"
 LONGEST = "n" * 24
+IN_TURN = """\
+import runpy, sys
+for line in sys.argv[1:]:
+    sys.argv = line.split()
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        assert not end.code, (line, end.code)
+"""
+"""What ``python -m`` does with each of some lines, in one process: to import torch is what takes longest."""
 
 
 @pytest.fixture
@@ -54,16 +64,21 @@ def test_a_new_study_works_at_once(checkout: Path) -> None:
     written = files_of(checkout / "apps" / "counting") | files_of(checkout / "tests")
     # What it has found out about torch for `make check` already, it need not find out once more.
     python("-m", "mypy", "--cache-dir", str(ROOT / ".mypy_cache"), "apps/counting")
-    python("-m", "apps.counting.train", "apps/counting/config/debug.yaml")
+    said = python(
+        "-c",
+        IN_TURN,
+        "apps.counting.train apps/counting/config/debug.yaml",
+        "nanollama eval apps/counting/config/eval.yaml",
+        "nanollama report attention runs/counting_debug",
+        "nanollama schema counting --write",
+    )
     result = json.loads(Path("runs/counting_debug/result.json").read_text())
     assert result["metrics"]["accuracy"] > 0.9
-    assert "of 1000 right\n" in python("-m", "nanollama", "eval", "apps/counting/config/eval.yaml")
-    python("-m", "nanollama", "report", "attention", "runs/counting_debug")
+    assert "of 1000 right\n" in said
     page = Path("runs/counting_debug/attention.html").read_text()
     assert "the batch that would follow the last step of training, number 200" in page and "induction" in page
     assert "4 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/apps/counting")
     assert "holds" in python("-m", "nanollama", "grid", "run", "apps/counting/config/grid.yaml")
-    python("-m", "nanollama", "schema", "counting", "--write")
     now = files_of(checkout / "apps" / "counting") | files_of(checkout / "tests")
     assert {path: text for path, text in now.items() if path.suffix != ".pyc"} == written
 

@@ -53,23 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := set(arguments.names) - set(CAMPAIGNS):
         parser.error(f"no campaign {', '.join(sorted(unknown))}; there are {', '.join(CAMPAIGNS)}")
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
-    names = arguments.names or list(CAMPAIGNS)
+    names = list(dict.fromkeys(arguments.names or CAMPAIGNS))
+    first, n_most = (0, MANY) if arguments.only is None else (arguments.only, 1)
     n_failed = 0
-    for name in names:
-        first, n_most = (0, MANY) if arguments.only is None else (arguments.only, 1)
-        n_failed += wage(name, seed, first, 60 * arguments.minutes / len(names), n_most)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            seconds = 60 * arguments.minutes / len(names)
+            n_failed += wage(name, Path(folder) / name, seed, first, seconds, n_most)
     return 1 if n_failed else 0
 
 
-def wage(name: str, seed: int, first: int, seconds: float, n_most: int) -> int:
-    """One campaign; the number of its failures."""
+def wage(name: str, folder: Path, seed: int, first: int, seconds: float, n_most: int) -> int:
+    """One campaign, in a folder that it makes; the number of its failures."""
     begun, n_trials, n_failed = time.monotonic(), 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        for failure in trials(name, CAMPAIGNS[name](Path(folder)), seed, first, seconds, n_most):
-            n_trials += 1
-            if failure is not None:
-                n_failed += 1
-                print(f"{name} --seed {seed} --only {failure.number}: {failure.what}", flush=True)
+    folder.mkdir()
+    for failure in trials(name, CAMPAIGNS[name](folder), seed, first, seconds, n_most):
+        n_trials += 1
+        if failure is not None:
+            n_failed += 1
+            print(f"{name} --seed {seed} --only {failure.number}: {failure.what}", flush=True)
     seconds = time.monotonic() - begun
     print(f"{name:<10} seed {seed}: {n_trials} trials, {n_failed} failed, {seconds:.0f} s", flush=True)
     return n_failed

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Campaign(Protocol):
-    """One kind of fault. Made once, in a folder of its own, where it finds out what is right."""
+    """One kind of fault. Made once, in a folder beside those of others, where it finds out what is right."""
 
     def __init__(self, folder: Path) -> None: ...
 

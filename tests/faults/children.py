@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import signal
@@ -191,3 +192,11 @@ class Calm:
             return f"{study}: other weights or rows than a calm run"
         names = {path.name for path in run_folder.iterdir()} - {path.name for path in calm.iterdir()}
         return f"{study}: left over: {sorted(names)}" if names else None
+
+
+@functools.cache
+def calm_training(folder: Path) -> Calm:
+    """Undisturbed runs, for all campaigns in this folder: each is made once for all of them."""
+    shared = folder / "training"
+    shared.mkdir()
+    return Calm(shared)

@@ -6,7 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
-from tests.faults.children import KEYS, Calm, arguments, run
+from tests.faults.children import KEYS, arguments, calm_training, run
 from tests.toy_training import newest, same_end
 
 N_FIRST = 1024
@@ -17,7 +17,7 @@ class Files:
     """One byte or bit of one file, or its end."""
 
     def __init__(self, folder: Path) -> None:
-        self.calm = Calm(folder)
+        self.calm = calm_training(folder.parent)
 
     def trial(self, rng: random.Random) -> str | None:
         """Damage a run, then go on with it, examine it, or look at it."""

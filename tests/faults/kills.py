@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.faults.children import KEYS, Calm, arguments, run
+from tests.faults.children import KEYS, Calm, arguments, calm_training, run
 
 
 class Kills:
     """At random moments, up to three times a run."""
 
     def __init__(self, folder: Path) -> None:
-        self.calm = Calm(folder)
+        self.calm = calm_training(folder.parent)
 
     def trial(self, rng: random.Random) -> str | None:
         """A run that is killed, some times, then left alone."""
@@ -42,7 +42,7 @@ class Calls:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.calm = Calm(folder)
+        self.calm = calm_training(folder.parent)
         self._n_calls: dict[str, int] = {}
 
     def _count(self, study: str) -> int:

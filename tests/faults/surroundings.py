@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.faults.children import KEYS, Calm, arguments, run
+from tests.faults.children import KEYS, arguments, calm_training, run
 from tests.faults.kills import EVENTS
 
 
@@ -21,7 +21,7 @@ class Surroundings:
     """A clock that jumps, a slow disk, no locks, a folder of checkpoints that is a link."""
 
     def __init__(self, folder: Path) -> None:
-        self.calm = Calm(folder)
+        self.calm = calm_training(folder.parent)
 
     def trial(self, rng: random.Random) -> str | None:
         """One run in one of them."""

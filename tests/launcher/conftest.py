@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NO_DRAWING = ROOT / "tests" / "no_drawing"
 BASE = """\
 study: toy
 name: base
@@ -30,10 +31,17 @@ training:
 
 @dataclass
 class Checkout:
-    """A working directory with ``apps/toy`` and ``base.yaml``."""
+    """A working directory with ``apps/toy`` and ``base.yaml``.
+
+    Args:
+        folder: where it is.
+        environment: of its processes, beside that of the tests.
+        draws: do grids that have finished draw their page? It takes seconds, so those that ask for it alone.
+    """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    draws: bool = False
 
     def write(self, name: str, text: str) -> Path:
         """A config that builds on ``base.yaml``."""
@@ -43,12 +51,13 @@ class Checkout:
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start ``python -m command``."""
+        places = [*([] if self.draws else [NO_DRAWING]), ROOT / "src", ROOT]
         return subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.folder,
             env={
                 **os.environ,
-                "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+                "PYTHONPATH": os.pathsep.join(map(str, places)),
                 "OMP_NUM_THREADS": "1",
                 **self.environment,
             },

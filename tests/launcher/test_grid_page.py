@@ -294,6 +294,7 @@ expect:
 
 @pytest.mark.slow
 def test_a_study_that_adds_nothing_has_a_page(checkout: Checkout) -> None:
+    checkout.draws = True
     checkout.write("paged.yaml", GRID)
     assert checkout.run("nanollama", "grid", "run", "paged.yaml").returncode == 1
     done = checkout.run("nanollama", "grid", "results", "paged.yaml")

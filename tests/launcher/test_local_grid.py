@@ -101,7 +101,7 @@ def test_verbs_tell_what_became_of_a_grid(checkout: Checkout) -> None:
 
 
 def test_never_more_workers_than_asked_for_and_ctrl_c_saves(checkout: Checkout) -> None:
-    checkout.write("grid.yaml", "name: g\nseconds_a_step: 0.5\ngrid: {seeds: 6}\n")
+    checkout.write("grid.yaml", "name: g\nseconds_a_step: 0.15\ngrid: {seeds: 6}\n")
     most = 0
     with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
         codes: list[int | None] = []
@@ -124,28 +124,37 @@ def test_never_more_workers_than_asked_for_and_ctrl_c_saves(checkout: Checkout) 
 
 
 def test_a_killed_driver_loses_nothing(checkout: Checkout) -> None:
-    text = "seconds_a_step: 0.05\ntraining: {checkpoint: {every: 3}}\ngrid: {seeds: 6}\n"
+    text = "training: {checkpoint: {every: 3}}\ngrid: {seeds: 4}\n"
     checkout.write("calm.yaml", f"name: calm\n{text}")
-    checkout.write("grid.yaml", f"name: g\n{text}")
+    checkout.write("grid.yaml", f"name: g\nseconds_a_step: 0.05\n{text}")
     assert checkout.run(RUN, "calm.yaml", "local.n_jobs=2").returncode == 0
     moments = random.Random(0)
     finished: dict[Path, int] = {}
-    for _ in range(5):
-        with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
-            n_before = sum(launch["n_attempts"] for launch in attempts(checkout, "g").values())
-            while sum(launch["n_attempts"] for launch in attempts(checkout, "g").values()) == n_before:
-                if process.poll() is not None:  # all had ended before
-                    break
-                time.sleep(0.01)
-            time.sleep(moments.uniform(0, 0.8))
-            process.kill()
+
+    def note_finished() -> int:
         for path in checkout.folder.glob("runs/g/*/result.json"):
             if json.loads(path.read_text())["status"] == "finished":
                 finished.setdefault(path, path.stat().st_mtime_ns)
+        return len(finished)
+
+    for n_finished in range(3):
+        with checkout.popen(RUN, "grid.yaml", "local.n_jobs=2") as process:
+            n_before = sum(launch["n_attempts"] for launch in attempts(checkout, "g").values())
+            while (
+                note_finished() < n_finished
+                or sum(launch["n_attempts"] for launch in attempts(checkout, "g").values()) == n_before
+            ):
+                if process.poll() is not None:  # all had ended before
+                    break
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.5))
+            process.kill()
+        note_finished()
+    assert len(finished) > 1 and max(run["n_attempts"] for run in attempts(checkout, "g").values()) > 1
     last = checkout.run(RUN, "grid.yaml", "local.n_jobs=2")
     assert last.returncode == 0, last.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    for seed in range(6):
+    for seed in range(4):
         folders = [checkout.folder / "runs" / grid / f"seed-{seed}" for grid in ("calm", "g")]
         assert same_end(*folders)
 

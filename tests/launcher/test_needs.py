@@ -262,5 +262,6 @@ def test_a_need_that_is_killed_or_stopped_goes_on_to_the_same_bits(checkout: Che
     assert done.returncode == 0 and "runs/g: 2 finished, of 2\n" in done.stdout, done.stderr
     launch = read_launch(base)
     assert launch is not None and launch.n_attempts == 3 and (base / "left.txt").exists()
-    calm = checkout.run("apps.toy.first.base", "first.yaml", "dropout=0.25", "run_dir=runs/calm")
+    keys = ("dropout=0.25", "seconds_a_step=0", "run_dir=runs/calm")
+    calm = checkout.run("apps.toy.first.base", "first.yaml", *keys)
     assert calm.returncode == 0 and same_end(base, checkout.folder / "runs/calm")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.launcher.conftest import Checkout
@@ -20,7 +22,7 @@ grid:
     c: {starts_from: {arm: b, but: [norm.*]}}
   seeds: 2
 """
-UNDISTURBED = CHAIN.replace("training.max_minutes: 0.04, ", "")
+UNDISTURBED = re.sub(r"training.max_minutes: [^,]+, |, seconds_a_step: [^,}]+", "", CHAIN)
 NAMES = [f"arm-{arm}_seed-{seed}" for seed in (0, 1) for arm in "abc"]
 
 
@@ -33,7 +35,7 @@ def submit(cluster: Checkout, config: str, *keys: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def calm(cluster: Checkout) -> None:
-    """The chain as it ends here, without Slurm, undisturbed."""
+    """The chain as it ends here, without Slurm, undisturbed and as fast as it can."""
     cluster.write("calm.yaml", f"name: calm\n{UNDISTURBED}")
     done = cluster.run("apps.toy.local_grid", "calm.yaml", "local.n_jobs=2")
     assert done.returncode == 0, done.stderr
@@ -70,32 +72,6 @@ def test_a_chain_whose_runs_stop_themselves_or_are_preempted(cluster: Checkout, 
             assert ended <= began
 
 
-def test_a_run_that_fails_fails_those_after_it_alone(cluster: Checkout) -> None:
-    text = (
-        "grid: {arms: {a: {}, b: {starts_from: a}, c: {starts_from: b}}, product: {ending: [well, raise]}}\n"
-    )
-    cluster.write("failing.yaml", f"name: failing\n{text}")
-    jobs = submit(cluster, "failing.yaml")
-    for job in jobs:
-        wait_for_end(cluster, job)
-    said = status(cluster, "failing.yaml")
-    assert "3 finished, 3 failed, of 6" in said
-    assert "failed    arm-a_ending-raise: RuntimeError: the toy is broken\n" in said
-    for child, parent in ("ba", "cb"):
-        reason = f"not run: it starts from arm-{parent}_ending-raise, which has failed"
-        assert f"failed    arm-{child}_ending-raise: {reason}\n" in said
-    train = cluster.folder / "apps/toy/train.py"
-    as_it_was = train.read_text()
-    train.write_text(as_it_was.replace('raise RuntimeError("the toy is broken")', "pass"))
-    try:
-        jobs = submit(cluster, "failing.yaml")
-    finally:
-        train.write_text(as_it_was)
-    for job in jobs:
-        wait_for_end(cluster, job)
-    assert "6 finished, of 6" in status(cluster, "failing.yaml")
-
-
 def test_what_starts_from_runs_that_slurm_has_already(cluster: Checkout, calm: None) -> None:
     cluster.write("late.yaml", f"name: late\n{UNDISTURBED}")
     ask(cluster, "scontrol", "update", "PartitionName=second", "State=DOWN")  # nothing begins meanwhile
@@ -112,25 +88,48 @@ def test_what_starts_from_runs_that_slurm_has_already(cluster: Checkout, calm: N
     check_ends(cluster, "late")
 
 
-def test_a_grid_waits_for_what_it_needs(cluster: Checkout) -> None:
+@pytest.fixture(scope="module")
+def broken(cluster: Checkout) -> dict[str, str]:
+    """What is said of two grids whose first runs fail; then these are mended, and both submitted again."""
+    text = (
+        "grid: {arms: {a: {}, b: {starts_from: a}, c: {starts_from: b}}, product: {ending: [well, raise]},\n"
+        "       exclude: [{arm: c, ending: well}]}\n"
+    )
+    cluster.write("failing.yaml", f"name: failing\n{text}")
     cluster.write("first.yaml", "name: first\nending: raise\nslurm: {partition: second}\n")
     load = "interventions: [{implementation: load, run: runs/first}]"
     need = "{config: first.yaml, script: apps.toy.first.base}"
     cluster.write("needy.yaml", f"name: needy\n{load}\ngrid: {{seeds: 2, needs: [{need}]}}\n")
-    for job in submit(cluster, "needy.yaml"):
+    configs = ("failing.yaml", "needy.yaml")
+    for job in [job for config in configs for job in submit(cluster, config)]:
         wait_for_end(cluster, job)
-    said = status(cluster, "needy.yaml")
-    assert "runs/needy: 2 failed, of 2\nfailed    first: RuntimeError: the toy is broken\n" in said
-    assert "failed    seed-0: not run: it starts from first, which has failed\n" in said
+    said = {config: status(cluster, config) for config in configs}
     train = cluster.folder / "apps/toy/train.py"
     as_it_was = train.read_text()
     train.write_text(as_it_was.replace('raise RuntimeError("the toy is broken")', "pass"))
     try:
-        jobs = submit(cluster, "needy.yaml")
+        jobs = [job for config in configs for job in submit(cluster, config)]
     finally:
         train.write_text(as_it_was)
     for job in jobs:
         wait_for_end(cluster, job)
+    return said
+
+
+def test_a_run_that_fails_fails_those_after_it_alone(cluster: Checkout, broken: dict[str, str]) -> None:
+    said = broken["failing.yaml"]
+    assert "2 finished, 3 failed, of 5" in said
+    assert "failed    arm-a_ending-raise: RuntimeError: the toy is broken\n" in said
+    for child, parent in ("ba", "cb"):
+        reason = f"not run: it starts from arm-{parent}_ending-raise, which has failed"
+        assert f"failed    arm-{child}_ending-raise: {reason}\n" in said
+    assert "5 finished, of 5" in status(cluster, "failing.yaml")
+
+
+def test_a_grid_waits_for_what_it_needs(cluster: Checkout, broken: dict[str, str]) -> None:
+    said = broken["needy.yaml"]
+    assert "runs/needy: 2 failed, of 2\nfailed    first: RuntimeError: the toy is broken\n" in said
+    assert "failed    seed-0: not run: it starts from first, which has failed\n" in said
     assert "2 finished, of 2" in status(cluster, "needy.yaml")
     runs = cluster.folder / "runs"
     began = [(runs / f"needy/seed-{seed}/config.yaml").stat().st_mtime for seed in (0, 1)]

@@ -65,11 +65,11 @@ def test_an_array_runs_so_many_at_a_time_and_one_failure_is_its_own(cluster: Che
     cluster.write(
         "grid.yaml",
         "name: g\nslurm: {array_parallelism: 2}\n"
-        "grid: {product: {ending: [well, raise]}, seeds: 5,\n"
-        "       exclude: [{ending: raise, training.seed: [0, 1, 2, 3]}]}\n",
+        "grid: {product: {ending: [well, raise]}, seeds: 3,\n"
+        "       exclude: [{ending: raise, training.seed: [0, 1]}]}\n",
     )
     done = cluster.run(LAUNCH, "grid.yaml")
-    assert "an array of 6 runs as job" in done.stdout, done.stderr
+    assert "an array of 4 runs as job" in done.stdout, done.stderr
     job = done.stdout.split(" job ")[1].split(";")[0]
     most = 0
     while tasks := [number for number in queue(cluster, "--states=running,pending") if f"{job}_" in number]:
@@ -79,8 +79,8 @@ def test_an_array_runs_so_many_at_a_time_and_one_failure_is_its_own(cluster: Che
     assert most == 2
     wait_for_end(cluster, job)
     said = status(cluster, "grid.yaml")
-    assert "5 finished, 1 failed, of 6" in said
-    assert "ending-raise_seed-4: RuntimeError: the toy is broken" in said
+    assert "3 finished, 1 failed, of 4" in said
+    assert "ending-raise_seed-2: RuntimeError: the toy is broken" in said
 
 
 def test_a_job_that_is_preempted_and_one_whose_node_fails_end_with_the_same_bits(
