@@ -87,6 +87,13 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(
 
 
 @pytest.mark.slow
+def test_each_process_draws_its_own_dropout_at_each_step(ranks: list[dict[str, Any]]) -> None:
+    draws = [rank["draws"] for rank in ranks]
+    assert [len(drawn) for drawn in draws] == [20, 20]  # two micro-batches a step
+    assert len({*draws[0], *draws[1]}) == 40
+
+
+@pytest.mark.slow
 def test_what_one_process_finds_not_finite_stops_all(folder: Path, ranks: list[dict[str, Any]]) -> None:
     for rank in range(2):
         assert ranks[rank]["diverged"].startswith("Diverged: Step 6 has a loss of nan nats")

@@ -56,6 +56,17 @@ class OnRankOne:
         return toy_loss(model, batch) * poison
 
 
+class Drawing:
+    """The toy's loss, which notes what a dropout in it would draw."""
+
+    def __init__(self) -> None:
+        self.draws: list[float] = []
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        self.draws.append(float(torch.rand(())))
+        return toy_loss(model, batch)
+
+
 def message_of(config: ToyConfig, **parts: Any) -> str:
     """What a run ends with."""
     try:
@@ -71,6 +82,9 @@ def main(folder: Path) -> None:
     found["cut"] = message_of(ranks_config(folder / "cut"), loss_fn=OnRankOne(5, "stop"))
     found["resumed"] = message_of(ranks_config(folder / "cut"))
     found["diverged"] = message_of(ranks_config(folder / "bad"), loss_fn=OnRankOne(6, "diverge"))
+    drawing = Drawing()
+    message_of(ranks_config(folder / "drawn"), loss_fn=drawing)
+    found["draws"] = drawing.draws
     torch.save(found, folder / f"rank_{RANK}.pt")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from nanollama.launcher.grid.success import held_by_seed
 from nanollama.launcher.plan import read_grid
+from nanollama.monitor.run_folder import EVALS
 
 GRID = """\
 study: memory
 data: {n_people: 32, sources: [{kind: qa}]}
 model: {implementation: transformer, d_model: 32, n_layers: 2, n_heads: 2}
-training: {n_steps: 10}
+training: {n_steps: 10, eval_every: 5}
 grid:
   product: {model.d_model: [16, 32]}
   seeds: [0, 1, 2]
@@ -72,24 +74,29 @@ def test_a_seed_whose_run_diverged_counts_as_one_for_which_the_claim_does_not_ho
     ]
 
 
-CLAIM = "{claim: they learn, measure: recall_trained, at_least: 0.5MORE}"
-GIVEN = ", given: {measure: recall_unseen, at_least: 0.9}"
-WHEN = ", when: {measure: recall_unseen, at_least: 0.9}"
+CLAIM = "{claim: they learn, measure: recall_trained, MORE}"
+LEARN = "at_least: 0.5"
+GIVEN = f"{LEARN}, given: {{measure: recall_unseen, at_least: 0.9}}"
+WHEN = GIVEN.replace("given", "when")
 OF_WIDE = ", runs: {model.d_model: 32}, minus: {model.d_model: 16}"
 
 
 @pytest.mark.parametrize(
     ("more", "ended", "rate"),
     [
-        ("", "ffdddd", "1 of 3 [0.008, 0.906], 2 diverged"),
+        (LEARN, "ffdddd", "1 of 3 [0.008, 0.906], 2 diverged"),
         (GIVEN, "dddddd", "-, 3 diverged (not told)"),
         (GIVEN, "ffdfff", "2 of 2 [0.158, 1.000], 1 diverged (not told)"),
         (GIVEN, "ffdlff", "2 of 3 [0.094, 0.992], 1 diverged"),  # what there is of the seed contradicts it
         (GIVEN, "dfdlff", "1 of 2 [0.013, 0.987], 2 diverged (1 not told)"),
         (GIVEN, "ffuudf", "1 of 1 [0.025, 1.000], 1 diverged (not told), 1 not told"),
         (GIVEN + OF_WIDE, "fhdhfh", "2 of 2 [0.158, 1.000], 1 diverged (not told)"),
-        (OF_WIDE, "fhdhfh", "2 of 3 [0.094, 0.992], 1 diverged"),
+        (LEARN + OF_WIDE, "fhdhfh", "2 of 3 [0.094, 0.992], 1 diverged"),
         (GIVEN, "ffff", "2 of 2 [0.158, 1.000], 1 open"),
+        (WHEN, "dddddd", "-, 3 diverged (not told)"),
+        ("within: 0.6" + OF_WIDE, "fffhlf", "3 of 3 [0.292, 1.000]"),  # 1.3 - 0.7 is more by rounding alone
+        ("within: 0.5" + OF_WIDE, "fffhhf", "1 of 3 [0.008, 0.906]"),  # in whichever direction
+        ("within: 0.5" + OF_WIDE, "fffhdf", "1 of 3 [0.008, 0.906], 1 diverged"),
     ],
 )
 def test_seeds_of_which_nothing_is_told_are_named(tmp_path: Path, more: str, ended: str, rate: str) -> None:
@@ -109,3 +116,19 @@ def test_seeds_of_which_nothing_is_told_are_named(tmp_path: Path, more: str, end
         for run, how in zip(plan.runs, ended, strict=False)
     ]
     assert [str(held) for held in held_by_seed(plan, rows)] == [rate]
+
+
+def test_runs_that_both_never_get_there_are_not_alike(tmp_path: Path) -> None:
+    """How many steps they would take is not known; runs that take 5 and 10 are further apart than 3."""
+    path = tmp_path / "grid.yaml"
+    claim = CLAIM.replace("MORE", f"reaches: 0.9, within: 3{OF_WIDE}")
+    grid = "grid: {product: {model.d_model: [16, 32]}, seeds: 3}"
+    path.write_text(f"run_dir: {tmp_path / 'runs'}\n{GRID.split('grid:')[0]}{grid}\nexpect: [{claim}]\n")
+    plan = read_grid([str(path)])
+    curves = [[0.9, 0.9], [0.9, 0.9], [0.1, 0.2], [0.1, 0.2], [0.1, 0.9], [0.9, 0.9]]  # at steps 5 and 10
+    for run, curve in zip(plan.runs, curves, strict=True):
+        run.folder.mkdir(parents=True)
+        lines = [json.dumps({"step": 5 * n, "recall_trained": value}) for n, value in enumerate(curve, 1)]
+        (run.folder / EVALS).write_text("\n".join(lines) + "\n")
+    rows = [{"run": run.name, "status": "finished", "recall_trained": 0.9} for run in plan.runs]
+    assert [str(held) for held in held_by_seed(plan, rows)] == ["1 of 2 [0.013, 0.987], 1 not told"]

@@ -40,6 +40,7 @@ expect: [{expect}]
 EVERY_5 = "n_steps: 10, eval_every: 5"
 WIDE = "claim: wide models learn, runs: {model.d_model: 32}, measure: recall_trained, at_least: 0.9"
 BETTER = "claim: width helps, runs: {model.d_model: 32}, minus: {model.d_model: 16}, measure: recall_trained"
+RATIO = BETTER.replace("minus", "over")
 
 
 def plan_of(tmp_path: Path, *expect: str, seeds: int = 2, training: str = EVERY_5) -> Plan:
@@ -116,7 +117,7 @@ def test_seeds_say_it_together(tmp_path: Path, claim: str, word: str) -> None:
 
 
 def test_ratios_are_compared_by_their_logarithms(tmp_path: Path) -> None:
-    claims = [f"{BETTER.replace('minus', 'over')}, {rest}, statistic: " for rest in ("at_least: 2",)]
+    claims = [f"{RATIO}, {rest}, statistic: " for rest in ("at_least: 2",)]
     plan = plan_of(tmp_path, *(claims[0] + statistic for statistic in ("mean", "interval", "test")), seeds=5)
     narrow, wide = [0.1] * 5, [0.2, 0.4, 0.8, 0.4, 0.4]
     mean, interval, test = judged(plan, narrow, wide)
@@ -129,6 +130,40 @@ def test_ratios_are_compared_by_their_logarithms(tmp_path: Path) -> None:
     wide = [0.1, 0.32, 0.32, 0.24, 0.24]
     assert judged(plan, narrow, wide)[2].p_value == sign_flip_test(np.log(np.array(wide) / 0.2).tolist())
     assert "recall_trained (ratio)" in verdict_table([mean]).rows[0]
+
+
+@pytest.mark.parametrize(
+    ("bound", "p_value", "word"),
+    [("at_most: 4", 1 / 32, "holds"), ("at_most: 3", 2 / 32, "MISSED"), ("at_least: 4", 1.0, "MISSED")],
+)
+def test_a_ratio_is_tested_on_the_side_of_its_bound(
+    tmp_path: Path, bound: str, p_value: float, word: str
+) -> None:
+    """Of the ratios 1/2, 1, 1, 1/2 and 3; a ratio at the bound makes every sum of signs come twice."""
+    plan = plan_of(tmp_path, f"{RATIO}, {bound}, statistic: test", seeds=5)
+    (verdict,) = judged(plan, [0.25] * 5, [0.125, 0.25, 0.25, 0.125, 0.75])
+    assert (verdict.p_value, verdict.word) == (pytest.approx(p_value), word)
+
+
+@pytest.mark.parametrize(("bound", "word"), [("at_least: 1.2", "holds"), ("at_most: 2", "MISSED")])
+def test_a_bootstrap_of_ratios_is_one_of_their_logarithms(tmp_path: Path, bound: str, word: str) -> None:
+    doublings = [0, 1, 0, 2, 1, 0, 1, 3]
+    plan = plan_of(tmp_path, f"{RATIO}, {bound}, statistic: bootstrap", seeds=8)
+    (verdict,) = judged(plan, [0.125] * 8, [0.125 * 2**n for n in doublings])
+    expected = bootstrap_interval([n * math.log(2) for n in doublings])
+    assert verdict.together is not None and verdict.together.n == 8
+    assert verdict.together[:3] == pytest.approx([math.exp(end) for end in expected[:3]])
+    assert verdict.word == word
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [(0.0, 0.4), (0.2, 0.0), (-0.2, -0.4), (0.2, -0.4)])
+@pytest.mark.parametrize("bound", ["at_least: 1", "at_most: 3", "at_least: 1, statistic: mean"])
+def test_a_ratio_with_a_side_that_is_not_above_zero_is_none(
+    tmp_path: Path, narrow: float, wide: float, bound: str
+) -> None:
+    (verdict,) = judged(plan_of(tmp_path, f"{RATIO}, {bound}"), [0.2, narrow], [0.4, wide])
+    assert [str(value) for value in verdict.found] == ["2.000", "-"]
+    assert verdict.word == "not told: nothing bounds 1 of 2 values" and verdict.failed
 
 
 def test_a_mean_without_pairs_has_the_interval_of_seeds_and_questions(tmp_path: Path) -> None:
@@ -559,7 +594,7 @@ def test_a_finished_run_without_a_number_leaves_its_claim_untold(
             "claim: x, measure: recall_trained, at_least: 0, statistic: test",
             "statistic test needs minus or over",
         ),
-        (f"{BETTER.replace('minus', 'over')}, at_least: 0", "a ratio is above 0, so its bound must be, too"),
+        (f"{RATIO}, at_least: 0", "a ratio is above 0, so its bound must be, too"),
         (f"{BETTER}, at_least: 0, given: {{measure: recall_trained}}", "needs one of at_least and at_most"),
         (
             f"{BETTER}, at_least: 0, statistic: test",

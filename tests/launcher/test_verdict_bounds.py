@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from test_verdict import BETTER, plan_of, rows_of
+from test_verdict import BETTER, RATIO, plan_of, rows_of
 
 from nanollama.errors import UserError
 from nanollama.launcher.attempts import Launch, write_launch
@@ -18,7 +18,6 @@ from nanollama.monitor.run_folder import EVALS, RESULT
 from nanollama.monitor.successor import order_anew
 from nanollama.statistics import bootstrap_interval, equivalence_test, mean_interval
 
-RATIO = BETTER.replace("minus", "over")
 PERCENT = (87.0, 92.1, 88.2, 96.8, 86.1, 90.0)
 SHARES = (0.0, 0.0, 0.0, 0.5, 0.0, 1.0)
 

@@ -209,7 +209,7 @@ def test_bootstrap_of_differences(n_pairs: int) -> None:
     }
     for draws, truth in samples.values():
         found = [bootstrap_interval(row) for row in draws.tolist()]
-        assert np.mean([low <= truth <= high for _, low, high, _ in found]) >= ENOUGH - 0.005
+        assert np.mean([low <= truth <= high for _, low, high, _ in found]) >= ENOUGH
 
 
 @pytest.mark.parametrize("n_pairs", [2, 3, 5, 10])

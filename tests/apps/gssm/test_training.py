@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ from nanollama.config.source import read_source
 from nanollama.data.rows import RowStream
 from nanollama.launcher.plan import read_grid
 from nanollama.studies import find_study
-from tests.forked import kill_when
+from nanollama.training.loop import Loop
+from tests.forked import PATIENCE_SECONDS, kill_when
 from tests.toy_training import rows, same_end
 
 ROOT = Path(__file__).parents[3]
@@ -251,18 +254,33 @@ def test_without_a_library_there_is_no_floor_and_it_is_said(
     assert "There is no exact floor" in (tmp_path / "log.txt").read_text()
 
 
+def train_and_hang(argv: list[str], reached: Path) -> int:
+    """Train for seven steps, and say so by a file."""
+    take_step = Loop.take_step
+
+    def take_or_hang(loop: Loop, batches: Any) -> None:
+        if loop.state.step == 7:
+            reached.touch()
+            time.sleep(PATIENCE_SECONDS)
+        take_step(loop, batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "take_step", take_or_hang)
+        return train.main(argv)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["fresh", "n_data", "file"])
 def test_a_killed_run_ends_with_the_same_bits(way: str, tmp_path: Path) -> None:
     keys = {"fresh": [], "n_data": ["data.n_data=50"], "file": [f"data.file={tmp_path / 's.h5'}"]}[way]
     if way == "file":
         assert write_file(tmp_path / "s.h5") == 0
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    keys += ["training.checkpoint.every=4"]
+    whole, cut, reached = tmp_path / "whole", tmp_path / "cut", tmp_path / "reached"
     assert train.main(arguments(whole, *keys)) == 0
-    checkpoint = cut / "checkpoints" / "step_00000004" / "manifest.json"
-    kill_when(checkpoint.exists, train.main, arguments(cut, *keys))
-    assert checkpoint.parents[1].exists()
+    assert kill_when(reached.exists, train_and_hang, arguments(cut, *keys), reached) == -signal.SIGKILL
     assert train.main(arguments(cut, *keys)) == 0
+    assert "Going on from step 4; rows written after it: 2, removed." in (cut / "log.txt").read_text()
     assert same_end(whole, cut)
 
 

@@ -101,15 +101,22 @@ def test_what_stands_behind_the_end_of_a_completion_does_not_count(base: Path) -
         chosen = spread_rows(DOCUMENTS, 5)
         ids = complete(plain, torch.from_numpy(some[chosen, :4].astype(np.int64)), 6)
         end = int(ids[0, 6])  # so that the first completion ends with its third token, or before
-        shares = [one(ids[:, :-1])[:, 3:].double().softmax(dim=-1) for one in (plain, model)]
-    means = []
+        logits = [one(ids[:, :-1])[:, 3:].double() for one in (plain, model)]
+        (p, q), (log_p, log_q) = ([f(x, dim=-1) for x in logits] for f in (torch.softmax, torch.log_softmax))
+        each = {
+            "kl_base_nats": (p * (log_p - log_q)).sum(dim=-1),
+            "total_variation_base": (p - q).abs().sum(dim=-1) / 2,
+        }
+    means: dict[str, list[float]] = {name: [] for name in each}
     for row in range(5):
         written = ids[row, 4:].tolist()
         n_written = written.index(end) + 1 if end in written else 6
-        differences = (shares[0][row] - shares[1][row]).abs().sum(dim=-1) / 2
-        means.append(float(differences[:n_written].mean()))
-    assert 0 < np.mean(means) < 1
+        for name, differences in each.items():
+            means[name].append(float(differences[row, :n_written].mean()))
+    assert 0 < np.mean(means["total_variation_base"]) < 1
     measures = Forgetting(str(base), some, DOCUMENTS, end, CONFIG).evaluate(model, 0)
-    found = mean_interval(document_means(means, DOCUMENTS[chosen]), is_share=True)
-    for name, value in zip(("", "_low", "_high"), found[:3], strict=True):
-        assert measures[f"total_variation_base{name}"] == pytest.approx(value, rel=1e-4)
+    for name, values in means.items():
+        of_documents = document_means(values, DOCUMENTS[chosen])
+        found = mean_interval(of_documents, is_share=name == "total_variation_base")
+        for end_of, value in zip(("", "_low", "_high"), found[:3], strict=True):
+            assert measures[f"{name}{end_of}"] == pytest.approx(value, rel=1e-4)

@@ -20,7 +20,13 @@ from nanollama.data.batch import IGNORE, Batch
 from nanollama.data.masking import Masker, MaskingConfig
 from nanollama.data.rows import RowStream
 from nanollama.data.text import corpus
-from nanollama.data.text.config import PretrainedTokenizerConfig, TextConfig, WordPieceConfig
+from nanollama.data.text.config import (
+    BytePairConfig,
+    PretrainedTokenizerConfig,
+    TextConfig,
+    TokenizerConfig,
+    WordPieceConfig,
+)
 from nanollama.data.text.documents import SPLITS, read_documents, split_of
 from nanollama.data.text.tokenised import FACTS, TokenisedText, tokenise
 from nanollama.data.text.tokens import MOVED_UP, _moved_up, build_tokenizer, mask_id
@@ -71,6 +77,27 @@ def test_no_document_is_both_learned_and_held_out(tmp_path: Path) -> None:
     assert sum(map(len, parts)) == len(set.union(*parts)) == len(DOCUMENTS)
     assert 15 < len(parts[1]) < 50
     assert {split_of(text, 0.1) for text in DOCUMENTS} == set(SPLITS)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        WordPieceConfig(implementation="wordpiece", vocab_size=120),
+        BytePairConfig(implementation="byte_pairs", vocab_size=300),
+    ],
+    ids=["wordpiece", "bytepair"],
+)
+def test_a_new_tokenizer_knows_nothing_of_what_is_held_out(tmp_path: Path, section: TokenizerConfig) -> None:
+    learned = [text for text in DOCUMENTS if split_of(text, 0.1) == "train"]
+    hidden = [text for n in range(300) if split_of(text := f"zyzzyva {n}" * 9, 0.1) != "train"]
+    assert {split_of(text, 0.1) for text in hidden} == {"valid", "test"}
+    made = []
+    for name, texts in (("without.txt", learned), ("with.txt", learned + hidden)):
+        (tmp_path / name).write_text("\n".join(texts))
+        made.append(tokenise(config(tmp_path, files=(tmp_path / name,), tokenizer=section)))
+    without, found = made
+    assert found.hashes["train"] == without.hashes["train"] and found.hashes["test"] != without.hashes["test"]
+    assert found.tokenizer.to_str() == without.tokenizer.to_str()
 
 
 def test_text_is_tokenised_once_and_again_when_it_changes(tmp_path: Path) -> None:

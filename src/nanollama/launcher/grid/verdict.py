@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from nanollama.launcher.grid.bounds import Bounded
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import LEVEL, Expectation, Rivals, pair_runs
 from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of
@@ -75,7 +76,8 @@ class Verdict:
         """Of each value that can be told and whose condition is fulfilled, by itself: is it as claimed?"""
         values = [value for value, is_given in zip(self.found, self.given, strict=True) if is_given]
         if (margin := self.expectation.within) is not None:
-            return tuple(abs(value.number) <= margin for value in values)
+            bounded = Bounded(measure=self.expectation.measure, at_most=margin)
+            return tuple(bounded.holds_for(abs(value.number)) for value in values if not value.sign)
         alone = self.expectation.model_copy(update={"statistic": "each"})
         told = [value for value in values if _contradicts(alone, value) or _is_told(alone, value)]
         return tuple(not _contradicts(alone, value) for value in told)
