@@ -46,6 +46,16 @@ def test_the_measure_is_that_of_the_first_evaluation_with_enough_recall(tmp_path
     assert alike.together is not None and alike.together.mean == pytest.approx(-0.275)
 
 
+@pytest.mark.parametrize("side", ["given", "given_of_runs"])
+def test_what_is_to_be_learned_is_asked_where_the_measure_is_taken(tmp_path: Path, side: str) -> None:
+    condition = f"{side}: {{measure: total_variation_base, at_least: 0.3}}"
+    plan = plan_of(tmp_path, f"{COST}, {WHEN}, {condition}, at_most: 0")
+    later = [(0.96, 0.2), (1.0, 0.9)]  # what is asked for is there at the end, and not when recall was enough
+    narrow = [(0.96, 0.5), (1.0, 0.9)]
+    (verdict,) = judge_grid(plan, with_evals(plan, narrow, later, narrow, later)).verdicts
+    assert verdict.word.startswith("not told: total_variation_base >= 0.3")
+
+
 def test_the_mean_of_one_setting_is_of_these_evaluations_too(tmp_path: Path) -> None:
     wide = "claim: x, runs: {model.d_model: 32}, measure: total_variation_base"
     plan = plan_of(tmp_path, f"{wide}, {WHEN}, statistic: mean, at_most: 0.5")

@@ -42,7 +42,8 @@ difference between runs in which these keys are other than under ``runs`` and ``
 
 ``given: {measure: ..., at_least: ...}`` is about what has been learned: where it is not so in each run that
 the claim compares, on either side, the claim is not told, as the loss of what was never learned says nothing.
-``given_of_runs`` is the same of those under ``runs`` alone, for what only they are to learn.
+``given_of_runs`` is the same of those under ``runs`` alone, for what only they are to learn. With ``when``,
+both are asked at the evaluation that it chooses.
 
 ``changed: "2026-11-27, after the results: why"`` says that a claim is not as it was before anything ran; that
 is told wherever its verdict is.

@@ -36,9 +36,10 @@ class Value(NamedTuple):
 
 def measure_of(run: GridRun, row: Row, expectation: Expectation) -> Value | None:
     """What a run says; None for a measure that is there without a number."""
-    number = number_of(row, expectation, expectation.claim)
-    if expectation.when is not None:
-        number = _number_when(run, expectation, expectation.when)
+    judged = row_of(run, row, expectation)
+    number = number_of(row, expectation, expectation.claim)  # which every run has to have, whenever it learns
+    if judged is not row:
+        number = None if judged is None else number_of(judged, expectation, expectation.claim)
     if expectation.reaches is None:
         return None if number is None else Value(number)
     evals = RowFile(run.folder / EVALS).read()
@@ -54,11 +55,16 @@ def measure_of(run: GridRun, row: Row, expectation: Expectation) -> Value | None
     return Value(float(evals[-1]["step"]), ">") if evals else None
 
 
-def _number_when(run: GridRun, expectation: Expectation, when: Bounded) -> float | None:
-    """The measure at the first evaluation at which a condition holds; None where there is no such one."""
+def row_of(run: GridRun, row: Row, expectation: Expectation) -> Row | None:
+    """Of a run the row by which it is judged: the last one, or the first evaluation at which ``when`` holds.
+
+    None where there is no such evaluation.
+    """
+    if (when := expectation.when) is None:
+        return row
     for at in RowFile(run.folder / EVALS).read():
         if is_number(at.get(when.measure)) and when.holds_for(at[when.measure]):
-            return number_of({"run": run.name, **at}, expectation, expectation.claim)
+            return {"run": run.name, **at}
     return None
 
 

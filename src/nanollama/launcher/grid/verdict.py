@@ -10,7 +10,7 @@ from itertools import chain
 from nanollama.launcher.grid.bounds import Bounded
 from nanollama.launcher.grid.expand import GridRun
 from nanollama.launcher.grid.expect import LEVEL, Expectation, Rivals, pair_runs
-from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of
+from nanollama.launcher.grid.values import Row, Value, compare, measure_of, number_of, row_of
 from nanollama.measures import ABSENT, show_interval
 from nanollama.report.aggregate import is_share, over_seeds
 from nanollama.report.grouping import group_runs
@@ -219,7 +219,10 @@ def _judge(
         expectation,
         tuple(found),
         n_expected=len(pairs),
-        given=tuple(_is_given(expectation, [measured[run.name] for run in pair]) for pair in there),
+        given=tuple(
+            _is_given(expectation, [row_of(run, measured[run.name], expectation) for run in pair])
+            for pair in there
+        ),
         missing=tuple(missing),
         n_untold=n_untold,
         diverged=tuple(sorted(diverged & {run.name for pair in pairs for run in chain(*pair)})),
@@ -276,11 +279,13 @@ def _is_told(expectation: Expectation, value: Value) -> bool:
     return value.sign == towards and (expectation.is_together or expectation.holds_for(value.number))
 
 
-def _is_given(expectation: Expectation, rows: Sequence[Row]) -> bool:
+def _is_given(expectation: Expectation, rows: Sequence[Row | None]) -> bool:
     """Are the conditions fulfilled? Every second row, from the first one on, is of the runs themselves."""
     asked = [(expectation.given, rows), (expectation.given_of_runs, rows[::2])]
     return all(
-        (number := number_of(row, condition, expectation.claim)) is not None and condition.holds_for(number)
+        row is not None
+        and (number := number_of(row, condition, expectation.claim)) is not None
+        and condition.holds_for(number)
         for condition, of_rows in asked
         if condition is not None
         for row in of_rows
