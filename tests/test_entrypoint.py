@@ -13,10 +13,11 @@ import pytest
 from toy import TOY, ToyConfig
 
 import nanollama.streams
+from nanollama.cli.new_study import write_study
 from nanollama.config import load_config
 from nanollama.entrypoint import guard, help_text, run_main
 from nanollama.errors import Preempted, UserError
-from nanollama.studies import find_root
+from nanollama.studies import NoStudies, find_root
 
 PROGRAM = """\
 import sys
@@ -327,11 +328,16 @@ def test_code_of_strangers_is_not_found_by_what_lies_around(
     assert find_root(run / "config.yaml") == tmp_path / "theirs"
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     monkeypatch.setattr(Path, "stat", owned_by(4712))
-    with pytest.raises(UserError, match="nor a folder of yours around it has apps/"):
+    theirs = f"The code of .*apps is another user's, .*run this command in {tmp_path / 'theirs'}"
+    with pytest.raises(UserError, match=theirs):
         find_root(run / "config.yaml")
-    monkeypatch.chdir(run)
-    with pytest.raises(UserError, match="No studies here"):
+    with pytest.raises(NoStudies, match="nor a folder of yours around it has apps/"):
         find_root()
+    monkeypatch.chdir(run)
+    with pytest.raises(UserError, match=theirs):
+        find_root()
+    with pytest.raises(UserError, match=theirs):
+        write_study("mine")
     monkeypatch.chdir(tmp_path / "theirs")
     assert find_root() == tmp_path / "theirs"  # where somebody has gone to run it
 

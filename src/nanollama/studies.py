@@ -175,6 +175,10 @@ def list_studies() -> list[str]:
     return _studies_in(find_root())
 
 
+class NoStudies(UserError):
+    """There are no studies around, of anybody."""
+
+
 def find_root(path: Path | None = None) -> Path:
     """The checkout: the folder whose ``apps/<study>/settings.py`` are the studies.
 
@@ -185,14 +189,21 @@ def find_root(path: Path | None = None) -> Path:
         path: of a file or folder that may lie in a checkout.
 
     Raises:
-        UserError: there is none.
+        NoStudies: there is none.
+        UserError: there is one of somebody else's around.
     """
     named = [] if path is None else [path.resolve(), *path.resolve().parents]
-    around = [folder for folder in (*Path.cwd().parents, *named) if _is_ours(folder / APPS)]
-    for folder in (Path.cwd(), *around, *(Path(entry) for entry in sys.path if entry)):
+    around = [*Path.cwd().parents, *named]
+    ours = [folder for folder in around if _is_ours(folder / APPS)]
+    for folder in (Path.cwd(), *ours, *(Path(entry) for entry in sys.path if entry)):
         if _studies_in(folder):
             return folder
-    raise UserError(
+    if theirs := next(filter(_studies_in, around), None):
+        raise UserError(
+            f"The code of {theirs / APPS} is another user's, and is not run from elsewhere: if you trust it, "
+            f"run this command in {theirs}."
+        )
+    raise NoStudies(
         f"No studies here: neither {Path.cwd()} nor a folder of yours around it has "
         f"{APPS}/<study>/{SETTINGS}.py; run this command in the repository, or name a config of it by its "
         "whole path."

@@ -133,6 +133,13 @@ def test_conditions_choose(
     assert listed(three, capsys, "--where", condition) == names
 
 
+def test_a_whole_name_is_exact(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = three / "small" / "config.yaml"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "batch_size": 3}))
+    assert listed(three, capsys, "--where", "batch_size=3") == ["small"]
+    assert listed(three, capsys, "--where", "name!=nobody") == ["large", "stopped", "small"]
+
+
 def test_the_list_is_sorted_by_a_name(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert listed(three, capsys, "--sort", "recall") == ["small", "stopped", "large"]
 

@@ -31,6 +31,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     (tmp_path / "apps" / "toy" / "settings.py").touch()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # commands put the checkout there
     monkeypatch.setattr(apps, "__path__", [str(tmp_path / "apps"), *apps.__path__])
     assert cli.main(["new", "study", "guarded"]) == 0
     names = ("data", "settings", "eval", "train")

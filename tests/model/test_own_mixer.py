@@ -10,7 +10,7 @@ import torch
 from mixer_contract import build, documents_batch, shape, tokens
 from torch import Tensor, nn
 
-from nanollama.model import ModelConfig
+from nanollama.model import ModelConfig, build_model
 from nanollama.model.mixers import MIXERS, register_mixer
 from nanollama.model.mixers.attention import Attention
 from nanollama.model.shell import Shell
@@ -95,6 +95,7 @@ def test_weights_that_nobody_draws_are_named() -> None:
         "init_weights has left blocks.0.own.scale, blocks.0.own.convolution.weight, "
         "blocks.0.own.convolution.bias unset: the shell draws linear maps"
     )
+    build_model(shape(implementation="scaled", n_layers=1), torch.Generator(), is_to_be_loaded=True)
     first, again, other = (build(shape(implementation="drawn"), seed) for seed in (0, 0, 1))
     weights = [model.blocks[0].own.convolution.weight for model in (first, again, other)]  # type: ignore[union-attr,index]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

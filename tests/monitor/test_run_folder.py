@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from nanollama.config import Config, RunConfig, config_hash, load_config
+from nanollama.config import Config, RunConfig, config_hash, file_hash, load_config
 from nanollama.errors import Preempted, UserError
 from nanollama.monitor import locks
 from nanollama.monitor.locks import hold_folder
@@ -148,6 +149,14 @@ def test_a_run_whose_config_was_edited_is_not_begun_from_scratch(
     assert path.read_text() != written
     with pytest.raises(UserError, match=r"config\.yaml has been changed since its run began"):
         opened(folder, load_config(type(config), [str(path)]))
+    # A run that an earlier version began from scratch then: a later step of the former one is still there.
+    if left == "checkpoints":
+        manifest = newest(folder) / "manifest.json"
+        text = json.dumps({**json.loads(manifest.read_text()), "config_hash": file_hash(path)})
+        shutil.copytree(newest(folder), folder / "checkpoints" / "step_00000002")
+        (folder / "checkpoints" / "step_00000002" / "manifest.json").write_text(text)
+        assert opened(folder, load_config(type(config), [str(path)])).checkpoints.latest() == 2
+        shutil.rmtree(folder / "checkpoints" / "step_00000002")
     path.write_text(f"# a remark\n{written}")
     assert opened(folder, config).checkpoints.steps() == ([4] if left == "checkpoints" else [])
 

@@ -16,7 +16,7 @@ from string import Template
 
 from nanollama.cli.schema import write_schemas
 from nanollama.errors import UserError
-from nanollama.studies import APPS, SETTINGS, find_root
+from nanollama.studies import APPS, SETTINGS, NoStudies, find_root
 from nanollama.wording import show
 
 TESTS = Path("tests") / APPS
@@ -70,7 +70,7 @@ def _check_place() -> None:
     """Refuse a folder that is not the root of the studies, where there are some already."""
     try:
         root = find_root()
-    except UserError:
+    except NoStudies:
         return  # the first study of a folder, as of one who has installed the package alone
     if root.resolve() != Path.cwd().resolve():
         raise UserError(f"A study is written at the root of the repository: run this command in {root}.")

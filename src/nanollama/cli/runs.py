@@ -262,7 +262,7 @@ def _check_known(name: str, every: Sequence[RunEntry]) -> None:
     if all(run.value(name) is None for run in every):
         raise UserError(f"No run has {show(name)}: expected a measure, a key of the configs, state or MB.")
     keys = sorted({key for run in every if name not in run.measures for key in run.keys(name)})
-    if len(keys) > 1:
+    if len(keys) > 1 and name not in ("name", *keys):
         raise UserError(f"{show(name)} may be {' or '.join(keys)}: write one of these.")
 
 

@@ -28,10 +28,21 @@ def model_class(config: ModelSection) -> type[LanguageModel]:
     return found
 
 
-def build_model(config: ModelSection, generator: torch.Generator) -> LanguageModel:
-    """A model with weights drawn from the generator (of the CPU, so that every device starts alike)."""
+def build_model(
+    config: ModelSection, generator: torch.Generator, *, is_to_be_loaded: bool = False
+) -> LanguageModel:
+    """A model with weights drawn from the generator (of the CPU, so that every device starts alike).
+
+    Args:
+        is_to_be_loaded: all weights come from elsewhere afterwards: some may be left unset.
+
+    Raises:
+        ValueError: a mixer leaves weights of its own unset.
+    """
     model = model_class(config)(config)
     model.init_weights(generator)
+    if not is_to_be_loaded:
+        model.check_drawn()
     return model
 
 

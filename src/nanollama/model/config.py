@@ -90,7 +90,12 @@ class ModelConfig(Config):
         ge=1,
         description="Coordinates of the stream that learned positions write to; default d_model.",
     )
-    max_seq_len: int = Field(default=512, ge=1, description="Longest input, in tokens.")
+    max_seq_len: int = Field(
+        default=512,
+        ge=1,
+        description="Longest input, in tokens: of a row, or of each document of a packed one. Where "
+        "positions have no table (none, or no block attends) longer ones are read too.",
+    )
     rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary wavelengths.")
     rope_two_pi: bool = Field(
         default=False,

@@ -81,8 +81,15 @@ class LanguageModel(nn.Module, ABC):
         The model may come from the meta device (``to_empty``): nothing is left unset.
         """
 
+    def check_drawn(self) -> None:
+        """Refuse weights that no seed has drawn.
+
+        Raises:
+            ValueError: a mixer has left some of its own unset.
+        """
+
     def check_length(self, n_tokens: int) -> None:
-        """Refuse what is longer than ``max_seq_len``.
+        """Refuse what is longer than ``max_seq_len``, where positions come to an end there.
 
         Raises:
             UserError: it is.

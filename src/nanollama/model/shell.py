@@ -104,6 +104,7 @@ class Shell(LanguageModel):
             self.position_embedding = nn.Embedding(config.max_seq_len, config.position_width)
         self.attends = config.uses_attention
         self.rotary = Rotary(config) if config.positions == "rotary" and self.attends else None
+        self.has_table = self.rotary is not None or config.positions in ("learned", "relative")
         on_embeddings = config.embedding_dropout
         self.dropout = nn.Dropout(config.dropout if on_embeddings is None else on_embeddings)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
@@ -137,7 +138,7 @@ class Shell(LanguageModel):
     def _context(self, input_ids: Tensor, documents: Tensor | None, state: DecodingState | None) -> Context:
         """What the blocks need to know of these tokens."""
         n_tokens = input_ids.shape[1]
-        if documents is None:  # rows of several may be longer
+        if documents is None and self.has_table:  # rows of several may be longer
             self.check_length(n_tokens)
         positions: Positions = slice(n_tokens)
         mask = None
@@ -173,8 +174,7 @@ class Shell(LanguageModel):
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights: normal, with the maps that write to the stream scaled by 1 / sqrt(2 n_layers).
 
-        Raises:
-            ValueError: a mixer leaves some of its own unset.
+        What a mixer leaves unset is not a number, see `check_drawn`.
         """
         if self.is_tied:
             self.tie()  # a move from the meta device makes two matrices of one
@@ -206,10 +206,9 @@ class Shell(LanguageModel):
                 module.sin.copy_(sin)
         for mixer in mixers:
             mixer.init_weights(generator)
-        self._check_drawn()
 
-    def _check_drawn(self) -> None:
-        """Refuse weights that no seed has drawn."""
+    def check_drawn(self) -> None:
+        """See `LanguageModel.check_drawn`."""
         unset = [name for name, parameter in self.named_parameters() if parameter.isnan().any()]
         if unset:
             raise ValueError(
@@ -232,7 +231,8 @@ class Shell(LanguageModel):
                 "A model with causal = false sees what comes after a token, so it cannot write one after "
                 "another: set model.causal=true, or leave out what decodes."
             )
-        self.check_length(capacity - 1)  # nobody reads the last token of a dialog
+        if self.has_table:
+            self.check_length(capacity - 1)  # nobody reads the last token of a dialog
         layers = [block.mixer.make_state(n_rows, capacity, device) for block in self.layers]
         return DecodingState(layers, n_rows, capacity, device)
 

@@ -355,10 +355,9 @@ def _check_unedited(folder: Path, remedy: str) -> None:
     """Refuse a run whose ``config.yaml`` was changed: no checkpoint would be its own."""
     path = folder / CONFIG
     checkpoints = Checkpointer(folder / checkpoint.FOLDER)
-    newest = (checkpoints.path(step) / checkpoint.MANIFEST for step in reversed(checkpoints.steps()))
-    hashes = (read_json(file).get("config_hash") for file in (folder / RESULT, *newest))
-    begun = next(filter(None, hashes), None)
-    if begun not in (None, file_hash(path)):
+    manifests = (checkpoints.path(step) / checkpoint.MANIFEST for step in checkpoints.steps())
+    begun = {read_json(file).get("config_hash") for file in (folder / RESULT, *manifests)} - {None}
+    if begun and file_hash(path) not in begun:
         raise UserError(
             f"{path} has been changed since its run began, whose checkpoints are of the config before: put "
             f"it back as it was and give what is to differ as `key=value`; or {remedy}, {ANEW}."

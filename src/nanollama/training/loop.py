@@ -89,13 +89,8 @@ def train(
         Diverged: the loss or the gradient was not finite.
         UserError: see `nanollama.training.checks`; or the run was started with another stream.
     """
-    check_processes(config, run.world, interventions)
-    check_interventions_given(run.config, interventions)
-    first_batch = stream.batch(0)
-    run.record_first_batch(first_batch.sha256())
-    if run.result is not None:
-        return run.result
-    check_token_ids(first_batch, model)
+    if (result := _checked(run, config, model, stream, interventions)) is not None:
+        return result
     device = run.world.device
     with deterministic_algorithms(config.deterministic), ExitStack() as stack:
         preemption = stack.enter_context(Preemption(config.max_minutes))
@@ -116,6 +111,23 @@ def train(
             loop.evaluate()
         loop.save()
         return loop.finish("finished")
+
+
+def _checked(
+    run: Run,
+    config: TrainingConfig,
+    model: LanguageModel,
+    stream: Stream,
+    interventions: Sequence[Intervention],
+) -> TrainResult | None:
+    """Refuse what would not be trained as it says; the result of a run that is finished."""
+    check_processes(config, run.world, interventions)
+    check_interventions_given(run.config, interventions)
+    first_batch = stream.batch(0)
+    run.record_first_batch(first_batch.sha256())
+    if run.result is None:
+        check_token_ids(first_batch, model)
+    return run.result
 
 
 class Loop:

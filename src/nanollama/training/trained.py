@@ -122,7 +122,7 @@ def load_run(
     found = find_checkpoint(path)
     manifest = read_manifest(found)
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
-    model = build_model(config.model, torch.Generator().manual_seed(0))
+    model = build_model(config.model, torch.Generator().manual_seed(0), is_to_be_loaded=True)
     interventions = build_interventions(config.interventions, config.training.seed)
     restructure(interventions, model, int(manifest["step"]))
     try:

@@ -219,10 +219,7 @@ def _judge(
         expectation,
         tuple(found),
         n_expected=len(pairs),
-        given=tuple(
-            _is_given(expectation, [row_of(run, measured[run.name], expectation) for run in pair])
-            for pair in there
-        ),
+        given=tuple(_is_given(expectation, pair, measured) for pair in there),
         missing=tuple(missing),
         n_untold=n_untold,
         diverged=tuple(sorted(diverged & {run.name for pair in pairs for run in chain(*pair)})),
@@ -279,8 +276,9 @@ def _is_told(expectation: Expectation, value: Value) -> bool:
     return value.sign == towards and (expectation.is_together or expectation.holds_for(value.number))
 
 
-def _is_given(expectation: Expectation, rows: Sequence[Row | None]) -> bool:
-    """Are the conditions fulfilled? Every second row, from the first one on, is of the runs themselves."""
+def _is_given(expectation: Expectation, runs: Sequence[GridRun], measured: Mapping[str, Row]) -> bool:
+    """Are the conditions fulfilled? Every second run, from the first one on, is under ``runs``."""
+    rows = [row_of(run, measured[run.name], expectation) for run in runs]
     asked = [(expectation.given, rows), (expectation.given_of_runs, rows[::2])]
     return all(
         row is not None
