@@ -32,7 +32,7 @@ class Shards:
     """
 
     def __init__(self, model: LanguageModel, world: World) -> None:
-        # Here, as they take a second: a sixth of the start of a run that needs neither.
+        # Here, as they take a second: who trains nothing does without, others import them with an optimizer.
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 import torch
 
-from nanollama.config import Config, build_config, config_hash, dump_config, load_config
+from nanollama.config import Config, build_config, config_hash, dump_config, file_hash, load_config
 from nanollama.config.source import Node, Place, read_source
 from nanollama.distributed import choose_device
 from nanollama.errors import UserError
@@ -30,6 +31,8 @@ from nanollama.training.intervention_config import LoadConfig
 from nanollama.training.interventions import build_interventions, restructure
 from nanollama.training.run_config import TrainingRunConfig
 from nanollama.wording import runs_there, show, suggest_folder
+
+logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=TrainingRunConfig)
 
@@ -121,6 +124,13 @@ def load_run(
         raise UserError(f"{folder} holds no checkpoint yet: {_train_command(folder)}.")
     found = find_checkpoint(path)
     manifest = read_manifest(found)
+    if manifest["config_hash"] != file_hash(folder / CONFIG):  # as who has moved data may have to
+        logger.warning(
+            "%s is not as it was when %s was saved: what was learned, and what was held out, may be other "
+            "than it says.",
+            folder / CONFIG,
+            found.name,
+        )
     # The weights come from the checkpoint; a generator is needed only to build the model around them.
     model = build_model(config.model, torch.Generator().manual_seed(0), is_to_be_loaded=True)
     interventions = build_interventions(config.interventions, config.training.seed)
